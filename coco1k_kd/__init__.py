@@ -1,0 +1,24 @@
+"""COCO-1K KD: the quickest trustworthy answer to "does knowledge distillation help my YOLO student?"."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Resolved on first use: the sampler must not wait seconds for torch that it does not need.
+_PUBLIC = {
+    "YOLO": "distillation",
+    "CWDLoss": "losses",
+    "MGDLoss": "losses",
+    "cwd_loss": "losses",
+    "UserError": "errors",
+}
+__all__ = ["CWDLoss", "MGDLoss", "UserError", "YOLO", "cwd_loss"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
