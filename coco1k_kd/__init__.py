@@ -15,7 +15,7 @@ _PUBLIC = {
     "cwd_loss": "losses",
     "UserError": "errors",
 }
-__all__ = ["CWDLoss", "MGDLoss", "UserError", "YOLO", "cwd_loss"]
+__all__ = ["YOLO", "CWDLoss", "MGDLoss", "UserError", "cwd_loss"]
 
 
 def __getattr__(name: str) -> Any:
