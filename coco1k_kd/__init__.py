@@ -1,7 +1,5 @@
 """COCO-1K KD: the quickest trustworthy answer to "does knowledge distillation help my YOLO student?"."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 
