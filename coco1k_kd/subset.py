@@ -1,0 +1,385 @@
+"""The subset on disk: images, labels, annotations, YAML and manifest, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from tqdm import tqdm
+
+from coco1k_kd.annotations import Annotations, Image, parse, read
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256 as hash_file
+from coco1k_kd.files import write_json
+from coco1k_kd.sampling import ALGORITHM_VERSION, Pool
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "val")
+LINKS = ("hard", "symlink", "copy")
+MANIFEST, YAML = "manifest.json", "coco1k.yaml"
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    """Where COCO's layout, and the subset's, has the annotations of a split."""
+    return root / "annotations" / f"instances_{split}2017.json"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn from one split: its own annotation file, the counts for the manifest, and where it came from."""
+
+    split: str
+    content: bytes
+    annotations: Annotations
+    counts: dict[str, Any]
+    source: dict[str, Any]
+
+
+def read_source(coco_root: Path, split: str) -> Annotations:
+    """Read a split of COCO. Raise UserError when it is not there, with the ways to get it."""
+    path = annotation_file(coco_root, split)
+    if not path.is_file():
+        raise UserError(f"no COCO annotations at {path}; name its folder with --coco-root, or fetch it with --download")
+    return read(path)
+
+
+def listed(source: Annotations, manifest: dict, split: str) -> np.ndarray:
+    """Image ids of a manifest's split. Raise UserError when it was made from other annotations."""
+    expected = manifest["source"][split]["sha256"]
+    if source.sha256 != expected:
+        raise UserError(f"{source.path} is not the file the manifest was made from (SHA-256 {expected[:12]}...)")
+    return np.array(manifest[split]["image_ids"], np.int64)
+
+
+def take(source: Annotations, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
+    """Cut the chosen images out of a source split."""
+    content = source.extract(image_ids)
+    chosen = parse(content, source.path)
+    supply = dict(zip(source.names, Pool.of(source).supply.tolist(), strict=True))
+    return Drawn(
+        split=split,
+        content=content,
+        annotations=chosen,
+        counts=count(chosen, balance, supply),
+        source={"file": source.path.name, "size": source.size, "sha256": source.sha256},
+    )
+
+
+def count(annotations: Annotations, balance: str, supply: dict[str, int]) -> dict[str, Any]:
+    """Count a split for its manifest. `supply`: images per class in the source, which bounds what a draw can hold."""
+    pool = Pool.of(annotations)
+    images = pool.supply
+    available = np.array([supply[name] for name in pool.names])
+    short = images < available
+    even = pool.balanced(balance) | ((available > 0) & (images == 0))
+    histogram = np.bincount(pool.presence.sum(axis=1))
+    return {
+        "image_ids": annotations.image_ids.tolist(),
+        "images_per_class": dict(zip(pool.names, images.tolist(), strict=True)),
+        "instances_per_class": dict(zip(pool.names, pool.instances.sum(axis=0).tolist(), strict=True)),
+        "supply_per_class": supply,
+        "k": int(images[short].min() if short.any() else images.max()),
+        "cv": _variation(images[even].tolist()),
+        "person_share": None if pool.person is None else round(int(images[pool.person]) / len(pool.ids), 6),
+        "classes_per_image": {str(n): int(times) for n, times in enumerate(histogram) if times},
+    }
+
+
+def _variation(values: list[int]) -> float:
+    """Coefficient of variation; from integers, so that every machine rounds it alike."""
+    total = sum(values)
+    return round(math.sqrt(len(values) * sum(v * v for v in values) - total * total) / total, 6) if total else 0.0
+
+
+def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
+    """Yield each image with its YOLO labels, a line `class cx cy w h` (normalised) per box, as Ultralytics writes them.
+
+    Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once.
+    """
+    ranks = {category.id: rank for rank, category in enumerate(annotations.categories)}
+    boxes = {}
+    for box in annotations.boxes():
+        if box.counts:
+            boxes.setdefault(box.image_id, []).append(box)
+    for image in annotations.images():
+        rows = []
+        for box in boxes.get(image.id, ()):
+            left, top, width, height = box.bbox
+            center = (left + width / 2) / image.width, (top + height / 2) / image.height
+            rows.append((ranks[box.category_id], *center, width / image.width, height / image.height))
+        yield image, "".join("{:d} {:g} {:g} {:g} {:g}\n".format(*row) for row in dict.fromkeys(rows))
+
+
+def table(drawn: list[Drawn]) -> str:
+    """The classes with images and boxes in each split, and a line for what the draw as a whole is like."""
+    width = max(map(len, drawn[0].annotations.names), default=0)
+    lines = [f"{'class':{width}}" + "".join(f"{part.split + ' images':>14}{'boxes':>8}{'of':>8}" for part in drawn)]
+    for name in drawn[0].annotations.names:
+        cells = ""
+        for part in drawn:
+            images, boxes = part.counts["images_per_class"][name], part.counts["instances_per_class"][name]
+            cells += f"{images:14,}{boxes:8,}{part.counts['supply_per_class'][name]:8,}"
+        lines.append(f"{name:{width}}{cells}")
+    for part in drawn:
+        counts = part.counts
+        short = [n for n, supply in counts["supply_per_class"].items() if supply < counts["k"]]
+        person = "" if counts["person_share"] is None else f", person in {counts['person_share']:.1%}"
+        lines.append(
+            f"{part.split}: {len(counts['image_ids']):,} images, every class in at least {counts['k']}"
+            + (f" or all there are ({', '.join(short)})" if short else "")
+            + f", CV {counts['cv']:.3f}{person}"
+        )
+    return "\n".join(lines)
+
+
+def yaml_text(path: Path, names: list[str]) -> str:
+    """Ultralytics' data file. `path` is absolute, so that it works from any folder; JSON strings are YAML strings."""
+    head = [
+        f"path: {json.dumps(str(path), ensure_ascii=False)}",
+        "train: images/train2017",
+        "val: images/val2017",
+        "names:",
+    ]
+    return "\n".join(head + [f"  {i}: {json.dumps(name, ensure_ascii=False)}" for i, name in enumerate(names)]) + "\n"
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to put into the subset."""
+
+    entry: Image
+    split: str
+    source: Path
+    label: str
+
+    @property
+    def file(self) -> str:
+        """Path inside the subset."""
+        return f"images/{self.split}2017/{self.entry.file_name}"
+
+    @property
+    def label_file(self) -> str:
+        """Path inside the subset; Ultralytics finds it by the image's."""
+        return str(PurePosixPath(f"labels/{self.split}2017/{self.entry.file_name}").with_suffix(".txt"))
+
+
+def jobs(drawn: Drawn, coco_root: Path) -> list[Job]:
+    """List the images of a split with their labels. Raise UserError when two would share a label file."""
+    folder = coco_root / f"{drawn.split}2017"
+    found = [Job(entry, drawn.split, folder / entry.file_name, text) for entry, text in labels(drawn.annotations)]
+    seen = set()
+    for job in found:
+        if job.label_file in seen:
+            raise UserError(f"two {drawn.split} images have the file name {job.entry.file_name} but for the suffix")
+        seen.add(job.label_file)
+    return found
+
+
+def check_present(work: list[Job]) -> None:
+    """Raise UserError when images are not on disk."""
+    if missing := [str(job.source) for job in work if not job.source.is_file()]:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise UserError(
+            f"{len(missing)} of the {len(work)} chosen images are missing: {names}; "
+            "--download fetches them, --no-images leaves images out"
+        )
+
+
+def write(output: Path, drawn: list[Drawn], work: list[Job], link: str, workers: int, head: dict, force: bool) -> str:
+    """Write the subset to `output`, whole or not at all; return how images were placed (hard, symlink or copy).
+
+    `work` is empty for a subset without images. Raise UserError when the disk is too small or an image is damaged.
+    """
+    old = replaceable(output, force)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with _sibling(output) as folder:
+        link = _placement(folder, work, link)
+        _check_space(folder, drawn, work, link)
+        files = {split: {} for split in SPLITS}
+        for part in drawn:
+            target = annotation_file(folder, part.split)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(part.content)
+            files[part.split][target.relative_to(folder).as_posix()] = part.annotations.sha256
+        for job, digest in _place(folder, work, link, workers):
+            label = folder / job.label_file
+            label.write_bytes(job.label.encode())
+            files[job.split] |= {job.file: digest, job.label_file: sha256(job.label.encode()).hexdigest()}
+        if work:
+            for split in SPLITS:
+                (folder / f"{split}2017").symlink_to(f"images/{split}2017")
+        (folder / YAML).write_text(yaml_text(output, drawn[0].annotations.names), encoding="utf-8")
+        manifest = {"schema_version": SCHEMA_VERSION, **head, "algorithm_version": ALGORITHM_VERSION}
+        manifest["source"] = {part.split: part.source for part in drawn}
+        for part in drawn:
+            manifest[part.split] = {**part.counts, "files": dict(sorted(files[part.split].items()))}
+        write_json(folder / MANIFEST, manifest)
+        _swap(folder, output, old)
+    return link
+
+
+def replaceable(output: Path, force: bool) -> set[str]:
+    """Return the files of an earlier subset at `output` that may be replaced (none where there is nothing yet).
+
+    Raise UserError when something is there and `force` is not set, or is there and was not made by this tool, or was
+    changed since.
+    """
+    if not output.exists():
+        return set()
+    if not force:
+        raise UserError(f"{output} exists; --force replaces a subset, or choose another --output-dir")
+    if not output.is_dir() or not (output / MANIFEST).is_file():
+        raise UserError(
+            f"{output} is not a subset made by this tool, so --force leaves it; choose another --output-dir"
+        )
+    manifest = read_manifest(output / MANIFEST)
+    owned = {file: digest for split in SPLITS for file, digest in manifest[split]["files"].items()}
+    changed = [
+        file for file, digest in owned.items() if (output / file).is_file() and hash_file(output / file) != digest
+    ]
+    if changed:
+        raise UserError(
+            f"{output / changed[0]} was changed since the subset was written, so --force leaves all as it is; "
+            "move it away or choose another --output-dir"
+        )
+    return {*owned, MANIFEST, YAML, *(f"{split}2017" for split in SPLITS)}
+
+
+def read_manifest(path: Path) -> dict:
+    """Read a manifest. Raise UserError when it is not one, or of a version that this program does not know."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a manifest ({error})") from None
+    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{path}: not a manifest of schema_version {SCHEMA_VERSION}")
+    for split in SPLITS:
+        part = manifest.get(split)
+        if not isinstance(part, dict) or not {"image_ids", "files"} <= set(part):
+            raise UserError(f"{path}: the manifest has no image_ids and files for {split}")
+    return manifest
+
+
+@contextmanager
+def _sibling(output: Path) -> Iterator[Path]:
+    """Give a new folder beside `output`, on the same file system, and leave none behind."""
+    folder = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _placement(folder: Path, work: list[Job], link: str) -> str:
+    """Try a hard link where hard links are wanted: across file systems there are none, and images must be copied."""
+    if link == "hard" and work:
+        probe = folder / "probe"
+        try:
+            os.link(work[0].source, probe)
+            probe.unlink()
+        except OSError:
+            return "copy"
+    return link
+
+
+def _check_space(folder: Path, drawn: list[Drawn], work: list[Job], link: str) -> None:
+    block = shutil.disk_usage(folder)
+    need = sum(len(part.content) for part in drawn) + 4096 * len(work)
+    if link == "copy":
+        need += sum(job.source.stat().st_size for job in work)
+    if need > block.free:
+        raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {block.free / 1e6:.0f} MB free")
+
+
+def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[tuple[Job, str]]:
+    """Place every image, check it, and yield it with its SHA-256, in order, behind a progress bar in bytes."""
+    for parent in {(folder / name).parent for job in work for name in (job.file, job.label_file)}:
+        parent.mkdir(parents=True, exist_ok=True)
+
+    def place(job: Job) -> tuple[Job, str, int]:
+        data = job.source.read_bytes()
+        if fault := image_fault(data, job.entry):
+            raise UserError(f"{job.source} {fault}; fetch it again")
+        target = folder / job.file
+        if link == "hard":
+            os.link(job.source, target)
+        elif link == "symlink":
+            target.symlink_to(job.source.resolve())
+        else:
+            target.write_bytes(data)
+        return job, sha256(data).hexdigest(), len(data)
+
+    total = sum(job.source.stat().st_size for job in work)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=total, desc="images", unit="B", unit_scale=True, disable=not work) as bar,
+    ):
+        try:
+            for job, digest, size in pool.map(place, work):
+                bar.update(size)
+                yield job, digest
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def image_fault(data: bytes, entry: Image) -> str | None:
+    """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
+    try:
+        with PIL.Image.open(BytesIO(data)) as picture:
+            size, jpeg = picture.size, picture.format == "JPEG"
+            picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"cannot be decoded ({str(error).replace(chr(10), ' ')})"
+    if jpeg and data.rfind(b"\xff\xd9") < len(data) // 2:  # a cut in the last block still decodes
+        return "is cut short"
+    if size not in {(entry.width, entry.height), (entry.height, entry.width)}:
+        return f"is {size[0]}x{size[1]}, but its annotations are for {entry.width}x{entry.height}"
+    return None
+
+
+def _swap(built: Path, output: Path, owned: set[str]) -> None:
+    """Rename the new subset into place. Of the old one only what the tool wrote goes; the rest moves into the new one."""
+    if not output.exists():
+        built.rename(output)
+        return
+    foreign = [path.relative_to(output) for path in _leaves(output) if path.relative_to(output).as_posix() not in owned]
+    if clash := [path for path in foreign if os.path.lexists(built / path)]:
+        raise UserError(f"{output / clash[0]} is not the tool's own and in the way; move it away")
+    backup = output.with_name(f".{output.name}.old-{os.getpid()}")
+    output.rename(backup)
+    try:
+        built.rename(output)
+    except BaseException:
+        backup.rename(output)
+        raise
+    for path in foreign:
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        (backup / path).rename(output / path)
+    shutil.rmtree(backup)
+
+
+def _leaves(folder: Path) -> Iterator[Path]:
+    """Every file, link and empty folder below `folder`, links not followed."""
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        yield from (here / name for name in files)
+        yield from (here / name for name in folders if (here / name).is_symlink() or not any((here / name).iterdir()))

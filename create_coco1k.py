@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Draw a small, even and natural subset of COCO: by default 1,500 train and 400 val images, into ./coco1k.
+
+    python create_coco1k.py --coco-root /data/coco               # 10 seconds; images are hard links
+    python create_coco1k.py --coco-root coco --download          # fetches the annotations and only the chosen images
+    python create_coco1k.py --verify coco1k                      # is it still what it was?
+    python create_coco1k.py --coco-root /data/coco --from-manifest coco1k/manifest.json --output-dir again
+
+How images are chosen: docs/sampling.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+from coco1k_kd import subset
+from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.sampling import BALANCES, Pool, draw
+from coco1k_kd.verification import verify
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag of the program."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--coco-root", type=Path, default=Path("coco"), metavar="DIR", help="COCO 2017: annotations/, train2017/, val2017/ (default: coco)")  # fmt: skip
+    p.add_argument("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="folder to write (default: coco1k)")  # fmt: skip
+    what = p.add_argument_group("what to draw")
+    what.add_argument("--target-size", type=_positive, default=1500, metavar="N", help="train images (default: 1500)")
+    what.add_argument("--val-size", type=_positive, default=400, metavar="N", help="val images (default: 400)")
+    what.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, another draw (default: 0)")
+    what.add_argument("--balance", choices=BALANCES, default="context", help="context: every class but person in equally many images, scenes as in COCO (default); strict: person too")  # fmt: skip
+    what.add_argument("--from-manifest", type=Path, metavar="FILE", help="draw again what this manifest says; size, seed and balance are then its own")  # fmt: skip
+    how = p.add_argument_group("how to write it")
+    how.add_argument("--link", choices=subset.LINKS, default="hard", help="images are hard links (default; copies where there can be none), symlinks or copies")  # fmt: skip
+    how.add_argument("--no-images", action="store_true", help="write annotations, manifest and YAML only")
+    how.add_argument("--download", action="store_true", help="fetch what is missing: annotations (241 MB) and the chosen images")  # fmt: skip
+    how.add_argument("--force", action="store_true", help="replace an existing subset; files that this tool did not write are kept")  # fmt: skip
+    how.add_argument("--workers", type=_positive, default=min(8, os.cpu_count() or 1), metavar="N", help="threads for images (default: %(default)s)")  # fmt: skip
+    check = p.add_argument_group("checks")
+    check.add_argument("--certify", action="store_true", help="prove how far the draw is from the optimum (needs highspy)")  # fmt: skip
+    check.add_argument(
+        "--verify", type=Path, metavar="DIR", help="only check a subset: name every fault, exit 2 if any"
+    )
+    return p
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def create(args: argparse.Namespace) -> None:
+    """Draw a subset and write it."""
+    output = args.output_dir.resolve()
+    subset.replaceable(output, args.force)  # says no before the work, not after it
+    given = subset.read_manifest(args.from_manifest) if args.from_manifest else None
+    if args.download:
+        from coco1k_kd.download import fetch_annotations
+
+        fetch_annotations(args.coco_root)
+    head = {key: given[key] for key in ("seed", "balance")} if given else {"seed": args.seed, "balance": args.balance}
+    sizes = {"train": args.target_size, "val": args.val_size}
+    drawn = []
+    for split in subset.SPLITS:
+        source = subset.read_source(args.coco_root, split)
+        image_ids = subset.listed(source, given, split) if given else draw(Pool.of(source), sizes[split], **head)
+        drawn.append(subset.take(source, split, image_ids, head["balance"]))
+        print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images")
+    work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, args.coco_root)]
+    if args.download:
+        from coco1k_kd.download import fetch_images
+
+        fetch_images([(job.entry.coco_url, job.source) for job in work if not job.source.is_file()], args.workers)
+    subset.check_present(work)
+    link = subset.write(output, drawn, work, args.link, args.workers, head, args.force)
+    print(subset.table(drawn))
+    if work and link != args.link:
+        print(f"images are copies: no hard links from {args.coco_root} to {output}")
+    print(f"wrote {output}: train with data={output / subset.YAML}")
+
+
+def main() -> None:
+    """Parse, call, print."""
+    args = parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
+    if args.verify:
+        faults = verify(args.verify)
+        print(*faults, sep="\n", end="\n" if faults else "")
+        if faults:
+            raise UserError(f"{args.verify} has {len(faults)} faults; create_coco1k.py --force makes it anew")
+        print(f"{args.verify}: every file is what the manifest says")
+        return
+    create(args)
+
+
+if __name__ == "__main__":
+    run_cli(main)
