@@ -1,0 +1,71 @@
+"""A checkpoint's detections on the val images, by stock Ultralytics validation, as a COCO results file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionValidator
+
+from coco1k_kd.files import write_atomic
+
+
+class CocoValidator(DetectionValidator):
+    """Stock validation that keeps every detection, with the ids of a COCO annotation file.
+
+    Ultralytics' own `save_json` writes category ids of its own and numbers the images itself.
+    """
+
+    def __init__(self, image_ids: dict[str, int], category_ids: list[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.image_ids = image_ids
+        self.category_ids = category_ids
+        self.results: list[dict[str, Any]] = []
+
+    def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+        super().update_metrics(preds, batch)
+        for index, pred in enumerate(preds):
+            image = self._prepare_batch(index, batch)
+            scaled = self.scale_preds(self._prepare_pred(pred), image)
+            image_id = self.image_ids[Path(image["im_file"]).name]
+            for (x1, y1, x2, y2), score, label in zip(
+                scaled["bboxes"].tolist(), scaled["conf"].tolist(), scaled["cls"].tolist(), strict=True
+            ):
+                self.results.append(
+                    {
+                        "image_id": image_id,
+                        "category_id": self.category_ids[int(label)],
+                        "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
+                        "score": round(score, 6),
+                    }
+                )
+
+
+def predict(weights: Path, annotations: Path, output: Path, **settings: Any) -> dict[str, float]:
+    """Validate `weights` and write every detection (confidence >= 0.001) to `output` in COCO results format.
+
+    Args:
+        weights: an Ultralytics detection checkpoint whose classes are those of `annotations`, in order of category id.
+        annotations: COCO annotation file of the val images.
+        output: the COCO results file, written atomically.
+        settings: `data`, `imgsz`, `batch`, `device`, `workers` for Ultralytics.
+
+    Returns:
+        Ultralytics' own figures: `map50`, `map50_95` (fractions).
+    """
+    truth = json.loads(annotations.read_bytes())
+    image_ids = {Path(image["file_name"]).name: image["id"] for image in truth["images"]}
+    category_ids = sorted(category["id"] for category in truth["categories"])
+    validators: list[CocoValidator] = []
+
+    def build(**kwargs: Any) -> CocoValidator:
+        validators.append(CocoValidator(image_ids, category_ids, **kwargs))
+        return validators[-1]
+
+    metrics = YOLO(str(weights)).val(
+        validator=build, conf=0.001, plots=False, verbose=False, save_dir=str(output.parent), split="val", **settings
+    )
+    write_atomic(output, json.dumps(validators[-1].results))
+    return {"map50": float(metrics.box.map50), "map50_95": float(metrics.box.map)}

@@ -1,0 +1,184 @@
+"""One run of a study in a process of its own: `python -m coco1k_kd.training SPEC.json`.
+
+A run is a function of its spec, a plain JSON object, and of the files it names. It ends with `result.json` in the run
+folder, or with `failure.json` and an exit code. Its own process gives it a clean random state, a memory figure of its
+own, and nobody to harm when it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from torch import nn
+
+from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
+from coco1k_kd.files import write_json
+from coco1k_kd.prediction import predict
+from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
+
+RESULT, FAILURE, SPEC = "result.json", "failure.json", "spec.json"
+KEPT = (SPEC, "train.log")
+
+
+def train(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train one arm with one seed, then write the predictions of its best and last checkpoint.
+
+    Args:
+        spec: `folder`, `arm`, `seed`, `student`, `teacher` (path or None), `random_teacher` (bool), `distillation`
+            ("cwd", "mgd", "ultralytics" or None), `distillation_weight`, `annotations`, and `train_args`, what is
+            handed to Ultralytics as it stands.
+
+    Returns:
+        The run's figures and its `work`, all that the audit compares.
+    """
+    folder, args = Path(spec["folder"]), spec["train_args"]
+    snapshot = _snapshot(folder)
+    if snapshot is None:
+        _clear(folder)
+    recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
+    weights = folder / "weights" / "last.pt" if snapshot else spec["student"]
+    model, extra = _model(spec, weights)
+    recorder.attach(model)
+    if snapshot:
+        print(f"continuing after epoch {snapshot['epoch'] + 1} of {args['epochs']}", flush=True)
+        extra |= {"resume": True}
+    model.train(**args, save_dir=str(folder), **extra)
+    (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
+    settings = {key: args[key] for key in ("data", "imgsz", "batch", "device", "workers")}
+    own = {
+        name: predict(
+            folder / "weights" / f"{name}.pt",
+            Path(spec["annotations"]),
+            folder / f"predictions_{name}.json",
+            **settings,
+        )
+        for name in ("best", "last")
+    }
+    return {
+        **recorder.figures,
+        "effective_batch": recorder.work["effective_batch"],
+        "ultralytics": own["best"],
+        "ultralytics_last": own["last"],
+        "work": {**recorder.work, "versions": _versions()},
+    }
+
+
+def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
+    """Write the predictions of `spec["weights"]` as they stand: a reference row, or the full val set."""
+    output = Path(spec["folder"]) / "predictions.json"
+    return {"ultralytics": predict(Path(spec["weights"]), Path(spec["annotations"]), output, **spec["val_args"])}
+
+
+def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int) -> nn.Module:
+    """The architecture of `weights` with random weights: a teacher that knows nothing.
+
+    Its batch-norm statistics come from `images` (any few of the train images), since those of a fresh network let the
+    activations fade to nothing, and a placebo must look like a teacher.
+    """
+    import cv2
+
+    torch.manual_seed(seed)
+    model = ultralytics.nn.tasks.DetectionModel(ultralytics.YOLO(weights).model.yaml, verbose=False)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    pixels = [cv2.resize(cv2.imread(str(path))[..., ::-1], (imgsz, imgsz)) for path in images]
+    batch = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels]).float() / 255
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the calls
+    model.train()
+    with torch.no_grad():
+        for part in batch.split(4):
+            model.predict(part)
+    for norm in norms:
+        norm.momentum = 0.03
+    return model.eval()
+
+
+def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, Any]]:
+    """The object to train, and the arguments that its arm adds to `train`."""
+    if spec["distillation"] is None:
+        return ultralytics.YOLO(str(weights)), {}
+    if spec["distillation"] == "ultralytics":
+        return ultralytics.YOLO(str(weights)), {"distill_model": spec["teacher"]}
+    from coco1k_kd import YOLO
+
+    teacher = spec["teacher"]
+    if spec["random_teacher"]:
+        images = [Path(path) for path in spec["placebo_images"]]
+        teacher = random_teacher(teacher, images, spec["train_args"]["imgsz"], spec["seed"])
+    return YOLO(str(weights)), {
+        "teacher": teacher,
+        "distillation_loss": spec["distillation"],
+        "distillation_weight": spec["distillation_weight"],
+    }
+
+
+def _snapshot(folder: Path) -> dict[str, Any] | None:
+    try:
+        return load_snapshot(folder)
+    except Exception as error:  # torn by a failing disk: the run starts again, which costs time and nothing else
+        print(f"the snapshot in {folder} cannot be read ({error}); the run starts again", flush=True)
+        return None
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name not in KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+
+    return {
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "ultralytics": ultralytics.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _end_with_parent() -> None:
+    """End this process and its data loaders when the study that started it is gone, however it went.
+
+    The study holds the other end of our standard input: it closes when the study exits, crashes or is killed.
+    """
+
+    def wait() -> None:
+        os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> int:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    folder = Path(spec["folder"])
+    _end_with_parent()
+    try:
+        result = train(spec) if spec["kind"] == "train" else evaluate(spec)
+    except UserError as error:
+        write_json(folder / FAILURE, {"kind": "input", "message": str(error)})
+        return EXIT_BAD_INPUT
+    except Exception as error:
+        if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+            error = RunError("out of memory; take a smaller --batch or --imgsz")
+        if not isinstance(error, RunError):
+            raise
+        write_json(folder / FAILURE, {"kind": "run", "message": str(error)})
+        return 1
+    write_json(folder / RESULT, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
