@@ -1,0 +1,483 @@
+"""`YOLO` with a teacher: the distiller on Ultralytics' seams.
+
+The trained model stays a plain Ultralytics student. Ultralytics' criterion is wrapped: it already receives the
+student's neck features (`preds["feats"]`) and the images, so nothing is hooked and nothing is added to the model that
+is averaged, validated, saved and exported. Aligners (and MGD's generators) are a parameter group of Ultralytics' own
+optimizer and travel in its state dict, hence in `last.pt` for resuming; Ultralytics strips the optimizer at the end.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import ultralytics
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
+from ultralytics.utils.torch_utils import unwrap_model
+
+from coco1k_kd.distiller import (
+    DEFAULT_WEIGHT,
+    LOSSES,
+    SCHEDULES,
+    Distiller,
+    agreement,
+    gradient_ratio,
+    schedule_factor,
+)
+from coco1k_kd.errors import UserError
+from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype, weights_sha256
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
+RATIO_LIMITS = (1e-4, 10.0)  # outside, the distillation does nothing or drowns the task
+MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
+STATE = "distillation"  # key of our entry in the optimizer's state dict
+
+
+class DistillationError(UserError):
+    """The distillation is not happening, or does harm: the message names the cause."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What to distil, and how; everything but the teacher itself is plain data and recorded with the run.
+
+    Attributes:
+        teacher: path, `YOLO` or module of an Ultralytics detector.
+        loss: "cwd" or "mgd".
+        weight: factor of the loss, None for the loss's default, "auto" to calibrate it during warm-up so that the
+            distillation's gradient is `target_ratio` of the task's.
+        schedule: "cosine" (to a tenth at the end of the run) or "constant".
+        tau: CWD's temperature.
+        mask_ratio: MGD's share of hidden positions.
+        precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
+        target_ratio: of `weight="auto"`.
+    """
+
+    teacher: Any
+    loss: str = "cwd"
+    weight: float | str | None = None
+    schedule: str = "cosine"
+    tau: float = 1.0
+    mask_ratio: float = 0.65
+    precision: str = "auto"
+    target_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field, choices in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            value = str(getattr(self, field)).lower()
+            if value not in choices:
+                raise UserError(f"unknown {field} {value!r} for distillation: choose one of {', '.join(choices)}")
+            object.__setattr__(self, field, value)
+        weight = DEFAULT_WEIGHT[self.loss] if self.weight is None else self.weight
+        if weight != "auto":
+            try:
+                weight = float(weight)
+            except (TypeError, ValueError):
+                weight = -1.0
+            if not 0 <= weight < float("inf"):
+                raise UserError(f"distillation_weight={self.weight!r} must be a number >= 0, or 'auto'")
+        object.__setattr__(self, "weight", weight)
+        for field, low, high in (("tau", 0.0, float("inf")), ("target_ratio", 0.0, RATIO_LIMITS[1])):
+            if not low < getattr(self, field) < high:
+                raise UserError(f"distillation_{field}={getattr(self, field)} must be above {low} and below {high}")
+        if not 0 <= self.mask_ratio < 1:
+            raise UserError(f"distillation_mask_ratio={self.mask_ratio} must be in [0, 1)")
+
+    def record(self) -> dict[str, Any]:
+        """The settings as plain data, the teacher by its path ("" if it never had one)."""
+        teacher = self.teacher.model if isinstance(self.teacher, ultralytics.engine.model.Model) else self.teacher
+        path = teacher if isinstance(teacher, (str, Path)) else getattr(teacher, "pt_path", None) or ""
+        return {**asdict(replace(self, teacher=None)), "teacher": str(path)}
+
+
+class DistillationCriterion:
+    """Ultralytics' criterion of the student plus the distillation term, scaled like the rest (loss x batch).
+
+    Called as Ultralytics calls its own: (predictions, batch) -> (losses to be summed, detached items by name).
+    """
+
+    def __init__(self, task: Any, teacher: Teacher, distiller: Distiller, settings: Distillation) -> None:
+        self.task, self.teacher, self.distiller, self.settings = task, teacher, distiller, settings
+        self.weight = 1.0 if settings.weight == "auto" else settings.weight  # before the schedule
+        self.factor = 1.0  # the schedule's
+        self.calibrating = settings.weight == "auto"
+        self.measurable = True  # not through torch.compile: there the loss does not hang on the features it returns
+        self.scale = 1.0  # the gradient scaler's
+        self.step = 0
+        self.measured: list[Tensor] = []  # per measured step: ratio, then a cosine per level
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
+        losses, items = self.task(preds, batch)
+        features = preds.get("one2many", preds)["feats"]
+        target = self.teacher(batch["img"])
+        value, aligned = self.distiller(features, target)
+        if self.step % MEASURE_EVERY == 0:
+            self._measure(value, losses, features, aligned, target)
+        self.step += 1
+        term = self.weight * self.factor * len(batch["img"]) * value
+        return torch.cat([losses.reshape(-1), term.reshape(1)]), {**items, "kd_loss": value.detach()}
+
+    def _measure(self, value: Tensor, losses: Tensor, features: list[Tensor], aligned: Any, target: Any) -> None:
+        size = len(features[0])
+        ratio = torch.full((), float("nan"), device=value.device)
+        if self.measurable:
+            ratio = gradient_ratio(value * size, losses.sum(), features, self.scale)
+        if self.calibrating and torch.isfinite(ratio):
+            self.weight = self.settings.target_ratio / max(float(ratio), 1e-12)
+        self.measured.append(torch.stack([self.weight * self.factor * ratio, *agreement(aligned, target)]))
+
+    def take_measurements(self) -> Tensor:
+        """Mean of the measurements since the last call: ratio KD/task, then the cosine of each level."""
+        mean = torch.stack(self.measured).nanmean(dim=0).cpu() if self.measured else torch.full((1,), float("nan"))
+        self.measured.clear()
+        return mean
+
+    def __getattr__(self, name: str) -> Any:
+        """Be Ultralytics' criterion in everything else (an end-to-end head's `update`, for one)."""
+        if name == "task":  # not yet set: while being copied
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the student (EMA, checkpoint) gets Ultralytics' criterion alone: no teacher, no distiller."""
+        return deepcopy(self.task, memo)
+
+
+class DistillationTrainer(DetectionTrainer):
+    """Ultralytics' detection trainer with a teacher. `bind` gives the class to pass as `trainer=`.
+
+    Private seams of Ultralytics that this leans on, each with a test that fails when it changes: `preds["feats"]`,
+    `model.criterion`, `optimizer_step` (the place between backward and clipping) and `ckpt["optimizer"]`.
+    """
+
+    settings: Distillation
+
+    @classmethod
+    def bind(cls, settings: Distillation) -> type[DistillationTrainer]:
+        """A subclass that carries `settings`: it reaches DDP workers, which are given the class and the args alone."""
+        return type(cls.__name__, (cls,), {"settings": settings, "__module__": cls.__module__})
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
+        super().__init__(cfg, overrides, _callbacks)
+        self.previous = self.wdir / "previous.pt"
+        if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
+            for event, callback in (
+                ("on_train_start", _start),
+                ("on_train_epoch_start", _start_epoch),
+                ("on_train_epoch_end", _end_epoch),
+            ):
+                self.add_callback(event, callback)
+
+    def setup_model(self) -> Any:
+        """Set up Ultralytics' student, then the teacher and the distiller beside it."""
+        ckpt = super().setup_model()
+        student = detect_head(self.model, "student")
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.args.seed)  # same aligner on every rank, and the student's random stream untouched
+            dtype = teacher_dtype(self.device, self.args.amp, self.settings.precision)
+            self.teacher = Teacher(load_teacher(self.settings.teacher), self.device, dtype, self.args.compile)
+            self._check_fit(student)
+            self.distiller = Distiller(
+                neck_channels(student),
+                self.teacher.channels,
+                self.settings.loss,
+                self.settings.tau,
+                self.settings.mask_ratio,
+                seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
+            ).to(self.device)
+        return ckpt
+
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Ultralytics' optimizer with the distiller as one more group, which brings its weights into the state dict."""
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        like = [g for g in optimizer.param_groups if g.get("param_group") == "weight"][-1]
+        options = {k: v for k, v in like.items() if k != "params"}
+        optimizer.add_param_group({**options, "params": list(self.distiller.parameters()), "param_group": "distiller"})
+        optimizer.register_state_dict_post_hook(self._save_distiller)
+        optimizer.register_load_state_dict_pre_hook(self._load_distiller)
+        return optimizer
+
+    def optimizer_step(self) -> None:
+        """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
+
+        Ultralytics clips by the norm of all the model's parameters: a distiller among them would shorten the student's
+        steps, and the distilled arm would differ from the baseline in more than the distillation.
+        """
+        parameters = list(self.distiller.parameters())
+        if self.world_size > 1:  # it lives outside DDP's module
+            for parameter in parameters:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.world_size
+        nn.utils.clip_grad_norm_(parameters, MAX_NORM * self.scaler.get_scale())
+        super().optimizer_step()
+        self.criterion.scale = self.scaler.get_scale()
+
+    def auto_batch(self) -> int:
+        """Ultralytics' estimate with the teacher's and the distiller's memory counted."""
+        student = self.model
+        self.model = _Together(unwrap_model(student), self.teacher, self.distiller)
+        try:
+            return super().auto_batch()
+        finally:
+            self.model = student
+
+    def label_loss_items(self, loss_items: dict | None = None, prefix: str = "train") -> Any:
+        """Ultralytics' labels; validation has no distillation loss, so it gets no column of zeros."""
+        labels = super().label_loss_items(loss_items, prefix)
+        if prefix == "train":
+            return labels
+        kept = [label for label in labels if not label.endswith("/kd_loss")]
+        return {label: labels[label] for label in kept} if isinstance(labels, dict) else kept
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Write Ultralytics' row of results.csv with the distillation's columns."""
+        super().save_metrics({**metrics, **self.distillation_metrics})
+
+    def save_model(self) -> bool:
+        """Keep the last whole checkpoint until the new one is written: a kill in between costs an epoch, no more."""
+        if self.last.exists():
+            self.last.replace(self.previous)
+        return super().save_model()
+
+    def final_eval(self) -> None:
+        """Ultralytics' last validation; a finished run needs no spare checkpoint."""
+        super().final_eval()
+        self.previous.unlink(missing_ok=True)
+
+    def _check_fit(self, student: Any) -> None:
+        strides = [int(s) for s in student.stride]
+        if strides != self.teacher.strides:
+            raise UserError(
+                "teacher and student must have the same levels: the strides of the teacher's neck are "
+                f"{self.teacher.strides}, of the student's {strides}"
+            )
+        if self.teacher.image_channels != self.data["channels"]:
+            raise UserError(
+                f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
+            )
+
+    def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        criterion = getattr(self, "criterion", None)
+        state[STATE] = {
+            **self.settings.record(),
+            "teacher_sha256": self.teacher.sha256,
+            "calibrated_weight": criterion.weight if criterion else None,
+            "distiller": {k: v.detach().cpu().clone() for k, v in self.distiller.state_dict().items()},
+        }
+
+    def _load_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        saved = state[STATE]
+        if saved["teacher_sha256"] != self.teacher.sha256:
+            raise UserError(
+                f"the checkpoint was distilled from another teacher (weights {saved['teacher_sha256'][:12]}, now "
+                f"{self.teacher.sha256[:12]}): resume with the same one"
+            )
+        self.distiller.load_state_dict(saved["distiller"])
+        self.calibrated_weight = saved["calibrated_weight"]
+        return {k: v for k, v in state.items() if k != STATE}
+
+
+def _start(trainer: DistillationTrainer) -> None:
+    """Before the first batch, when Ultralytics has its EMA: put the distillation into the criterion."""
+    student = unwrap_model(trainer.model)
+    if not any(p.requires_grad for p in student.model[:-1].parameters()):
+        raise UserError("freeze= leaves no student layer below the head to train: there is nothing to distil into")
+    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    if not all(id(p) in held for p in trainer.distiller.parameters()):
+        raise DistillationError(
+            "the aligner is not in the optimizer: it would stay random (was build_optimizer replaced?)"
+        )
+    task = getattr(student, "criterion", None) or student.init_criterion()
+    trainer.criterion = DistillationCriterion(task, trainer.teacher, trainer.distiller, trainer.settings)
+    trainer.criterion.measurable = not trainer.args.compile
+    if (weight := getattr(trainer, "calibrated_weight", None)) is not None:
+        trainer.criterion.weight = weight
+    student.criterion = trainer.criterion
+    trainer.initial_distiller = [p.detach().clone() for p in trainer.distiller.parameters()]
+    if RANK in {-1, 0}:
+        record = trainer.settings.record()
+        teacher, sha256 = record.pop("teacher"), trainer.teacher.sha256
+        settings = {f"distillation_{k}": v for k, v in record.items()}
+        YAML.save(
+            trainer.save_dir / "args.yaml",
+            {**vars(trainer.args), "teacher": teacher, "teacher_sha256": sha256, **settings},
+        )
+        LOGGER.info(
+            f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, "
+            f"teacher {teacher or 'in memory'} ({sha256[:12]}) in {trainer.teacher.dtype}"
+        )
+
+
+def _start_epoch(trainer: DistillationTrainer) -> None:
+    criterion = trainer.criterion
+    criterion.step = 0  # so that every epoch, however short, is measured
+    criterion.factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
+    if trainer.epoch >= max(trainer.args.warmup_epochs, 1):
+        criterion.calibrating = False
+
+
+def _end_epoch(trainer: DistillationTrainer) -> None:
+    """Alive or stop: raise `DistillationError` if the epoch that has just ended did not distil."""
+    criterion = trainer.criterion
+    value = float(trainer.tloss["kd_loss"])
+    ratio, *cosines = criterion.take_measurements().tolist()
+    trainer.distillation_metrics = {
+        "kd/weight": criterion.weight * criterion.factor,
+        "kd/gradient_ratio": ratio,
+        **{f"kd/cosine_stride{s}": c for s, c in zip(trainer.teacher.strides, cosines, strict=True)},
+    }
+    if not trainer.loss.isfinite() and value == value:
+        return  # the task's loss, not ours, has diverged: Ultralytics has its own recovery for that
+    if not 0 < value < float("inf"):
+        raise DistillationError(
+            f"the distillation loss is {value:g} in epoch {trainer.epoch + 1}: nothing is distilled"
+        )
+    if not trainer.teacher.unchanged():
+        raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
+    if not criterion.weight:
+        return  # the control that must equal the baseline: the aligner has no gradient to move by
+    pairs = zip(trainer.distiller.parameters(), trainer.initial_distiller, strict=True)
+    if all(torch.equal(now, then) for now, then in pairs):
+        raise DistillationError(
+            f"the aligner did not move in epoch {trainer.epoch + 1}: it gets no gradient or no step"
+        )
+    low, high = RATIO_LIMITS
+    warm = trainer.epoch >= trainer.args.warmup_epochs
+    if warm and not low <= ratio <= high and ratio == ratio:
+        raise DistillationError(
+            f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
+            f"{'lower' if ratio > high else 'raise'} distillation_weight, now {criterion.weight:g}"
+        )
+
+
+class _Together(nn.Module):
+    """Teacher, distiller and student in one forward, for Ultralytics to profile the memory of a distilled step."""
+
+    def __init__(self, student: nn.Module, teacher: Teacher, distiller: Distiller) -> None:
+        super().__init__()
+        self.student, self.teacher_network, self.distiller = student, teacher.network, distiller
+        self.dtype, self.stride = teacher.dtype, student.stride
+
+    def forward(self, images: Tensor) -> Any:
+        with torch.no_grad():
+            target = self.teacher_network(images.to(self.dtype, memory_format=torch.channels_last))
+        predictions = self.student(images)
+        value, _ = self.distiller(predictions.get("one2many", predictions)["feats"], target)
+        return predictions, value
+
+
+class YOLO(ultralytics.YOLO):
+    """Ultralytics' `YOLO` whose `train` takes a teacher; the same in everything else."""
+
+    def __init__(self, model: str | Path = "yolo11n.pt", task: str | None = None, verbose: bool = False) -> None:
+        super().__init__(_whole_checkpoint(model), task=task, verbose=verbose)
+
+    def train(
+        self,
+        trainer: type[DetectionTrainer] | None = None,
+        *,
+        teacher: Any = None,
+        distillation_loss: str | None = None,
+        distillation_weight: float | str | None = None,
+        distillation_schedule: str | None = None,
+        distillation_tau: float | None = None,
+        distillation_mask_ratio: float | None = None,
+        distillation_precision: str | None = None,
+        distillation_target_ratio: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train as Ultralytics does, distilling from `teacher` if there is one.
+
+        Args:
+            trainer: Ultralytics' `trainer=`; with a teacher, a `DistillationTrainer` or nothing.
+            teacher: path, `YOLO` or module of any Ultralytics detector with as many levels; None is plain training.
+            distillation_loss: "cwd" (default) or "mgd", in any case.
+            distillation_weight: factor of the loss; None for its default, "auto" to calibrate. See `Distillation` for
+                this and the rest. With `resume=True` all of it, teacher included, comes from the checkpoint.
+            **kwargs: Ultralytics' training arguments.
+
+        Returns:
+            Ultralytics' training metrics.
+
+        Raises:
+            UserError: a setting or the teacher is unfit; nothing has been written.
+            DistillationError: the distillation turned out not to happen.
+        """
+        given = {
+            "loss": distillation_loss,
+            "weight": distillation_weight,
+            "schedule": distillation_schedule,
+            "tau": distillation_tau,
+            "mask_ratio": distillation_mask_ratio,
+            "precision": distillation_precision,
+            "target_ratio": distillation_target_ratio,
+        }
+        given = {k: v for k, v in given.items() if v is not None}
+        settings = Distillation(teacher, **given)
+        if kwargs.get("resume"):
+            settings = self._resumed_settings(teacher, given, kwargs)
+        if settings is None or settings.teacher is None:
+            return super().train(trainer=trainer, **kwargs)
+        if kwargs.get("distill_model"):
+            raise UserError("teacher= and Ultralytics' own distill_model= are both given: choose one")
+        if trainer and not issubclass(trainer, DistillationTrainer):
+            raise UserError(
+                f"trainer={trainer.__name__} knows no teacher: derive it from coco1k_kd's DistillationTrainer"
+            )
+        detect_head(load_teacher(settings.teacher), "teacher")  # before Ultralytics makes the run folder
+        return super().train(trainer=(trainer or DistillationTrainer).bind(settings), **kwargs)
+
+    def _resumed_settings(self, teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> Distillation | None:
+        """Settings of the checkpoint that `resume` continues; None if it was trained without a teacher."""
+        resume = kwargs["resume"]
+        if isinstance(resume, (str, Path)):
+            kwargs["resume"] = resume = _whole_checkpoint(resume)
+            ckpt = load_checkpoint(resume)[1]
+        else:
+            ckpt = self.ckpt or {}
+        saved = (ckpt.get("optimizer") or {}).get(STATE)
+        if saved is None:
+            if teacher is not None:
+                raise UserError(
+                    "resume: this checkpoint was not distilled (or is finished); start anew to use a teacher"
+                )
+            return None
+        fields = {k: saved[k] for k in ("loss", "weight", "schedule", "tau", "mask_ratio", "precision", "target_ratio")}
+        teacher = teacher if teacher is not None else saved["teacher"]
+        if not teacher:
+            raise UserError("resume: the teacher was given as a module, which no checkpoint holds; pass teacher= again")
+        settings = Distillation(teacher, **fields)
+        wanted = replace(settings, **given)
+        changed = [k for k in given if getattr(wanted, k) != fields[k]]
+        if changed:
+            raise UserError(f"resume: distillation_{changed[0]} differs from the checkpoint's {fields[changed[0]]!r}")
+        found = weights_sha256(load_teacher(teacher))
+        if found != saved["teacher_sha256"]:
+            raise UserError(
+                f"resume: the run was distilled from other weights ({saved['teacher_sha256'][:12]}, {teacher} has "
+                f"{found[:12]}); give the same teacher"
+            )
+        return settings
+
+
+def _whole_checkpoint(path: str | Path) -> str | Path:
+    """`path`, put back from the spare beside it if a kill has left a torn or missing last.pt."""
+    last = Path(path)
+    spare = last.with_name("previous.pt")
+    if last.name != "last.pt" or not spare.exists():
+        return path
+    try:
+        load_checkpoint(last)
+    except Exception as error:  # a torn file fails in as many ways as there are places to tear it
+        LOGGER.warning(f"{last} is torn ({type(error).__name__}); going on from the epoch before, {spare.name}")
+        spare.replace(last)
+    return path

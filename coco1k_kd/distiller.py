@@ -1,0 +1,87 @@
+"""The trainable half of distillation: aligners, losses, weight, and the figures that show it is alive. Pure torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coco1k_kd.losses import CWDLoss, MGDLoss, standardise
+
+LOSSES = ("cwd", "mgd")
+SCHEDULES = ("cosine", "constant")
+# Chosen by measurement, not copied: docs/method.md, "Weights".
+DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 1.0}
+FINAL_FRACTION = 0.1  # of the weight, at the end of the cosine schedule (DAMO-YOLO, arXiv 2211.15444, section 3.4)
+
+
+class Distiller(nn.Module):
+    """Aligns the student's levels to the teacher's widths and measures how far they are apart.
+
+    Each level: 1x1 convolution to the teacher's width, both sides standardised alike, then the loss; levels are summed.
+
+    Args:
+        student_channels: widths of the student's neck levels.
+        teacher_channels: widths of the teacher's, as many levels.
+        loss: "cwd" or "mgd".
+        tau: CWD's temperature.
+        mask_ratio: MGD's share of hidden positions.
+        seed: of MGD's masks.
+    """
+
+    def __init__(
+        self,
+        student_channels: Sequence[int],
+        teacher_channels: Sequence[int],
+        loss: str,
+        tau: float = 1.0,
+        mask_ratio: float = 0.65,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.aligners = nn.ModuleList(
+            nn.Conv2d(s, t, 1) for s, t in zip(student_channels, teacher_channels, strict=True)
+        )
+        self.losses = nn.ModuleList(
+            CWDLoss(tau) if loss == "cwd" else MGDLoss(t, mask_ratio, seed + level)
+            for level, t in enumerate(teacher_channels)
+        )
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Take both models' neck levels, give the summed loss (scalar) and the aligned, standardised student levels."""
+        aligned = [standardise(align(level)) for align, level in zip(self.aligners, student, strict=True)]
+        terms = [
+            loss(level, standardise(target)) for loss, level, target in zip(self.losses, aligned, teacher, strict=True)
+        ]
+        return torch.stack(terms).sum(), aligned
+
+
+@torch.no_grad()
+def agreement(aligned: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
+    """Mean cosine of student and teacher (standardised channels) over images and positions: a scalar for each level."""
+    return [F.cosine_similarity(s, standardise(t), dim=1).mean() for s, t in zip(aligned, teacher, strict=True)]
+
+
+def gradient_ratio(distillation: Tensor, task: Tensor, features: Sequence[Tensor], scale: float = 1.0) -> Tensor:
+    """Norm of the distillation term's gradient over that of the task loss, both at the student's neck features.
+
+    All of both gradients enters the student's body there, so the cut gives the true balance at the price of the head's
+    backward alone. `scale` keeps float16 gradients from underflow and cancels out.
+    """
+
+    def norm(loss: Tensor) -> Tensor:
+        gradients = torch.autograd.grad(loss * scale, list(features), retain_graph=True)
+        return torch.stack([g.float().norm() for g in gradients]).norm()
+
+    return norm(distillation) / norm(task)
+
+
+def schedule_factor(schedule: str, epoch: int, epochs: int) -> float:
+    """Share of the weight in force in `epoch` (from 0) of `epochs`; "cosine" goes from 1 to `FINAL_FRACTION`."""
+    if schedule == "constant" or epochs < 2:
+        return 1.0
+    progress = min(epoch / (epochs - 1), 1.0)
+    return FINAL_FRACTION + (1 - FINAL_FRACTION) * (1 + math.cos(math.pi * progress)) / 2

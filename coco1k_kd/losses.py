@@ -1,0 +1,107 @@
+"""Feature-distillation losses: CWD and MGD. Pure torch, no Ultralytics."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """Channel-wise distillation: the KL divergence between the spatial distributions of each channel.
+
+    tau^2 / (N*C) * sum_{n,c} KL( softmax_HW(teacher / tau) || softmax_HW(student / tau) ), Shu et al., "Channel-wise
+    Knowledge Distillation for Dense Prediction", arXiv 2011.13256, equations 2 to 4 (there without the mean over N).
+
+    Args:
+        student: (N, C, H, W), already aligned to the teacher's width.
+        teacher: (N, C, H, W). Takes no gradient.
+        tau: temperature, > 0.
+
+    Returns:
+        Scalar in float32 (float64 for float64 inputs), whatever the autocast precision of the inputs.
+
+    Raises:
+        ValueError: shapes differ or are not 4-dimensional, or tau is not positive.
+    """
+    _check_shapes(student, teacher)
+    if not tau > 0:
+        raise ValueError(f"tau must be positive, not {tau}")
+    n, c = teacher.shape[:2]
+    log_student = F.log_softmax(_at_least_float32(student).flatten(2) / tau, dim=2)
+    log_teacher = F.log_softmax(_at_least_float32(teacher.detach()).flatten(2) / tau, dim=2)
+    return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * (tau**2 / (n * c))
+
+
+class CWDLoss(nn.Module):
+    """`cwd_loss` as a module, to stand beside `MGDLoss`: no parameters."""
+
+    def __init__(self, tau: float = 1.0) -> None:
+        super().__init__()
+        self.tau = tau
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See `cwd_loss`."""
+        return cwd_loss(student, teacher, self.tau)
+
+
+class MGDLoss(nn.Module):
+    """Masked generative distillation: hide part of the student's map, generate the teacher's whole map from the rest.
+
+    mean( (T - G(M * S))^2 ), M zero with probability `mask_ratio` at each position, one mask for all channels, G =
+    conv3x3, ReLU, conv3x3. Yang et al., "Masked Generative Distillation", arXiv 2205.01529, equations 4 to 6. There
+    it is alpha/N * sum_{C,H,W}; here the mean over C, H and W too, so that its weight depends neither on the resolution
+    nor on the level: the paper's alpha = our weight / (C*H*W).
+
+    Args:
+        channels: the teacher's width C.
+        mask_ratio: in [0, 1); 0.65 in the paper.
+        seed: of the masks' own generator, so that a distilled run leaves the global random streams alone.
+    """
+
+    def __init__(self, channels: int, mask_ratio: float = 0.65, seed: int = 0) -> None:
+        super().__init__()
+        if not 0 <= mask_ratio < 1:
+            raise ValueError(f"mask_ratio must be in [0, 1), not {mask_ratio}")
+        self.mask_ratio = mask_ratio
+        self.generation = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        self._masks = torch.Generator().manual_seed(seed)  # on the CPU: the same masks on every device
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Take (N, C, H, W) student and teacher, give a scalar in float32 or wider; a new mask at every call."""
+        _check_shapes(student, teacher)
+        n, _, h, w = teacher.shape
+        mask = torch.rand((n, 1, h, w), generator=self._masks) >= self.mask_ratio
+        generated = self.generation(student * mask.to(student.device, student.dtype))
+        return F.mse_loss(_at_least_float32(generated), _at_least_float32(teacher.detach()))
+
+    def get_extra_state(self) -> Tensor:
+        """The masks' generator travels in the state dict: a resumed run goes on with the masks that would have come."""
+        return self._masks.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the masks' generator from `get_extra_state`."""
+        self._masks.set_state(state.cpu())
+
+
+def standardise(features: Tensor) -> Tensor:
+    """Give each channel of (N, C, H, W) mean 0 and variance 1 over the batch and the positions, in float32 or wider.
+
+    Student and teacher pass through the same function: what is compared is where a channel is active, not how loudly.
+    """
+    return F.batch_norm(_at_least_float32(features), None, None, training=True)
+
+
+def _check_shapes(student: Tensor, teacher: Tensor) -> None:
+    if student.ndim != 4 or student.shape != teacher.shape:
+        raise ValueError(
+            f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be (N, C, H, W) and equal"
+        )
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

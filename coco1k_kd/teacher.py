@@ -1,0 +1,136 @@
+"""The teacher: any Ultralytics detector, frozen, fused and without its head, giving neck features and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from torch import Tensor, nn
+from ultralytics.nn.modules.head import Detect
+from ultralytics.utils.torch_utils import attempt_compile
+
+from coco1k_kd.errors import UserError
+
+
+def detect_head(model: nn.Module, role: str) -> Detect:
+    """Return the Detect head that ends `model`; `UserError` names the `role` ("teacher", "student") if it has none."""
+    layers = getattr(model, "model", None)
+    head = layers[-1] if isinstance(layers, nn.Sequential) and len(layers) else None
+    if not isinstance(head, Detect):
+        raise UserError(
+            f"the {role} ({type(model).__name__}) has no Detect head: distillation needs an Ultralytics YOLO detector"
+        )
+    if head.cv2 is None:
+        raise UserError(
+            f"the {role} is fused: load it from its .pt file, since fusing drops the head it was trained with"
+        )
+    return head
+
+
+def neck_channels(head: Detect) -> list[int]:
+    """Widths of the feature maps that enter a Detect head, finest level first."""
+    return [branch[0].conv.in_channels for branch in head.cv2]
+
+
+def load_teacher(teacher: Any) -> nn.Module:
+    """Turn a path, a `YOLO` or a module into a detector module; `UserError` if it cannot be one."""
+    if isinstance(teacher, (str, Path)):
+        try:
+            teacher = ultralytics.YOLO(str(teacher))
+        except Exception as error:  # Ultralytics raises whatever its download, unpickler or parser raised
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"cannot load the teacher {teacher}: {reason}") from error
+    if isinstance(teacher, ultralytics.engine.model.Model):
+        teacher = teacher.model
+    if not isinstance(teacher, nn.Module):
+        raise UserError(
+            f"teacher={type(teacher).__name__} is no PyTorch detector: give a .pt file, a YOLO object or its .model"
+        )
+    detect_head(teacher, "teacher")
+    return teacher
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hex SHA-256 of a model's weights (names, shapes, float32 values): the same in fp16 file and in memory."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        array = value.detach().cpu().float().contiguous().numpy()
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class Teacher:
+    """A frozen copy of a detector that maps images to its neck features.
+
+    Convolution and batch norm are fused and the head is gone: nobody reads its boxes. It lives outside the trained
+    model, so that no `train()`, optimizer, EMA, checkpoint or pickle can reach it.
+
+    Args:
+        model: an Ultralytics detection model; copied, never changed.
+        device: where it runs.
+        dtype: of its weights. Casting them once beats autocast, which casts them again at every step.
+        compile_mode: Ultralytics' `compile=` argument.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype, compile_mode: bool | str) -> None:
+        head = detect_head(model, "teacher")
+        self.path = str(getattr(model, "pt_path", "") or "")
+        self.sha256 = weights_sha256(model)
+        self.channels = neck_channels(head)
+        self.strides = [int(s) for s in head.stride]
+        self.image_channels = next(model.parameters()).shape[1]
+        self.dtype = dtype
+        network = deepcopy(model).float().eval().fuse(verbose=False)
+        network.model[-1] = _Neck(network.model[-1])
+        network.requires_grad_(False)
+        self.network = network.to(device, dtype, memory_format=torch.channels_last)
+        self._forward = attempt_compile(self.network, device=device, mode=compile_mode)
+        self._checksum = self.checksum()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Map (N, 3, H, W) images in [0, 1] to a list of (N, C, H/stride, W/stride) features, finest level first."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self._forward(images.to(self.dtype, memory_format=torch.channels_last))
+
+    def checksum(self) -> int:
+        """Sum of the bit patterns of all weights: changes if any weight does."""
+        weights = (v.flatten().contiguous() for v in self.network.state_dict().values())
+        return sum(int(v.view(torch.uint8).sum(dtype=torch.int64)) for v in weights)
+
+    def unchanged(self) -> bool:
+        """Whether the weights are, bit for bit, those of the start."""
+        return self.checksum() == self._checksum
+
+
+class _Neck(nn.Module):
+    """Stands in for the Detect head and returns the features that it was given."""
+
+    def __init__(self, head: Detect) -> None:
+        super().__init__()
+        self.f, self.i, self.type = head.f, head.i, "Neck"
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return list(features)
+
+
+def teacher_dtype(device: torch.device, amp: bool | str, precision: str) -> torch.dtype:
+    """Dtype of the teacher's forward for `precision` "auto", "fp32", "fp16" or "bf16"; auto is the fastest safe one.
+
+    On a GPU that is the training's own autocast precision; on a CPU with matrix units for it, bfloat16, which costs
+    about 1% of relative error in the features (docs/benchmarks.md).
+    """
+    named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision != "auto":
+        return named[precision]
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch < 2.10 cannot tell: stay safe
+        return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32
+    if amp == "bf16":
+        return torch.bfloat16
+    return torch.float16 if amp and device.type == "cuda" else torch.float32
