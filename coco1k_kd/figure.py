@@ -1,0 +1,223 @@
+"""The picture of a comparison. Colours are Okabe and Ito's, and every colour has a marker of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from coco1k_kd.statistics import BAND, points
+
+_PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_WIDTH, _ROW = 12, 3.3  # inches; 100 dots each
+_EXTREMES = 10  # classes shown at either end
+_NAME = 22  # letters of a class name that are shown
+_STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "axes.axisbelow": True,
+}
+
+
+def figure(comparison: dict[str, Any]) -> Figure:
+    """Draw a comparison (docs/comparison.schema.json); panels for which there is nothing to show are left out."""
+    with matplotlib.rc_context(_STYLE):
+        drawing = _Drawing(comparison)
+        rows = drawing.rows()
+        canvas = Figure(figsize=(_WIDTH, _ROW * len(rows) + 1.2), layout="constrained")
+        canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.03, wspace=0.03)
+        for name, axes in canvas.subplot_mosaic(rows).items():
+            getattr(drawing, name)(axes)
+        canvas.suptitle(drawing.headline(), x=0.01, ha="left", fontsize=14, fontweight="bold")
+        canvas.supxlabel(drawing.caption(), x=0.01, ha="left", fontsize=9, color="#444444")
+        return canvas
+
+
+class _Drawing:
+    """One method per panel; each is given its axes."""
+
+    def __init__(self, comparison: dict[str, Any]) -> None:
+        self.all = comparison
+        self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
+        self.entries: list[dict[str, Any]] = comparison["comparisons"]
+        self.colour = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(self.arms)}
+        self.marker = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(self.arms)}
+        self.seeds = max(len(runs) for runs in self.arms.values())
+
+    def rows(self) -> list[list[str]]:
+        curves = [panel for panel, key in (("accuracy_curves", "ap"), ("loss_curves", "kd_loss")) if self._has(key)]
+        middle = [curves * (2 // len(curves))] if curves else []
+        if not self.entries:
+            return [["per_seed", "per_seed"], *middle, ["time", "memory"]]
+        return [["differences", "per_seed"], *middle, ["classes", "sizes"], ["classes", "time"], ["classes", "memory"]]
+
+    def headline(self) -> str:
+        if not self.entries:
+            return f"{', '.join(self.arms)}: one arm, nothing to compare"
+        return "\n".join(f"{e['arm']} against {e['against']}: {e['verdict'].replace('_', ' ')}" for e in self.entries)
+
+    def caption(self) -> str:
+        versions = ", ".join(f"{name} {version}" for name, version in self.all["versions"].items())
+        images = f"{self.entries[0]['images']:,} validation images, " if self.entries else ""
+        numbers = ", ".join(str(run["seed"]) for run in next(iter(self.arms.values())))
+        return (
+            f"{images}{self.seeds} seed{'s' * (self.seeds > 1)} ({numbers}). Figures: COCOeval AP in AP points, best epoch. "
+            f"Bars on differences: 95% intervals.\n{versions}"
+        )
+
+    def differences(self, axes: Axes) -> None:
+        axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
+        axes.axvline(0, color="black", lw=1)
+        for row, entry in enumerate(self.entries):
+            self._interval(axes, row, entry["d_ap"], self.colour[entry["arm"]], self.marker[entry["arm"]], entry["arm"])
+            axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 8), **_ABOVE)
+        _rows(axes, [f"{e['arm']}\nagainst {e['against']}" for e in self.entries])
+        axes.set_ylim(len(self.entries) - 0.4, -0.6)
+        axes.set_title("Difference in AP, 95% interval")
+        scope = "" if self.seeds > 1 else "; one seed: this pair of models only"
+        axes.set_xlabel(f"AP points (shaded: ±{100 * BAND:.1f}, no difference that matters{scope})")
+
+    def per_seed(self, axes: Axes) -> None:
+        for column, (name, runs) in enumerate(self.arms.items()):
+            values = [100 * run["ap"] for run in runs]
+            across = [column + 0.12 * (i - (len(values) - 1) / 2) for i in range(len(values))]
+            axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
+            axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
+            axes.annotate(f"{fmean(values):.1f}", (column + 0.32, fmean(values)), va="center")
+        for name, row in self.all["references"].items():
+            axes.axhline(100 * row["ap"], color="#666666", ls="--", lw=1)
+            axes.annotate(f"{name} {100 * row['ap']:.1f}", (len(self.arms) - 0.4, 100 * row["ap"]), (0, 3), **_RIGHT)
+        axes.set_xticks(range(len(self.arms)), [_short(name) for name in self.arms])
+        axes.set_xlim(-0.6, len(self.arms) - 0.4)
+        axes.margins(y=0.12)
+        axes.set_title("AP of every seed, mean as a line" if self.seeds > 1 else "AP, one seed")
+        axes.set_ylabel("AP points")
+
+    def accuracy_curves(self, axes: Axes) -> None:
+        self._curves(axes, "ap", 100)
+        axes.set_title("AP over epochs (Ultralytics' validation)")
+        axes.set_ylabel("AP points")
+
+    def loss_curves(self, axes: Axes) -> None:
+        self._curves(axes, "kd_loss", 1)
+        axes.set_title("Distillation loss over epochs")
+        axes.set_ylabel("loss as added to the total")
+
+    def classes(self, axes: Axes) -> None:
+        entry = self.entries[0]
+        ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
+        few = len(ranked) <= 2 * _EXTREMES
+        shown = ranked if few else ranked[:_EXTREMES] + ranked[-_EXTREMES:]
+        axes.axvline(0, color="black", lw=1)
+        for row, (_, value) in enumerate(shown):
+            self._interval(axes, row, value, "#0072B2" if value["mean"] >= 0 else "#D55E00", "o")
+            if value["p_holm"] is not None and value["p_holm"] < 0.05:
+                axes.annotate("*", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", fontsize=14)
+        if not few:
+            axes.axhline(_EXTREMES - 0.5, color="#666666", lw=1, ls=":")
+        _rows(axes, [f"{_short(name)} ({value['images']})" for name, value in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        extremes = "every class" if few else "best and worst ten classes"
+        axes.set_title(f"{entry['arm']} against {entry['against']}: {extremes}")
+        axes.set_xlabel(
+            "AP points (images with the class in brackets; * certain after\nHolm's correction; no bar: too few images)"
+        )
+
+    def sizes(self, axes: Axes) -> None:
+        axes.axhline(0, color="black", lw=1)
+        names = list(self.entries[0]["per_size"])
+        for i, entry in enumerate(self.entries):
+            shift = 0.14 * (i - (len(self.entries) - 1) / 2)
+            for column, name in enumerate(names):
+                low, high, mean = (100 * x for x in (*entry["per_size"][name]["ci95"], entry["per_size"][name]["mean"]))
+                label = entry["arm"] if column == 0 else None
+                colour, marker = self.colour[entry["arm"]], self.marker[entry["arm"]]
+                axes.errorbar(
+                    column + shift,
+                    mean,
+                    [[mean - low], [high - mean]],
+                    color=colour,
+                    fmt=marker,
+                    capsize=3,
+                    label=label,
+                )
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.legend(frameon=False, ncols=2)
+        axes.set_title("Difference by box size")
+        axes.set_ylabel("AP points")
+
+    def time(self, axes: Axes) -> None:
+        self._cost(axes, "train_seconds", 1 / 60, "Training time without validation", "minutes")
+
+    def memory(self, axes: Axes) -> None:
+        self._cost(axes, "peak_memory_bytes", 2**-30, "Peak memory", "GiB")
+
+    def _has(self, key: str) -> bool:
+        return any(any(v is not None for v in _curve(run, key)) for runs in self.arms.values() for run in runs)
+
+    def _interval(
+        self, axes: Axes, row: int, value: dict[str, Any], colour: str, marker: str, label: str | None = None
+    ) -> None:
+        mean = 100 * value["mean"]
+        low, high = (100 * x for x in value["ci95"]) if value["ci95"] else (mean, mean)
+        axes.errorbar(
+            mean, row, xerr=[[mean - low], [high - mean]], color=colour, fmt=marker, capsize=4, ms=7, label=label
+        )
+
+    def _curves(self, axes: Axes, key: str, scale: float) -> None:
+        for name, runs in self.arms.items():
+            drawn = [run for run in runs if any(v is not None for v in _curve(run, key))]
+            for i, run in enumerate(drawn):
+                values = [float("nan") if v is None else scale * v for v in _curve(run, key)]
+                epochs = run["curves"]["epoch"]
+                style = {
+                    "marker": self.marker[name],
+                    "markevery": max(1, len(epochs) // 8),
+                    "ms": 4,
+                    "lw": 1.3,
+                    "alpha": 0.9,
+                }
+                axes.plot(epochs, values, color=self.colour[name], label=name if i == 0 else None, **style)
+        axes.legend(frameon=False)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+
+    def _cost(self, axes: Axes, key: str, scale: float, title: str, unit: str) -> None:
+        values = {name: [run[key] for run in runs if run.get(key) is not None] for name, runs in self.arms.items()}
+        heights = [scale * fmean(v) if v else 0 for v in values.values()]
+        bars = axes.barh(range(len(values)), heights, color=[self.colour[name] for name in values], height=0.6)
+        axes.bar_label(bars, [f"{h:.3g}" if h else "not measured" for h in heights], padding=3)
+        _rows(axes, [_short(name) for name in values])
+        axes.set_ylim(len(values) - 0.4, -0.6)
+        axes.margins(x=0.12)
+        axes.set_title(f"{title}, mean over seeds" if self.seeds > 1 else title)
+        axes.set_xlabel(unit)
+
+
+_ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
+_RIGHT: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "color": "#444444", "fontsize": 9}
+
+
+def _curve(run: dict[str, Any], key: str) -> Sequence[float | None]:
+    return (run.get("curves") or {}).get(key) or []
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(axis="y", visible=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

@@ -1,0 +1,199 @@
+"""A comparison as JSON, as Markdown for the console and the file, and as a picture. Everything comes from the JSON alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from coco1k_kd.figure import figure
+from coco1k_kd.files import write_atomic, write_json
+from coco1k_kd.statistics import points
+
+_EXTREMES = 5  # classes shown at either end
+_GIB = 2**30
+_WHY_TWO = (
+    "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' own mAP differs a little: "
+    "it pairs boxes and reads its precision curve by other rules, keeps 300 instead of 100 boxes an image, and knows no crowd."
+)
+
+
+def write_report(comparison: dict[str, Any], folder: Path, stamp: str) -> tuple[Path, Path, Path]:
+    """Write comparison_<stamp>.json, kd_comparison_<stamp>.png and comparison_<stamp>.md, each whole or not at all."""
+    paths = (
+        folder / f"comparison_{stamp}.json",
+        folder / f"kd_comparison_{stamp}.png",
+        folder / f"comparison_{stamp}.md",
+    )
+    write_json(paths[0], comparison)
+    draw(comparison, paths[1])
+    write_atomic(paths[2], markdown(comparison))
+    return paths
+
+
+def draw(comparison: dict[str, Any], png: Path) -> None:
+    """Draw the comparison, 1,200 pixels wide."""
+    image = io.BytesIO()
+    figure(comparison).savefig(image, format="png", dpi=100)
+    write_atomic(png, image.getvalue())
+
+
+def markdown(comparison: dict[str, Any]) -> str:
+    """The verdict in a sentence, then the figures behind it in tables."""
+    sections = [
+        "# Does distillation help?",
+        _verdicts(comparison),
+        _accuracy(comparison),
+        _differences(comparison),
+        *(_where(entry) for entry in comparison["comparisons"]),
+        _cost(comparison),
+        _checks(comparison),
+        _origin(comparison),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _verdicts(comparison: dict[str, Any]) -> str:
+    entries = comparison["comparisons"]
+    if not entries:
+        return "One arm only: nothing to compare it with."
+    return "\n".join(f"- **{_pair(entry)}**: {entry['sentence']}" for entry in entries)
+
+
+def _accuracy(comparison: dict[str, Any]) -> str:
+    rows = [
+        [f"{name} (reference, not trained here)", "", _point(row["ap"]), _point(row["ap50"]), "", ""]
+        for name, row in comparison["references"].items()
+    ]
+    for name, arm in comparison["arms"].items():
+        runs = arm["runs"]
+        figures = [_spread(run[key] for run in runs) for key in ("ap", "ap50", "ap_last")]
+        own = _spread((run.get("ultralytics") or {}).get("map50_95") for run in runs)
+        rows.append([name, str(len(runs)), *figures, own])
+    head = ["arm", "seeds", "AP, best epoch", "AP50, best epoch", "AP, last epoch", "Ultralytics mAP50-95"]
+    return f"## Accuracy\n\n{_table(head, rows)}\n\n{_WHY_TWO} Mean ± standard deviation over seeds."
+
+
+def _differences(comparison: dict[str, Any]) -> str:
+    rows = [
+        [_pair(e), *_difference(e["d_ap"]), *_difference(e["d_ap50"]), f"{100 * e['mde']:.1f}", _plain(e["verdict"])]
+        for e in comparison["comparisons"]
+    ]
+    if not rows:
+        return ""
+    head = ["arms", "ΔAP", "95% interval", "p", "ΔAP50", "95% interval", "p", "detectable", "verdict"]
+    note = (
+        "In AP points. *Detectable*: the true difference that this study finds with 80% probability. The interval covers "
+        "other images and, from two seeds on, other seeds."
+    )
+    return f"## Differences\n\n{_table(head, rows)}\n\n{note}"
+
+
+def _where(entry: dict[str, Any]) -> str:
+    sizes = [[name, *_difference(row)[:2], _p(row["p_holm"])] for name, row in entry["per_size"].items()]
+    ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
+    shown = ranked if len(ranked) <= 2 * _EXTREMES else ranked[:_EXTREMES] + ranked[-_EXTREMES:]
+    classes = [[name, str(row["images"]), *_difference(row)[:2], _p(row["p_holm"])] for name, row in shown]
+    certain = [f"{name} ({points(row['mean'])})" for name, row in ranked if _certain(row)]
+    looks = f"corrected for {len(ranked)} looks (Holm)"
+    found = f"Certain, {looks}: {', '.join(certain)}." if certain else f"No class differs with certainty, {looks}."
+    return "\n\n".join(
+        [
+            f"## Where: {_pair(entry)}",
+            _table(["box size", "ΔAP", "95% interval", "p (Holm)"], sizes),
+            f"{found} The {'classes' if len(shown) == len(ranked) else 'best and worst five'}:",
+            _table(["class", "images", "ΔAP", "95% interval", "p (Holm)"], classes),
+        ]
+    )
+
+
+def _cost(comparison: dict[str, Any]) -> str:
+    rows = []
+    for name, arm in comparison["arms"].items():
+        seconds, speed, memory = (
+            [run.get(key) for run in arm["runs"]] for key in ("train_seconds", "images_per_second", "peak_memory_bytes")
+        )
+        rows.append(
+            [
+                name,
+                _spread(seconds, 1 / 60, 1),
+                _spread(speed, 1, 1),
+                _spread(memory, 1 / _GIB, 2),
+                str(arm["runs"][0].get("epochs", "")),
+            ]
+        )
+    head = ["arm", "training, minutes", "images/s", "peak memory, GiB", "epochs"]
+    return f"## Cost\n\n{_table(head, rows)}\n\nTraining time is without validation."
+
+
+def _checks(comparison: dict[str, Any]) -> str:
+    lines = [
+        f"- {name}: {_value(value)}"
+        for part in ("audit", "controls")
+        for name, value in (comparison.get(part) or {}).items()
+    ]
+    return "## Checks\n\n" + "\n".join(lines) if lines else ""
+
+
+def _origin(comparison: dict[str, Any]) -> str:
+    lines = [
+        f"- {key}: {_value(comparison[key])}"
+        for key in ("dataset", "versions", "hardware", "git")
+        if comparison.get(key)
+    ]
+    command = comparison["command"]
+    lines.append(f"- command: `{command if isinstance(command, str) else ' '.join(command)}`")
+    return "## Where this comes from\n\n" + "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns also line up on a console."""
+    cells = [list(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _difference(row: dict[str, Any]) -> list[str]:
+    interval = f"{points(row['ci95'][0])} to {points(row['ci95'][1])}" if row["ci95"] else "too few images"
+    return [points(row["mean"]), interval, _p(row["p"])]
+
+
+def _pair(entry: dict[str, Any]) -> str:
+    return f"{entry['arm']} against {entry['against']}"
+
+
+def _plain(verdict: str) -> str:
+    return verdict.replace("_", " ")
+
+
+def _certain(row: dict[str, Any]) -> bool:
+    return row["p_holm"] is not None and row["p_holm"] < 0.05
+
+
+def _point(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _spread(values: Iterable[float | None], scale: float = 100, digits: int = 1) -> str:
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return ""
+    return f"{fmean(known):.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
