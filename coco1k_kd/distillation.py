@@ -24,6 +24,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from coco1k_kd.distiller import (
     DEFAULT_WEIGHT,
+    FIT_BATCHES,
     LOSSES,
     SCHEDULES,
     Distiller,
@@ -37,6 +38,7 @@ from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels,
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
 RATIO_LIMITS = (1e-4, 10.0)  # outside, the distillation does nothing or drowns the task
+PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
 STATE = "distillation"  # key of our entry in the optimizer's state dict
 
@@ -119,6 +121,8 @@ class DistillationCriterion:
         losses, items = self.task(preds, batch)
         features = preds.get("one2many", preds)["feats"]
         target = self.teacher(batch["img"])
+        if self.distiller.fitted_batches < FIT_BATCHES:
+            self.distiller.fit(features, target)
         value, aligned = self.distiller(features, target)
         if self.step % MEASURE_EVERY == 0:
             self._measure(value, losses, features, aligned, target)
@@ -169,6 +173,7 @@ class DistillationTrainer(DetectionTrainer):
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
         super().__init__(cfg, overrides, _callbacks)
         self.previous = self.wdir / "previous.pt"
+        self.moved, self.tried_steps = False, 0  # has the optimizer ever changed the distiller?
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
             for event, callback in (
                 ("on_train_start", _start),
@@ -218,7 +223,11 @@ class DistillationTrainer(DetectionTrainer):
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
         nn.utils.clip_grad_norm_(parameters, MAX_NORM * self.scaler.get_scale())
+        before = [] if self.moved else [p.detach().clone() for p in parameters]
         super().optimizer_step()
+        if before and self.optimizer.param_groups[-1]["lr"] > 0:
+            self.tried_steps += 1
+            self.moved = any(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
         self.criterion.scale = self.scaler.get_scale()
 
     def auto_batch(self) -> int:
@@ -282,6 +291,7 @@ class DistillationTrainer(DetectionTrainer):
                 f"{self.teacher.sha256[:12]}): resume with the same one"
             )
         self.distiller.load_state_dict(saved["distiller"])
+        self.distiller.fitted_batches = FIT_BATCHES  # trained already: not to be fitted anew
         self.calibrated_weight = saved["calibrated_weight"]
         return {k: v for k, v in state.items() if k != STATE}
 
@@ -302,7 +312,6 @@ def _start(trainer: DistillationTrainer) -> None:
     if (weight := getattr(trainer, "calibrated_weight", None)) is not None:
         trainer.criterion.weight = weight
     student.criterion = trainer.criterion
-    trainer.initial_distiller = [p.detach().clone() for p in trainer.distiller.parameters()]
     if RANK in {-1, 0}:
         record = trainer.settings.record()
         teacher, sha256 = record.pop("teacher"), trainer.teacher.sha256
@@ -345,11 +354,8 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
         raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
     if not criterion.weight:
         return  # the control that must equal the baseline: the aligner has no gradient to move by
-    pairs = zip(trainer.distiller.parameters(), trainer.initial_distiller, strict=True)
-    if all(torch.equal(now, then) for now, then in pairs):
-        raise DistillationError(
-            f"the aligner did not move in epoch {trainer.epoch + 1}: it gets no gradient or no step"
-        )
+    if trainer.tried_steps >= PATIENCE and not trainer.moved:
+        raise DistillationError(f"the aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     low, high = RATIO_LIMITS
     warm = trainer.epoch >= trainer.args.warmup_epochs
     if warm and not low <= ratio <= high and ratio == ratio:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ LOSSES = ("cwd", "mgd")
 SCHEDULES = ("cosine", "constant")
 # Chosen by measurement, not copied: docs/method.md, "Weights".
 DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 1.0}
+FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
+RIDGE = 1e-2  # of the mean squared feature
 FINAL_FRACTION = 0.1  # of the weight, at the end of the cosine schedule (DAMO-YOLO, arXiv 2211.15444, section 3.4)
 
 
@@ -45,6 +48,8 @@ class Distiller(nn.Module):
         self.aligners = nn.ModuleList(
             nn.Conv2d(s, t, 1) for s, t in zip(student_channels, teacher_channels, strict=True)
         )
+        self.fitted_batches = 0
+        self._moments: list[tuple[Tensor, Tensor]] = []
         self.losses = nn.ModuleList(
             CWDLoss(tau) if loss == "cwd" else MGDLoss(t, mask_ratio, seed + level)
             for level, t in enumerate(teacher_channels)
@@ -57,6 +62,36 @@ class Distiller(nn.Module):
             loss(level, standardise(target)) for loss, level, target in zip(self.losses, aligned, teacher, strict=True)
         ]
         return torch.stack(terms).sum(), aligned
+
+    @torch.no_grad()
+    def fit(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+        """Set the aligners to the ridge regression of the teacher's features on the student's, over all batches so far.
+
+        A random aligner sends the student a random gradient until it has been trained, which in a short run is most of
+        the run (docs/method.md, "Aligner"). Ranks of a distributed run pool their batches and get the same weights.
+        """
+        moments = []
+        with torch.autocast(student[0].device.type, enabled=False):  # sums over 100,000 positions need float32
+            for features, target in zip(student, teacher, strict=True):
+                x = F.pad(features.float(), (0, 0, 0, 0, 0, 1), value=1.0).transpose(0, 1).flatten(1)  # ones: the bias
+                y = standardise(target).transpose(0, 1).flatten(1)
+                moments.append((x @ x.T, x @ y.T))
+        if dist.is_initialized():
+            for moment in (m for pair in moments for m in pair):
+                dist.all_reduce(moment)
+        if self._moments:
+            moments = [(a + c, b + d) for (a, b), (c, d) in zip(self._moments, moments, strict=True)]
+        self._moments = moments
+        for aligner, (xx, xy) in zip(self.aligners, moments, strict=True):
+            xx, xy = xx.double().cpu(), xy.double().cpu()
+            penalty = torch.full((len(xx),), RIDGE * float(xx.diagonal()[:-1].mean()), dtype=xx.dtype)
+            penalty[-1] = 0.0  # the bias is free
+            solution = torch.linalg.solve(xx + penalty.diag(), xy).T
+            aligner.weight.copy_(solution[:, :-1, None, None])
+            aligner.bias.copy_(solution[:, -1])
+        self.fitted_batches += 1
+        if self.fitted_batches == FIT_BATCHES:
+            self._moments = []
 
 
 @torch.no_grad()
