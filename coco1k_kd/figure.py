@@ -95,7 +95,8 @@ class _Drawing:
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
             axes.annotate(f"{fmean(values):.1f}", (column + 0.32, fmean(values)), va="center")
-        for name, row in self.all["references"].items():
+        known = {name: row for name, row in self.all["references"].items() if row["ap"] is not None}
+        for name, row in known.items():
             axes.axhline(100 * row["ap"], color="#666666", ls="--", lw=1)
             axes.annotate(f"{name} {100 * row['ap']:.1f}", (len(self.arms) - 0.4, 100 * row["ap"]), (0, 3), **_RIGHT)
         axes.set_xticks(range(len(self.arms)), [_short(name) for name in self.arms])

@@ -176,8 +176,8 @@ def _certain(row: dict[str, Any]) -> bool:
     return row["p_holm"] is not None and row["p_holm"] < 0.05
 
 
-def _point(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
+def _point(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _p(value: float | None) -> str:
