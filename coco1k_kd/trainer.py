@@ -1,0 +1,320 @@
+"""The distiller on Ultralytics' seams.
+
+The trained model stays a plain Ultralytics student. Ultralytics' criterion is wrapped: it already receives the
+student's neck features (`preds["feats"]`) and the images, so nothing is hooked and nothing is added to the model that
+is averaged, validated, saved and exported. Aligners (and MGD's generators) are a parameter group of Ultralytics' own
+optimizer and travel in its state dict, hence in `last.pt` for resuming; Ultralytics strips the optimizer at the end.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
+from ultralytics.utils.torch_utils import unwrap_model
+
+from coco1k_kd.curves import plot_distillation
+from coco1k_kd.distiller import FIT_BATCHES, Distiller, agreement, gradient_ratio, schedule_factor
+from coco1k_kd.errors import UserError
+from coco1k_kd.settings import RATIO_LIMITS, Distillation
+from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype
+
+MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
+PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
+MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
+STATE = "distillation"  # key of our entry in the optimizer's state dict
+
+
+class DistillationError(UserError):
+    """The distillation is not happening, or does harm: the message names the cause."""
+
+
+class DistillationCriterion:
+    """Ultralytics' criterion of the student plus the distillation term, scaled like the rest (loss x batch).
+
+    Called as Ultralytics calls its own: (predictions, batch) -> (losses to be summed, detached items by name).
+    """
+
+    def __init__(self, task: Any, teacher: Teacher, distiller: Distiller, settings: Distillation) -> None:
+        self.task, self.teacher, self.distiller, self.settings = task, teacher, distiller, settings
+        self.weight = 1.0 if settings.weight == "auto" else settings.weight  # before the schedule
+        self.factor = 1.0  # the schedule's
+        self.calibrating = settings.weight == "auto"
+        self.measurable = True  # not through torch.compile: there the loss does not hang on the features it returns
+        self.scale = 1.0  # the gradient scaler's
+        self.step = 0
+        self.measured: list[Tensor] = []  # per measured step: ratio, then a cosine per level
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
+        losses, items = self.task(preds, batch)
+        features = preds.get("one2many", preds)["feats"]
+        target = self.teacher(batch["img"])
+        if self.distiller.fitted_batches < FIT_BATCHES:
+            self.distiller.fit(features, target)
+        value, aligned = self.distiller(features, target)
+        if self.step % MEASURE_EVERY == 0:
+            self._measure(value, losses, features, aligned, target)
+        self.step += 1
+        term = self.weight * self.factor * len(batch["img"]) * value
+        return torch.cat([losses.reshape(-1), term.reshape(1)]), {**items, "kd_loss": value.detach()}
+
+    def _measure(self, value: Tensor, losses: Tensor, features: list[Tensor], aligned: Any, target: Any) -> None:
+        size = len(features[0])
+        ratio = torch.full((), float("nan"), device=value.device)
+        if self.measurable:
+            ratio = gradient_ratio(value * size, losses.sum(), features, self.scale)
+        if self.calibrating and torch.isfinite(ratio):
+            self.weight = self.settings.target_ratio / max(float(ratio), 1e-12)
+        self.measured.append(torch.stack([self.weight * self.factor * ratio, *agreement(aligned, target)]))
+
+    def take_measurements(self) -> Tensor:
+        """Mean of the measurements since the last call: ratio KD/task, then the cosine of each level."""
+        mean = torch.stack(self.measured).nanmean(dim=0).cpu() if self.measured else torch.full((1,), float("nan"))
+        self.measured.clear()
+        return mean
+
+    def __getattr__(self, name: str) -> Any:
+        """Be Ultralytics' criterion in everything else (an end-to-end head's `update`, for one)."""
+        if name == "task":  # not yet set: while being copied
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the student (EMA, checkpoint) gets Ultralytics' criterion alone: no teacher, no distiller."""
+        return deepcopy(self.task, memo)
+
+
+class DistillationTrainer(DetectionTrainer):
+    """Ultralytics' detection trainer with a teacher. `bind` gives the class to pass as `trainer=`.
+
+    Private seams of Ultralytics that this leans on, each with a test that fails when it changes: `preds["feats"]`,
+    `model.criterion`, `optimizer_step` (the place between backward and clipping) and `ckpt["optimizer"]`.
+    """
+
+    settings: Distillation
+
+    @classmethod
+    def bind(cls, settings: Distillation) -> type[DistillationTrainer]:
+        """A subclass that carries `settings`: it reaches DDP workers, which are given the class and the args alone."""
+        return type(cls.__name__, (cls,), {"settings": settings, "__module__": cls.__module__})
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
+        super().__init__(cfg, overrides, _callbacks)
+        self.previous = self.wdir / "previous.pt"
+        self.moved, self.tried_steps = False, 0  # has the optimizer ever changed the distiller?
+        if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
+            for event, callback in (
+                ("on_train_start", _start),
+                ("on_train_epoch_start", _start_epoch),
+                ("on_train_epoch_end", _end_epoch),
+            ):
+                self.add_callback(event, callback)
+
+    def setup_model(self) -> Any:
+        """Set up Ultralytics' student, then the teacher and the distiller beside it."""
+        ckpt = super().setup_model()
+        student = detect_head(self.model, "student")
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.args.seed)  # same aligner on every rank, and the student's random stream untouched
+            dtype = teacher_dtype(self.device, self.args.amp, self.settings.precision)
+            self.teacher = Teacher(load_teacher(self.settings.teacher), self.device, dtype, self.args.compile)
+            self._check_fit(student)
+            self.distiller = Distiller(
+                neck_channels(student),
+                self.teacher.channels,
+                self.settings.loss,
+                self.settings.tau,
+                self.settings.mask_ratio,
+                seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
+            ).to(self.device)
+        return ckpt
+
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Ultralytics' optimizer with the distiller as one more group, which brings its weights into the state dict."""
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        like = [g for g in optimizer.param_groups if g.get("param_group") == "weight"][-1]
+        options = {k: v for k, v in like.items() if k != "params"}
+        optimizer.add_param_group({**options, "params": list(self.distiller.parameters()), "param_group": "distiller"})
+        optimizer.register_state_dict_post_hook(self._save_distiller)
+        optimizer.register_load_state_dict_pre_hook(self._load_distiller)
+        return optimizer
+
+    def optimizer_step(self) -> None:
+        """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
+
+        Ultralytics clips by the norm of all the model's parameters: a distiller among them would shorten the student's
+        steps, and the distilled arm would differ from the baseline in more than the distillation.
+        """
+        parameters = list(self.distiller.parameters())
+        if self.world_size > 1:  # it lives outside DDP's module
+            for parameter in parameters:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.world_size
+        nn.utils.clip_grad_norm_(parameters, MAX_NORM * self.scaler.get_scale())
+        before = [] if self.moved else [p.detach().clone() for p in parameters]
+        super().optimizer_step()
+        if before and self.optimizer.param_groups[-1]["lr"] > 0:
+            self.tried_steps += 1
+            self.moved = any(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+        self.criterion.scale = self.scaler.get_scale()
+
+    def auto_batch(self) -> int:
+        """Ultralytics' estimate with the teacher's and the distiller's memory counted."""
+        student = self.model
+        self.model = _Together(unwrap_model(student), self.teacher, self.distiller)
+        try:
+            return super().auto_batch()
+        finally:
+            self.model = student
+
+    def label_loss_items(self, loss_items: dict | None = None, prefix: str = "train") -> Any:
+        """Ultralytics' labels; validation has no distillation loss, so it gets no column of zeros."""
+        labels = super().label_loss_items(loss_items, prefix)
+        if prefix == "train":
+            return labels
+        kept = [label for label in labels if not label.endswith("/kd_loss")]
+        return {label: labels[label] for label in kept} if isinstance(labels, dict) else kept
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Write Ultralytics' row of results.csv with the distillation's columns."""
+        super().save_metrics({**metrics, **self.distillation_metrics})
+
+    def save_model(self) -> bool:
+        """Keep the last whole checkpoint until the new one is written: a kill in between costs an epoch, no more."""
+        if self.last.exists():
+            self.last.replace(self.previous)
+        return super().save_model()
+
+    def plot_metrics(self) -> None:
+        """Ultralytics' results.png, and distillation.png: does the loss fall, do the features align."""
+        super().plot_metrics()
+        self.on_plot(plot_distillation(self.csv))
+
+    def final_eval(self) -> None:
+        """Ultralytics' last validation; a finished run needs no spare checkpoint."""
+        super().final_eval()
+        self.previous.unlink(missing_ok=True)
+
+    def _check_fit(self, student: Any) -> None:
+        strides = [int(s) for s in student.stride]
+        if strides != self.teacher.strides:
+            raise UserError(
+                "teacher and student must have the same levels: the strides of the teacher's neck are "
+                f"{self.teacher.strides}, of the student's {strides}"
+            )
+        if self.teacher.image_channels != self.data["channels"]:
+            raise UserError(
+                f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
+            )
+
+    def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        criterion = getattr(self, "criterion", None)
+        state[STATE] = {
+            **self.settings.record(),
+            "teacher_sha256": self.teacher.sha256,
+            "calibrated_weight": criterion.weight if criterion else None,
+            "distiller": {k: v.detach().cpu().clone() for k, v in self.distiller.state_dict().items()},
+        }
+
+    def _load_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        saved = state[STATE]
+        if saved["teacher_sha256"] != self.teacher.sha256:
+            raise UserError(
+                f"the checkpoint was distilled from another teacher (weights {saved['teacher_sha256'][:12]}, now "
+                f"{self.teacher.sha256[:12]}): resume with the same one"
+            )
+        self.distiller.load_state_dict(saved["distiller"])
+        self.distiller.fitted_batches = FIT_BATCHES  # trained already: not to be fitted anew
+        self.calibrated_weight = saved["calibrated_weight"]
+        return {k: v for k, v in state.items() if k != STATE}
+
+
+def _start(trainer: DistillationTrainer) -> None:
+    """Before the first batch, when Ultralytics has its EMA: put the distillation into the criterion."""
+    student = unwrap_model(trainer.model)
+    if not any(p.requires_grad for p in student.model[:-1].parameters()):
+        raise UserError("freeze= leaves no student layer below the head to train: there is nothing to distil into")
+    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    if not all(id(p) in held for p in trainer.distiller.parameters()):
+        raise DistillationError(
+            "the aligner is not in the optimizer: it would stay random (was build_optimizer replaced?)"
+        )
+    task = getattr(student, "criterion", None) or student.init_criterion()
+    trainer.criterion = DistillationCriterion(task, trainer.teacher, trainer.distiller, trainer.settings)
+    trainer.criterion.measurable = not trainer.args.compile
+    if (weight := getattr(trainer, "calibrated_weight", None)) is not None:
+        trainer.criterion.weight = weight
+    student.criterion = trainer.criterion
+    if RANK in {-1, 0}:
+        record = trainer.settings.record()
+        teacher, sha256 = record.pop("teacher"), trainer.teacher.sha256
+        settings = {f"distillation_{k}": v for k, v in record.items()}
+        YAML.save(
+            trainer.save_dir / "args.yaml",
+            {**vars(trainer.args), "teacher": teacher, "teacher_sha256": sha256, **settings},
+        )
+        LOGGER.info(
+            f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, "
+            f"teacher {teacher or 'in memory'} ({sha256[:12]}) in {trainer.teacher.dtype}"
+        )
+
+
+def _start_epoch(trainer: DistillationTrainer) -> None:
+    criterion = trainer.criterion
+    criterion.step = 0  # so that every epoch, however short, is measured
+    criterion.factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
+    if trainer.epoch >= max(trainer.args.warmup_epochs, 1):
+        criterion.calibrating = False
+
+
+def _end_epoch(trainer: DistillationTrainer) -> None:
+    """Alive or stop: raise `DistillationError` if the epoch that has just ended did not distil."""
+    criterion = trainer.criterion
+    value = float(trainer.tloss["kd_loss"])
+    ratio, *cosines = criterion.take_measurements().tolist()
+    trainer.distillation_metrics = {
+        "kd/weight": criterion.weight * criterion.factor,
+        "kd/gradient_ratio": ratio,
+        **{f"kd/cosine_stride{s}": c for s, c in zip(trainer.teacher.strides, cosines, strict=True)},
+    }
+    if not trainer.loss.isfinite() and value == value:
+        return  # the task's loss, not ours, has diverged: Ultralytics has its own recovery for that
+    if not 0 < value < float("inf"):
+        raise DistillationError(
+            f"the distillation loss is {value:g} in epoch {trainer.epoch + 1}: nothing is distilled"
+        )
+    if not trainer.teacher.unchanged():
+        raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
+    if not criterion.weight:
+        return  # the control that must equal the baseline: the aligner has no gradient to move by
+    if trainer.tried_steps >= PATIENCE and not trainer.moved:
+        raise DistillationError(f"the aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
+    low, high = RATIO_LIMITS
+    warm = trainer.epoch >= trainer.args.warmup_epochs
+    if warm and not low <= ratio <= high and ratio == ratio:
+        raise DistillationError(
+            f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
+            f"{'lower' if ratio > high else 'raise'} distillation_weight, now {criterion.weight:g}"
+        )
+
+
+class _Together(nn.Module):
+    """Teacher, distiller and student in one forward, for Ultralytics to profile the memory of a distilled step."""
+
+    def __init__(self, student: nn.Module, teacher: Teacher, distiller: Distiller) -> None:
+        super().__init__()
+        self.student, self.teacher_network, self.distiller = student, teacher.network, distiller
+        self.dtype, self.stride = teacher.dtype, student.stride
+
+    def forward(self, images: Tensor) -> Any:
+        with torch.no_grad():
+            target = self.teacher_network(images.to(self.dtype, memory_format=torch.channels_last))
+        predictions = self.student(images)
+        value, _ = self.distiller(predictions.get("one2many", predictions)["feats"], target)
+        return predictions, value

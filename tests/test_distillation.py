@@ -1,0 +1,422 @@
+"""Distillation on Ultralytics' seams, trained for real on a few generated images. Each known trap has a test."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import ultralytics
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import YAML
+
+import coco1k_kd.trainer as distillation
+from coco1k_kd import YOLO, UserError
+from coco1k_kd.distiller import Distiller, agreement, gradient_ratio, schedule_factor
+from coco1k_kd.settings import Distillation
+from coco1k_kd.teacher import Teacher, detect_head, neck_channels, weights_sha256
+from coco1k_kd.trainer import DistillationError, DistillationTrainer
+
+PROJECT = Path(__file__).resolve().parents[1]
+TINY = {"batch": 8, "imgsz": 64, "workers": 0, "plots": False, "seed": 3, "verbose": False}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in one order: two equal runs give equal weights."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory) -> Path:
+    """A wider teacher of another family, with random weights and 80 classes: the data have 12."""
+    file = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    torch.manual_seed(1)
+    ultralytics.YOLO("yolov8s.yaml", verbose=False).save(file)
+    return file
+
+
+def train(subset: Path, folder: Path, callbacks: dict[str, Any] | None = None, student: str = "yolo11n.yaml", **kwargs):
+    """Train a student from scratch; returns its YOLO, whose trainer has the run."""
+    torch.manual_seed(0)
+    model = YOLO(student)
+    for event, callback in (callbacks or {}).items():
+        model.add_callback(event, callback)
+    options = {"data": subset / "coco1k.yaml", "project": folder, "name": "run", "epochs": 1, **TINY, **kwargs}
+    model.train(**options)
+    return model
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def final_weights(store: dict):
+    """Callback that keeps the trained weights themselves: checkpoints hold the average, rounded to float16."""
+
+    def keep(trainer) -> None:
+        store.update(
+            {k: v.clone() for k, v in ultralytics.utils.torch_utils.unwrap_model(trainer.model).state_dict().items()}
+        )
+
+    return {"on_train_end": keep}
+
+
+@pytest.fixture(scope="module")
+def distilled(subset, teacher_file, tmp_path_factory):
+    """One distilled run that several tests look at."""
+    seen: dict[str, Any] = {"globals": set(), "checkpoints": []}
+
+    def saved(trainer) -> None:
+        for file in (trainer.last, trainer.best):
+            seen["globals"] |= set(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+        ckpt = torch.load(trainer.last, weights_only=False)
+        seen["checkpoints"].append((set(ckpt["ema"].state_dict()), set(ckpt["optimizer"])))
+
+    teacher = ultralytics.YOLO(teacher_file).model
+    teacher.train()
+    before = weights_sha256(teacher)
+    model = train(
+        subset,
+        tmp_path_factory.mktemp("distilled"),
+        {"on_model_save": saved},
+        epochs=2,
+        teacher=teacher,
+        distillation_loss="CWD",
+    )
+    assert weights_sha256(teacher) == before and teacher.training  # the user's own module is as it was
+    assert all(p.requires_grad for n, p in teacher.named_parameters() if "dfl" not in n)
+    return model.trainer, seen
+
+
+def test_results_csv_and_args_yaml_tell_the_distillation(distilled, teacher_file):
+    trainer, _ = distilled
+    table = rows(trainer.save_dir)
+    for row in table:
+        assert float(row["train/kd_loss"]) > 0
+        assert 1e-4 < float(row["kd/gradient_ratio"]) < 10
+        assert all(-1 <= float(row[f"kd/cosine_stride{s}"]) <= 1 for s in (8, 16, 32))
+    assert float(table[-1]["kd/weight"]) == pytest.approx(0.1 * float(table[0]["kd/weight"]))
+    assert not [name for name in table[0] if name.startswith("val/kd")]
+    args = YAML.load(trainer.save_dir / "args.yaml")
+    assert args["teacher"] == str(teacher_file)
+    assert args["teacher_sha256"] == weights_sha256(ultralytics.YOLO(teacher_file).model)
+    assert args["distillation_loss"] == "cwd"
+
+
+def test_checkpoints_hold_a_plain_student(distilled, tmp_path):
+    trainer, seen = distilled
+    plain = set(ultralytics.YOLO("yolo11n.yaml", verbose=False).model.state_dict())
+    assert not [name for name in seen["globals"] if name.startswith("coco1k_kd")]
+    for keys, optimizer in seen["checkpoints"]:
+        assert keys == plain
+        assert distillation.STATE in optimizer  # what resuming needs
+    for file in (trainer.best, trainer.last):
+        ckpt = torch.load(file, weights_only=False)
+        assert set(ckpt["model"].state_dict()) == plain
+        assert ckpt["optimizer"] is None and ckpt["ema"] is None
+        assert "teacher" not in str(ckpt["train_args"].keys())
+    assert sorted(f.name for f in trainer.wdir.iterdir()) == ["best.pt", "last.pt"]
+    code = f"import sys, ultralytics; ultralytics.YOLO({str(trainer.best)!r}).info(); assert 'coco1k_kd' not in sys.modules"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_exports_like_a_plain_student(distilled, subset, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    trainer, _ = distilled
+    plain = train(subset, tmp_path).trainer
+
+    def graph(file: Path) -> list[tuple]:
+        exported = ultralytics.YOLO(file).export(format="onnx", imgsz=64, simplify=False, verbose=False)
+        model = onnx.load(exported)
+        shapes = [(i.name, tuple(i.dims)) for i in model.graph.initializer]
+        return [(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node] + shapes
+
+    assert graph(trainer.best) == graph(plain.best)
+
+
+def test_distiller_is_trained_and_clipped_apart(distilled):
+    trainer, _ = distilled
+    group = trainer.optimizer.param_groups[-1]
+    assert [id(p) for p in group["params"]] == [id(p) for p in trainer.distiller.parameters()]
+    assert trainer.moved
+    model = {id(p) for p in trainer.model.parameters()}
+    assert not model & {id(p) for p in group["params"]}
+    assert not model & {id(p) for p in trainer.teacher.network.parameters()}
+    assert not any(p.requires_grad for p in trainer.teacher.network.parameters())
+    assert not trainer.teacher.network.training
+
+
+@pytest.mark.parametrize("loss", ["cwd", "mgd"])
+def test_weight_0_is_the_baseline(loss, subset, teacher_file, tmp_path):
+    plain, distilled = {}, {}
+    base = train(subset, tmp_path / "a", final_weights(plain), epochs=2).trainer
+    control = train(
+        subset, tmp_path / "b", final_weights(distilled), epochs=2, teacher=teacher_file,
+        distillation_loss=loss, distillation_weight=0,
+    ).trainer  # fmt: skip
+    assert plain.keys() == distilled.keys()
+    assert all(torch.equal(plain[k], distilled[k]) for k in plain)
+    for a, b in zip(rows(base.save_dir), rows(control.save_dir), strict=True):
+        same = [k for k in a if k not in ("time",)]
+        assert [a[k] for k in same] == [b[k] for k in same]
+
+
+def test_teacher_none_is_plain_training(subset, tmp_path):
+    model = train(subset, tmp_path, teacher=None, distillation_loss="cwd")
+    assert type(model.trainer) is DetectionTrainer
+    assert "train/kd_loss" not in rows(model.trainer.save_dir)[0]
+
+
+def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path):
+    options = {"epochs": 4, "teacher": str(teacher_file), "distillation_loss": "mgd", "distillation_weight": 0.5}
+    whole = train(subset, tmp_path / "whole", **options).trainer
+    code = (
+        "import sys, os, signal; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[1]); import test_distillation as t\n"
+        "def die(trainer):\n    if trainer.epoch == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"t.train(Path(sys.argv[2]), Path(sys.argv[3]), {{'on_train_batch_end': die}}, **{options!r})"
+    )
+    command = [sys.executable, "-c", code, str(PROJECT / "tests"), str(subset), str(tmp_path / "cut")]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    killed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    weights = tmp_path / "cut/run/weights"
+    saved = torch.load(weights / "last.pt", weights_only=False)["optimizer"][distillation.STATE]["distiller"]
+
+    torn = (weights / "last.pt").read_bytes()
+    (weights / "last.pt").write_bytes(torn[: len(torn) // 2])
+    again = YOLO(weights / "last.pt")  # falls back to the epoch before
+    assert again.ckpt["epoch"] == 1
+    (weights / "last.pt").write_bytes(torn)
+
+    with pytest.raises(UserError, match="distillation_loss differs"):
+        YOLO(weights / "last.pt").train(resume=True, distillation_loss="cwd")
+    with pytest.raises(UserError, match="other weights"):
+        YOLO(weights / "last.pt").train(resume=True, teacher="yolov8s.yaml")
+
+    seen = {}
+    model = YOLO(weights / "last.pt")
+
+    def started(trainer) -> None:
+        seen.update({k: v.clone() for k, v in trainer.distiller.state_dict().items()}, epoch=trainer.start_epoch)
+
+    model.add_callback("on_train_start", started)
+    model.train(resume=True)
+    assert seen.pop("epoch") == 3
+    assert all(torch.equal(seen[k], saved[k]) for k in saved)
+    end, expected = rows(weights.parent)[-1], rows(whole.save_dir)[-1]
+    assert end["epoch"] == "4"
+    assert end["kd/weight"] == expected["kd/weight"]  # the schedule goes on, over the whole run
+    for key in ("train/kd_loss", "train/cls_loss", "train/box_loss"):
+        assert float(end[key]) == pytest.approx(float(expected[key]), rel=0.15), key
+    with pytest.raises(UserError, match="not distilled, or is finished"):
+        YOLO(weights / "last.pt").train(resume=str(weights / "last.pt"), teacher=teacher_file)
+
+
+def spoil(name: str, value: Any):
+    """Callback that breaks something of the trainer's at the start of training."""
+    return {"on_train_start": lambda trainer: setattr(trainer, name, value)}
+
+
+def test_stops_when_the_aligner_is_not_in_the_optimizer(subset, teacher_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(DistillationTrainer, "build_optimizer", DetectionTrainer.build_optimizer)
+    with pytest.raises(DistillationError, match="not in the optimizer"):
+        train(subset, tmp_path, teacher=teacher_file)
+
+
+def test_stops_when_the_aligner_does_not_move(subset, teacher_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "PATIENCE", 2)
+    monkeypatch.setattr(Distiller, "forward", detached(Distiller.forward))
+    with pytest.raises(DistillationError, match="has not moved"):
+        train(subset, tmp_path, teacher=teacher_file, epochs=2, warmup_epochs=0, optimizer="SGD", weight_decay=0)
+
+
+def detached(forward):
+    """The distiller's forward through copies of its weights: a loss that moves the student but not the aligner."""
+
+    def apply(self, student, teacher):
+        frozen = {k: v.detach() for k, v in self.named_parameters()}
+        self_forward = Distiller.forward
+        Distiller.forward = forward
+        try:
+            return torch.func.functional_call(self, frozen, (student, teacher))
+        finally:
+            Distiller.forward = self_forward
+
+    return apply
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_stops_when_the_loss_is_dead(value, subset, teacher_file, tmp_path, monkeypatch):
+    forward = Distiller.forward
+
+    def dead(self, student, teacher):
+        loss, aligned = forward(self, student, teacher)
+        return loss * value, aligned
+
+    monkeypatch.setattr(Distiller, "forward", dead)
+    with pytest.raises(DistillationError, match="distillation loss is"):
+        train(subset, tmp_path, teacher=teacher_file)
+
+
+def test_stops_when_the_teacher_changes(subset, teacher_file, tmp_path):
+    def nudge(trainer) -> None:
+        next(trainer.teacher.network.parameters()).data += 1e-2
+
+    with pytest.raises(DistillationError, match="must stay frozen"):
+        train(subset, tmp_path, {"on_train_batch_end": nudge}, teacher=teacher_file)
+
+
+@pytest.mark.parametrize(("weight", "advice"), [(1e5, "lower"), (1e-7, "raise")])
+def test_stops_when_the_balance_is_off(weight, advice, subset, teacher_file, tmp_path):
+    with pytest.raises(DistillationError, match=f"{advice} distillation_weight"):
+        train(subset, tmp_path, teacher=teacher_file, distillation_weight=weight, warmup_epochs=0)
+
+
+def test_auto_weight_reaches_its_gradient_ratio(subset, teacher_file, tmp_path):
+    trainer = train(
+        subset, tmp_path, teacher=teacher_file, distillation_weight="auto", distillation_target_ratio=0.25,
+        distillation_schedule="constant", epochs=2, warmup_epochs=1,
+    ).trainer  # fmt: skip
+    first, second = rows(trainer.save_dir)
+    assert float(first["kd/gradient_ratio"]) == pytest.approx(0.25, rel=1e-3)
+    assert float(second["kd/weight"]) == float(first["kd/weight"])  # calibrated in warm-up, then fixed
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("yolov8n-p2.yaml", "same levels"),
+        ("yolov8n-p6.yaml", "same levels"),
+        ("yolo11n-cls.yaml", "no Detect head"),
+        ("missing.pt", "cannot load the teacher"),
+        (torch.nn.Linear(2, 2), "no Detect head"),
+        (3, "no PyTorch detector"),
+    ],
+)
+def test_unfit_teachers_are_refused_in_one_line(teacher, message, subset, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        train(subset, tmp_path, teacher=teacher)
+    assert "\n" not in str(caught.value)
+    if "levels" not in message:
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distillation_loss": "l2"}, "unknown loss 'l2'.*cwd, mgd"),
+        ({"distillation_weight": -1}, "must be a number >= 0"),
+        ({"distillation_weight": "much"}, "must be a number >= 0"),
+        ({"distillation_schedule": "step"}, "unknown schedule"),
+        ({"distillation_tau": 0}, "distillation_tau"),
+        ({"distillation_mask_ratio": 1.0}, "distillation_mask_ratio"),
+        ({"distill_model": "yolo11n.yaml"}, "choose one"),
+        ({"trainer": DetectionTrainer}, "no teacher"),
+        ({"freeze": 23}, "nothing to distil into"),
+    ],
+)
+def test_unfit_settings_are_refused(options, message, subset, teacher_file, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train(subset, tmp_path, teacher=teacher_file, **options)
+
+
+def test_everything_else_of_ultralytics_still_works(subset, teacher_file, tmp_path):
+    trainer = train(
+        subset, tmp_path, teacher=teacher_file, epochs=3, multi_scale=0.5, cache="ram", cos_lr=True, close_mosaic=1,
+        freeze=3, amp="bf16", plots=True, optimizer="SGD", patience=1,
+    ).trainer  # fmt: skip
+    assert (trainer.save_dir / "distillation.png").stat().st_size > 10_000
+    assert float(rows(trainer.save_dir)[0]["train/kd_loss"]) > 0
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("yolo26n.yaml", "yolo26s.yaml"), ("yolov8n.yaml", "yolo11l.yaml")])
+def test_families(student, teacher, subset, tmp_path):
+    row = rows(train(subset, tmp_path, student=student, teacher=teacher, optimizer="MuSGD").trainer.save_dir)[0]
+    assert float(row["train/kd_loss"]) > 0
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolo11l", "yolo11x", "yolov8m", "yolo26n", "yolov10n", "yolov5n"])
+def test_teacher_gives_the_neck_of_the_whole_model(name):
+    torch.manual_seed(0)
+    model = ultralytics.YOLO(f"{name}.yaml", verbose=False).model.eval()
+    head, caught = detect_head(model, "teacher"), []
+    head.register_forward_pre_hook(lambda _, inputs: caught.extend(inputs[0]))
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        model(images)
+    head._forward_pre_hooks.clear()
+    features = Teacher(model, torch.device("cpu"), torch.float32, compile_mode=False)(images)
+    assert [f.shape[1] for f in features] == neck_channels(head)
+    for mine, theirs in zip(features, caught, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+    half = Teacher(model, torch.device("cpu"), torch.bfloat16, compile_mode=False)(images)
+    for mine, theirs in zip(half, caught, strict=True):
+        assert float((mine.float() - theirs).norm() / theirs.norm()) < 0.05
+
+
+def test_auto_batch_counts_the_teacher(subset, teacher_file, tmp_path, monkeypatch):
+    seen = {}
+
+    def estimate(model, imgsz, **kwargs):
+        seen["parameters"] = sum(p.numel() for p in model.parameters())
+        model.train()(torch.rand(2, 3, imgsz, imgsz))  # what Ultralytics profiles
+        return 4
+
+    monkeypatch.setattr("ultralytics.engine.trainer.check_train_batch_size", estimate)
+    trainer = train(subset, tmp_path, teacher=teacher_file, batch=-1).trainer
+    parts = (trainer.model, trainer.teacher.network, trainer.distiller)
+    assert seen["parameters"] == sum(p.numel() for part in parts for p in part.parameters())
+    assert trainer.batch_size == 4
+
+
+def test_fit_finds_a_linear_teacher():
+    generator = torch.Generator().manual_seed(0)
+    distiller = Distiller([8, 16], [12, 20], "cwd")
+    maps = [torch.randn(t, s, generator=generator) for s, t in ((8, 12), (16, 20))]
+    for _ in range(3):
+        student = [torch.randn(4, s, 12, 12, generator=generator) for s in (8, 16)]
+        teacher = [torch.einsum("ts,nshw->nthw", m, x) + 5 for m, x in zip(maps, student, strict=True)]
+        distiller.fit(student, teacher)
+    loss, aligned = distiller(student, teacher)
+    assert all(c > 0.999 for c in agreement(aligned, teacher))
+    assert float(loss) < 0.01
+    torch.manual_seed(0)
+    random_loss, random_aligned = Distiller([8, 16], [12, 20], "cwd")(student, teacher)
+    assert all(abs(c) < 0.3 for c in agreement(random_aligned, teacher))
+    assert float(random_loss) > 100 * float(loss)
+
+
+def test_gradient_ratio_is_that_of_the_gradients():
+    features = [torch.randn(2, 3, requires_grad=True), torch.randn(4, requires_grad=True)]
+    task = sum((f**2).sum() for f in features)
+    assert float(gradient_ratio(3 * task, task, features, scale=1024.0)) == pytest.approx(3.0)
+
+
+def test_schedule():
+    cosine = [schedule_factor("cosine", e, 11) for e in range(11)]
+    assert cosine[0] == 1.0 and cosine[5] == pytest.approx(0.55) and cosine[-1] == pytest.approx(0.1)
+    assert cosine == sorted(cosine, reverse=True)
+    assert schedule_factor("constant", 9, 11) == schedule_factor("cosine", 0, 1) == 1.0
+
+
+def test_settings_reach_ddp_workers_by_value():
+    """Ultralytics hands its workers the trainer's class: cloudpickle must carry ours with its settings."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    bound = DistillationTrainer.bind(Distillation("teacher.pt", loss="mgd", weight=2.0))
+    again = cloudpickle.loads(cloudpickle.dumps(bound))
+    assert again.settings == bound.settings and issubclass(again, DistillationTrainer)
