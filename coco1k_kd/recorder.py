@@ -144,7 +144,7 @@ class Recorder:
 
     def on_train_end(self, trainer: Any) -> None:
         self.work["effective_batch"] = trainer.batch_size
-        self.work["ema_updates"] = trainer.ema.updates
+        self.work["optimizer_steps"] = trainer.ema.updates
 
     def _see(self, trainer: Any, batch: dict[str, Any]) -> None:
         """Hash what the model is fed; hold back a resumed run's first step until it is due."""

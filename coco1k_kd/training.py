@@ -22,11 +22,11 @@ from torch import nn
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
 from coco1k_kd.files import write_json
+from coco1k_kd.launcher import FAILURE, LOG, RESULT, SPEC
 from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
 
-RESULT, FAILURE, SPEC = "result.json", "failure.json", "spec.json"
-KEPT = (SPEC, "train.log")
+_KEPT = (SPEC, LOG)
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _snapshot(folder: Path) -> dict[str, Any] | None:
 
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name not in KEPT:
+        if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -1,0 +1,213 @@
+"""From finished runs to the one JSON object that the report is drawn from (docs/comparison.schema.json)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import coco1k_kd
+from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0
+from coco1k_kd.evaluation import coco_metrics, compare
+
+if TYPE_CHECKING:
+    from coco1k_kd.study import Study
+
+Results = Mapping[tuple[str, int], Mapping[str, Any]]
+SCHEMA_VERSION = 1
+STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
+AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
+_SUMMARISED = ("ap", "ap50", "ap_last", "ap50_last", "train_seconds", "images_per_second", "peak_memory_bytes")
+_PACKAGES = ("torch", "ultralytics", "pycocotools", "numpy")
+_AP_COLUMN = "metrics/mAP50-95(B)"
+_KD_COLUMNS = ("train/kd_loss", "train/dis_loss")  # ours, and that of Ultralytics' distill_model
+
+
+def build(
+    study: Study,
+    results: Results,
+    references: Mapping[str, Any],
+    full: Results,
+    audit: Mapping[str, Any],
+    command: str,
+) -> dict[str, Any]:
+    """Compute every figure from the saved predictions and put all together. AP values are fractions."""
+    runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
+    arms = {}
+    for arm in dict.fromkeys(arm for arm, _ in results):
+        if arm != WEIGHT0:
+            arms[arm] = _arm([runs[key] for key in runs if key[0] == arm])
+    comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "versions": _versions(),
+        "git": _git(),
+        "hardware": _hardware(results),
+        "dataset": study.data.record(),
+        "settings": study.record(),
+        "arms": arms,
+        "references": dict(references),
+        "comparisons": comparisons,
+        "audit": dict(audit),
+        "controls": _controls(study, results, runs, comparisons),
+    }
+
+
+def _run(
+    study: Study, key: tuple[str, int], result: Mapping[str, Any], full: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    arm, seed = key
+    folder, truth = study.folder(arm, seed), study.data.val.annotations
+    best, last = (_known(coco_metrics(truth, folder / f"predictions_{name}.json")) for name in ("best", "last"))
+    same = ("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "epochs", "batch_hash", "init_hash")
+    entry = {
+        "seed": seed,
+        "dir": str(folder),
+        **best,
+        **{f"{name}_last": value for name, value in last.items()},
+        "ultralytics": result["ultralytics"],
+        "ultralytics_last": result["ultralytics_last"],
+        **{name: result[name] for name in same},
+        "images_per_second": result["images"] / result["train_seconds"],
+        "resumed_after_epochs": result["resumed_after_epochs"],
+        "curves": _curves(folder / "results.csv"),
+    }
+    return entry | ({"full_val": _known(full)} if full else {})
+
+
+def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    values = {name: [run[name] for run in runs] for name in _SUMMARISED}
+    return {
+        "runs": runs,
+        "mean": {name: fmean(column) for name, column in values.items()},
+        "std": {name: stdev(column) if len(column) > 1 else None for name, column in values.items()},
+    }
+
+
+def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
+    """Each arm against the baseline; the honest alternatives, longer training and an ignorant teacher, against distillation."""
+    pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
+    if SAME_TIME in arms:
+        pairs.append((study.timed_arm, SAME_TIME))
+    if RANDOM in arms and study.settings.loss in arms:
+        pairs.append((study.settings.loss, RANDOM))
+    return pairs
+
+
+def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, Any]:
+    seeds = study.settings.seeds
+
+    def predictions(name: str) -> dict[int, Path]:
+        return {seed: study.folder(name, seed) / "predictions_best.json" for seed in seeds}
+
+    entry = {"arm": arm, "against": against}
+    entry |= compare(study.data.val.annotations, predictions(arm), predictions(against))
+    if study.full_val:
+        sides = ({seed: Path(full[name, seed]["predictions"]) for seed in seeds} for name in (arm, against))
+        entry["full_val"] = compare(study.full_val.annotations, *sides)
+    return entry
+
+
+def _controls(study: Study, results: Results, runs: Results, comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+    if not study.settings.controls:
+        return {}
+    seed = study.settings.seeds[0]
+    placebo = next(entry for entry in comparisons if (entry["arm"], entry["against"]) == (RANDOM, BASELINE))
+    return {
+        WEIGHT0: _weight0(study, runs, seed, results[WEIGHT0, seed]["work"]["device"]),
+        RANDOM: {"d_ap": placebo["d_ap"]["mean"], "verdict": placebo["verdict"], "sentence": placebo["sentence"]},
+    }
+
+
+def _weight0(study: Study, runs: Results, seed: int, device: str) -> dict[str, Any]:
+    """Distilling with weight 0 must be the baseline: the distiller touches nothing else."""
+    difference = state_difference(*(study.folder(arm, seed) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE)))
+    d_ap = runs[WEIGHT0, seed]["ap_last"] - runs[BASELINE, seed]["ap_last"]
+    exact = difference <= STATE_TOLERANCE
+    passed = exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE)
+    return {
+        "passed": passed,
+        "seed": seed,
+        "dir": runs[WEIGHT0, seed]["dir"],
+        "state_difference": difference,
+        "state_tolerance": STATE_TOLERANCE,
+        "d_ap_last": d_ap,
+        "sentence": f"weights differ from the baseline's by {difference:.2g} (relative), AP by {100 * d_ap:.2f} points",
+    }
+
+
+def state_difference(one: Path, other: Path) -> float:
+    """Largest |a - b| / (1 + |b|) over all values of two checkpoints' models."""
+    import torch
+    from ultralytics.nn.tasks import load_checkpoint
+
+    first, second = (load_checkpoint(path)[0].float().state_dict() for path in (one, other))
+    if first.keys() != second.keys():
+        return float("inf")
+    with torch.no_grad():
+        return max(float(((first[k] - second[k]).abs() / (1 + second[k].abs())).max()) for k in first)
+
+
+def _curves(path: Path) -> dict[str, list[float | None]]:
+    with path.open(newline="") as file:
+        rows = [{key.strip(): value for key, value in row.items() if key} for row in csv.DictReader(file)]
+    curves: dict[str, list[float | None]] = {
+        "epoch": [int(float(row["epoch"])) for row in rows],
+        "ap": [float(row[_AP_COLUMN]) for row in rows],
+    }
+    for column in _KD_COLUMNS:
+        if rows and column in rows[0]:
+            curves["kd_loss"] = [float(row[column]) for row in rows]
+    return curves
+
+
+def _known(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """COCOeval says -1 where there is no box of a size; JSON has null for that."""
+    return {name: None if value == -1 else value for name, value in figures.items()}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "coco1k_kd": coco1k_kd.__version__}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of this program, and whether its files were changed since; null where it is not under git."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _hardware(results: Results) -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    device = next(iter(results.values()))["work"]["device"]
+    return {
+        "device": device,
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "system": platform.platform(),
+    }

@@ -1,0 +1,259 @@
+"""Everything that a study is given, checked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256, write_atomic
+
+STRIDE = 32
+_NOMINAL_BATCH = 64  # Ultralytics' `nbs`
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train or val: its images and its COCO annotations."""
+
+    annotations: Path
+    images: Path
+    names: tuple[str, ...]  # file names of the images
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A subset as `create_coco1k.py` writes it."""
+
+    yaml: Path
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+
+    def record(self) -> dict[str, Any]:
+        """What identifies the data, for the comparison's JSON."""
+        manifest = self.root / "manifest.json"
+        return {
+            "yaml": str(self.yaml),
+            "manifest_sha256": sha256(manifest) if manifest.exists() else None,
+            "train_annotations_sha256": sha256(self.train.annotations),
+            "val_annotations_sha256": sha256(self.val.annotations),
+            "train_images": self.train.size,
+            "val_images": self.val.size,
+            "classes": len(self.classes),
+        }
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model as it is given: a checkpoint, or an architecture to train from scratch."""
+
+    path: str
+    sha256: str | None  # None: an architecture
+    classes: tuple[str, ...]
+    parameters: int
+    strides: tuple[int, ...]
+
+    @property
+    def scratch(self) -> bool:
+        """Whether there are no trained weights."""
+        return self.sha256 is None
+
+
+def read_data(path: Path) -> Data:
+    """Read and check a data YAML, its annotations, images and labels. UserError names the first fault."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: make the subset with create_coco1k.py, or give --data its coco1k.yaml")
+    try:
+        content = yaml.safe_load(path.read_text())
+        names = content["names"]
+        classes = tuple(str(names[i]) for i in range(len(names)))
+        places = [str(content[key]) for key in ("train", "val")]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no data YAML with train, val and names ({type(error).__name__}: {error})") from None
+    root = Path(content.get("path") or path.parent)
+    if not root.is_dir():
+        raise UserError(f"{path} says path: {root}, which is no folder: correct it, or make the subset anew")
+    train, val = (_split(root, root / place, classes) for place in places)
+    return Data(path.resolve(), root.resolve(), classes, train, val)
+
+
+def read_full_val(coco_root: Path, classes: Sequence[str]) -> Split:
+    """COCO's whole val2017, for `--eval-full-val`."""
+    images = coco_root / "val2017"
+    annotations = coco_root / "annotations" / "instances_val2017.json"
+    for place in (images, annotations):
+        if not place.exists():
+            raise UserError(
+                f"--eval-full-val: {place} does not exist; give the folder that holds val2017/ and annotations/"
+            )
+    content = _read_annotations(annotations)
+    _check_classes(annotations, content, classes)
+    return Split(annotations, images, _check_images(annotations, content, images))
+
+
+def read_weights(path: str, role: str) -> Weights:
+    """Load a student or teacher as Ultralytics would (which may download it), and look at it. UserError if it cannot serve."""
+    import ultralytics
+
+    from coco1k_kd.teacher import detect_head
+
+    if not path.endswith((".pt", ".yaml", ".yml")):
+        raise UserError(f"the {role} {path} is neither a checkpoint (.pt) nor an architecture (.yaml)")
+    if role == "teacher" and not path.endswith(".pt"):
+        raise UserError(f"the teacher {path} is an architecture: it has learnt nothing; give a checkpoint (.pt)")
+    try:
+        model = ultralytics.YOLO(path)
+    except Exception as error:  # Ultralytics raises whatever its download, unpickler or parser raised
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"cannot load the {role} {path}: {reason} (a file that exists, or a name that Ultralytics can download)"
+        ) from None
+    head = detect_head(model.model, role)
+    checkpoint = Path(model.ckpt_path) if path.endswith(".pt") and model.ckpt_path else None
+    return Weights(
+        path=str(checkpoint.resolve()) if checkpoint else path,
+        sha256=sha256(checkpoint) if checkpoint else None,
+        classes=tuple(model.names[i] for i in range(len(model.names))),
+        parameters=sum(parameter.numel() for parameter in model.model.parameters()),
+        strides=tuple(int(stride) for stride in head.stride),
+    )
+
+
+def resolve_optimizer(train_images: int, batch: int, epochs: int, classes: int) -> dict[str, Any]:
+    """What Ultralytics' `optimizer="auto"` would choose, as explicit settings.
+
+    `auto` decides by the number of iterations, and silently; pinned, it is the same for all arms and on record. The rule
+    is that of `BaseTrainer.build_optimizer` in Ultralytics 8.4, and a test holds it to that.
+    """
+    iterations = math.ceil(train_images / max(batch, _NOMINAL_BATCH)) * epochs
+    name, rate = ("MuSGD", 0.01) if iterations > 10_000 else ("AdamW", round(0.002 * 5 / (4 + classes), 6))
+    return {"optimizer": name, "lr0": rate, "momentum": 0.9, "warmup_bias_lr": 0.0}
+
+
+def check_device(device: str) -> None:
+    """UserError if the GPU that is asked for is not there."""
+    import torch
+
+    if device.removeprefix("cuda:").isdigit() or device == "cuda":
+        number, count = int(device.removeprefix("cuda:")) if device != "cuda" else 0, torch.cuda.device_count()
+        if number >= count:
+            raise UserError(f"--device {device}: there are {count} CUDA GPUs here; give another, or --device cpu")
+    elif device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: there is no Apple GPU here; give --device cpu")
+    elif device not in ("", "cpu", "mps"):
+        raise UserError(f"--device {device}: give cpu, mps, or the number of one GPU")
+
+
+def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
+    """A data YAML for all of val2017 whose images are links in the project: Ultralytics writes a cache beside them."""
+    folder = project / "references" / f"val2017_{sha256(split.annotations)[:8]}"
+    images = folder / "images" / "val2017"
+    images.mkdir(parents=True, exist_ok=True)
+    there = {entry.name for entry in images.iterdir()}
+    for name in split.names:
+        if name not in there:
+            (images / name).symlink_to((split.images / name).absolute())
+    content = {
+        "path": str(folder),
+        "train": "images/val2017",
+        "val": "images/val2017",
+        "names": dict(enumerate(classes)),
+    }
+    write_atomic(folder / "val2017.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return folder / "val2017.yaml"
+
+
+def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> None:
+    """UserError if the runs will not fit beside each other: checkpoints, predictions, and one snapshot at a time."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    need = runs * (8 * parameters + 70_000 * val_images) + 60 * parameters
+    free = shutil.disk_usage(there).free
+    if free < need:
+        raise UserError(
+            f"{runs} runs need about {need / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free: make room, "
+            "or give another --project"
+        )
+
+
+def _split(root: Path, images: Path, classes: Sequence[str]) -> Split:
+    annotations = root / "annotations" / f"instances_{images.name}.json"
+    content = _read_annotations(annotations)
+    _check_classes(annotations, content, classes)
+    names = _check_images(annotations, content, images)
+    _check_labels(annotations, content, images)
+    return Split(annotations.resolve(), images, names)
+
+
+def _read_annotations(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        if all(isinstance(content[key], list) for key in ("images", "annotations", "categories")):
+            return content
+        raise ValueError("no lists of images, annotations and categories")
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror}): the figures come from COCO annotations beside the images; "
+            "make the subset with create_coco1k.py"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no COCO annotation file ({error}): make the subset anew with create_coco1k.py"
+        ) from None
+
+
+def _check_classes(path: Path, content: dict[str, Any], classes: Sequence[str]) -> None:
+    named = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
+    if named != list(classes):
+        raise UserError(
+            f"{path} has other classes than the data YAML ({len(named)} and {len(classes)}; by category id the first is "
+            f"{named[0] if named else 'missing'!r} and {classes[0] if classes else 'missing'!r}): make the subset anew"
+        )
+
+
+def _check_images(path: Path, content: dict[str, Any], folder: Path) -> tuple[str, ...]:
+    names = sorted(Path(image["file_name"]).name for image in content["images"])
+    if not names:
+        raise UserError(f"{path} lists no images")
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(names)} images of {path} are not in {folder} (the first: {missing[0]}): "
+            "look with create_coco1k.py --verify, or make the subset anew"
+        )
+    extra = sorted(name for name in there - set(names) if Path(name).suffix.lower() in {".jpg", ".jpeg", ".png"})
+    if extra:
+        raise UserError(
+            f"{folder} holds {len(extra)} images that {path} does not list (the first: {extra[0]}): take them away"
+        )
+    return tuple(names)
+
+
+def _check_labels(path: Path, content: dict[str, Any], images: Path) -> None:
+    """Ultralytics takes an image without a label file for an empty one, and says nothing."""
+    with_boxes = {
+        box["image_id"] for box in content["annotations"] if not box.get("iscrowd") and min(box["bbox"][2:]) > 0
+    }
+    head, _, tail = str(images).rpartition("/images/")
+    labels = Path(head) / "labels" / tail
+    stems = [Path(image["file_name"]).stem for image in content["images"] if image["id"] in with_boxes]
+    missing = [stem for stem in stems if not (labels / f"{stem}.txt").exists()]
+    if not head or missing:
+        raise UserError(
+            f"{len(missing)} of {len(stems)} label files are not in {labels if head else images}: training would see empty "
+            "images; make the subset anew with create_coco1k.py"
+        )

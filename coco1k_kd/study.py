@@ -1,0 +1,382 @@
+"""A study: arms x seeds, each run in a process of its own, audited, compared, and resumable after any kind of end.
+
+The state on disk is `study_<stamp>.json` (the settings) and the run folders; a run is finished when its `result.json`
+is there. Each run is a function of a plain spec, so that it does not matter where or in which order runs happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coco1k_kd import comparison, inputs
+from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, distilled
+from coco1k_kd.audit import audit
+from coco1k_kd.errors import UserError
+from coco1k_kd.evaluation import coco_metrics
+from coco1k_kd.files import sha256, write_json
+from coco1k_kd.launcher import RunFailed, finished, launch
+from coco1k_kd.report import markdown, write_report
+
+_PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
+_PLACEBO_IMAGES = 16
+_FREE = ("project", "eval_full_val")  # may change between a study and its --resume
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `test_coco1k_kd.py` is asked for; flags of the same names."""
+
+    data: Path
+    student: str = "yolo11n.pt"
+    teacher: str = "yolo11l.pt"
+    loss: str = "cwd"
+    arms: list[str] | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+    distillation_weight: float | None = None
+    controls: bool = False
+    eval_full_val: Path | None = None
+    epochs: int = 100
+    batch: int = 16
+    imgsz: int = 640
+    device: str = ""
+    workers: int = 8
+    project: Path = Path("coco1k_kd_experiments")
+
+    def checked(self) -> Settings:
+        """The same with the arms written out. UserError if something cannot be."""
+        loss = self.loss.lower()
+        if loss not in LOSSES:
+            raise UserError(f"unknown --loss {self.loss}: choose {' or '.join(LOSSES)}")
+        arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
+        for arm in arms:
+            if arm not in ARMS:
+                raise UserError(f"unknown arm {arm}: choose of {', '.join(ARMS)}")
+        for name, values in (("--arms", arms), ("--seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
+        arms = [arm for arm in ARMS if arm in {BASELINE, *arms}]  # nothing can be said without the baseline
+        if SAME_TIME in arms and not distilled(arms):
+            raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
+        for flag, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--batch", self.batch, 1),
+            ("--workers", self.workers, 0),
+        ):
+            if value < least:
+                raise UserError(f"{flag} {value}: must be at least {least}")
+        if min(self.seeds) < 0:
+            raise UserError(f"--seeds {min(self.seeds)}: must be at least 0")
+        if self.imgsz < inputs.STRIDE or self.imgsz % inputs.STRIDE:
+            raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {inputs.STRIDE}")
+        if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):
+            raise UserError(f"--distillation-weight {self.distillation_weight}: must be a number, 0 or more")
+        if "," in self.device:
+            raise UserError(f"--device {self.device}: a run of a study uses one device")
+        return Settings(**{**vars(self), "loss": loss, "arms": arms})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with its inputs read, and its place on disk."""
+
+    settings: Settings
+    data: inputs.Data
+    student: inputs.Weights
+    teacher: inputs.Weights | None
+    full_val: inputs.Split | None
+    project: Path
+    stamp: str
+
+    def record(self) -> dict[str, Any]:
+        """The settings and the hashes of what they name: equal records are the same study."""
+        chosen = {k: v for k, v in vars(self.settings).items() if k not in _FREE}
+        chosen |= {"data": str(self.data.yaml), "student": self.student.path, "student_sha256": self.student.sha256}
+        chosen |= {
+            key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
+        }
+        teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
+        return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
+
+    def plan(self) -> list[tuple[str, int]]:
+        """Every (arm, seed) in the order of running; the arm that needs the others' time comes last."""
+        arms, seeds = self.settings.arms or [], self.settings.seeds
+        runs = [(arm, seed) for seed in seeds for arm in arms if arm != SAME_TIME]
+        if self.settings.controls:
+            runs += [(WEIGHT0, seeds[0]), *((RANDOM, seed) for seed in seeds)]
+        return runs + [(SAME_TIME, seed) for seed in seeds if SAME_TIME in arms]
+
+    def folder(self, arm: str, seed: int) -> Path:
+        """Where the run lies."""
+        several = f"_seed{seed}" if len(self.settings.seeds) > 1 else ""
+        return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm}_{self.stamp}{several}"
+
+    @property
+    def timed_arm(self) -> str:
+        """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
+        arms = distilled(self.settings.arms or [])
+        return self.settings.loss if self.settings.loss in arms else arms[0]
+
+    def spec(self, arm: str, seed: int, epochs: int) -> dict[str, Any]:
+        """All that `training.train` needs to know, as plain JSON."""
+        s = self.settings
+        control = arm in (WEIGHT0, RANDOM)
+        images = [str(self.data.train.images / name) for name in self.data.train.names[:_PLACEBO_IMAGES]]
+        distillation = s.loss if control else arm if arm in distilled([arm]) else None
+        return {
+            "kind": "train",
+            "arm": arm,
+            "seed": seed,
+            "folder": str(self.folder(arm, seed)),
+            "student": self.student.path,
+            "teacher": self.teacher.path if self.teacher and distillation else None,
+            "random_teacher": arm == RANDOM,
+            "placebo_images": images if arm == RANDOM else [],
+            "distillation": distillation,
+            "distillation_weight": 0.0 if arm == WEIGHT0 else s.distillation_weight,
+            "annotations": str(self.data.val.annotations),
+            "train_args": {
+                **self.val_args(),
+                **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
+                "epochs": epochs,
+                "seed": seed,
+                "deterministic": True,
+                "patience": 0,  # no early stopping: it would give the arms different numbers of epochs
+                "plots": False,
+                "exist_ok": True,
+            },
+        }
+
+    def val_args(self) -> dict[str, Any]:
+        """What training and validation share."""
+        s = self.settings
+        args = {"imgsz": s.imgsz, "batch": s.batch, "device": s.device or None, "workers": s.workers}
+        return {"data": str(self.data.yaml), **args}
+
+
+def run(settings: Settings, resume: bool, command: str) -> int:
+    """Do the study, or what is left of it, and write and print the comparison.
+
+    Returns:
+        Exit code: 0, or 1 when a run or a control failed; finished runs are kept either way.
+
+    Raises:
+        UserError: bad input, or arms that did not do the same work.
+    """
+    settings = settings.checked()
+    study = _open(settings, resume)
+    with _lock(study):
+        try:
+            results = _train(study)
+            references = _references(study)
+            full = _full_val(study, results) if study.full_val else {}
+        except RunFailed as failure:
+            print(f"error: {failure}\n  finished runs are kept: give the same command with --resume", file=sys.stderr)
+            return 1
+        checked = audit(results, study.data.train.size, study.data.val.size)
+        print("comparing…", flush=True)
+        content = comparison.build(study, results, references, full, checked, command)
+        paths = write_report(content, study.project, study.stamp)
+    print(markdown(content))
+    print("\n".join(f"wrote {path}" for path in paths))
+    failed = [name for name, control in content["controls"].items() if control.get("passed") is False]
+    if failed:
+        print(f"error: the control {failed[0]} failed: {content['controls'][failed[0]]['sentence']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def report_only(path: Path) -> int:
+    """Write a comparison's picture and tables again from its JSON."""
+    try:
+        content = json.loads(path.read_bytes())
+        stamp = path.stem.removeprefix("comparison_")
+        written = write_report(content, path.parent, stamp)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no comparison of this program ({type(error).__name__}: {error})") from None
+    print(markdown(content))
+    print("\n".join(f"wrote {place}" for place in written))
+    return 0
+
+
+def _open(settings: Settings, resume: bool) -> Study:
+    """Read and check every input, and find or begin the study. Nothing is written before all is well."""
+    data = inputs.read_data(settings.data)
+    full = inputs.read_full_val(settings.eval_full_val, data.classes) if settings.eval_full_val else None
+    inputs.check_device(settings.device)
+    student = inputs.read_weights(settings.student, "student")
+    arms = settings.arms or []
+    teacher = inputs.read_weights(settings.teacher, "teacher") if distilled(arms) or settings.controls else None
+    if teacher and teacher.strides != student.strides:
+        raise UserError(
+            f"teacher and student must have the same levels: strides {teacher.strides} and {student.strides}"
+        )
+    project = settings.project.absolute()
+    study = Study(settings, data, student, teacher, full, project, time.strftime("%Y%m%d_%H%M%S"))
+    if resume and (found := _find(study)):
+        print(f"going on with the study of {found.stamp} in {project}")
+        return found
+    if resume:
+        print(f"there is no study in {project} to go on with: starting one")
+    inputs.check_disk(project, len(study.plan()), student.parameters, data.val.size)
+    return _begin(study)
+
+
+def _begin(study: Study) -> Study:
+    """Put the study on disk under a stamp of its own."""
+    while True:
+        try:
+            study.project.mkdir(parents=True, exist_ok=True)
+            path = _state_file(study)
+            if not path.exists():
+                write_json(path, study.record())
+                return study
+        except OSError as error:
+            raise UserError(f"cannot write to --project {study.project}: {error.strerror}") from None
+        time.sleep(1)  # another study began in this second
+        study = _at(study, time.strftime("%Y%m%d_%H%M%S"))
+
+
+def _find(study: Study) -> Study | None:
+    """The newest unfinished study of the same settings, or the newest finished one, which then is only reported."""
+    wanted = json.loads(json.dumps(study.record()))
+    unfinished: list[tuple[Path, dict[str, Any]]] = []
+    complete = None
+    for path in sorted(study.project.glob("study_*.json"), reverse=True):
+        stamp = path.stem.removeprefix("study_")
+        found = json.loads(path.read_bytes())
+        open_ = not (study.project / f"comparison_{stamp}.json").exists()
+        if found == wanted and open_:
+            return _at(study, stamp)
+        if found == wanted:
+            complete = complete or stamp
+        elif open_:
+            unfinished.append((path, found))
+    if complete:
+        return _at(study, complete)
+    if not unfinished:
+        return None
+    path, found = unfinished[0]
+    key = next(key for key in wanted if wanted[key] != found.get(key))
+    raise UserError(
+        f"--resume: the unfinished {path} has {key} {found.get(key)}, you ask for {wanted[key]}: give the settings it "
+        "was started with, or leave --resume out for a new study"
+    )
+
+
+@contextlib.contextmanager
+def _lock(study: Study) -> Iterator[None]:
+    """Two processes must not do the same study; the lock goes with its process, however that ends."""
+    with _state_file(study).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another process is doing the study of {study.stamp} in {study.project}") from None
+        yield
+
+
+def _train(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
+    plan = study.plan()
+    results: dict[tuple[str, int], dict[str, Any]] = {}
+    for number, (arm, seed) in enumerate(plan, 1):
+        folder, label = study.folder(arm, seed), f"{arm}, seed {seed}"
+        result = finished(folder)
+        if result is None:
+            epochs = _same_time_epochs(study, results) if arm == SAME_TIME else study.settings.epochs
+            print(f"run {number}/{len(plan)}: {label}, {epochs} epochs, in {folder}", flush=True)
+            result = launch(study.spec(arm, seed, epochs), label, epochs)
+        results[arm, seed] = result
+        print(f"  {label}: {_line(study, folder, result)}", flush=True)
+    return results
+
+
+def _same_time_epochs(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> int:
+    """How many epochs of the baseline take the training time of the distilled arm.
+
+    Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it; it
+    would count validation, and the machine's other load. A fixed number is a whole schedule, repeatable and resumable.
+    """
+    settings, arm = study.settings, study.timed_arm
+    seconds = {name: sum(results[name, s]["train_seconds"] for s in settings.seeds) for name in (BASELINE, arm)}
+    return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
+
+
+def _references(study: Study) -> dict[str, dict[str, Any]]:
+    """Student and teacher as they are given, on the same val images; kept for every study of this project."""
+    rows: dict[str, dict[str, Any]] = {}
+    for role, weights in (("student", study.student), ("teacher", study.teacher)):
+        if weights is None:
+            continue
+        row: dict[str, Any] = {"weights": weights.path, "sha256": weights.sha256, "ap": None, "ap50": None}
+        if weights.scratch:
+            row["note"] = "from scratch: before training there is nothing to measure"
+        elif weights.classes != study.data.classes:
+            row["note"] = (
+                f"its {len(weights.classes)} classes are not the data's {len(study.data.classes)}: no AP on them"
+            )
+        else:
+            row |= _evaluated(study, weights.path, weights.sha256 or "", f"{role} as given", study.data.val, None)
+            if study.full_val:
+                split = study.full_val
+                row["full_val"] = _evaluated(
+                    study, weights.path, weights.sha256 or "", f"{role} on val2017", split, split
+                )
+        rows[role] = row
+    return rows
+
+
+def _full_val(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """COCO figures of every run's best checkpoint on the 5,000 images."""
+    full = {}
+    for arm, seed in results:
+        best = study.folder(arm, seed) / "weights" / "best.pt"
+        label = f"{arm}, seed {seed} on val2017"
+        full[arm, seed] = _evaluated(study, str(best), sha256(best), label, study.full_val, study.full_val)
+    return full
+
+
+def _evaluated(
+    study: Study, weights: str, digest: str, label: str, split: inputs.Split, full: inputs.Split | None
+) -> dict[str, Any]:
+    """COCO figures of a checkpoint on a split; the same checkpoint, data and settings are evaluated once per project."""
+    args = study.val_args()
+    if full:
+        args["data"] = str(inputs.full_val_yaml(full, study.data.classes, study.project))
+    identity = json.dumps([digest, sha256(split.annotations), args], sort_keys=True)
+    folder = study.project / "references" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    result = finished(folder)
+    if result is None:
+        print(f"evaluating the {label} on {split.size} images", flush=True)
+        spec = {"kind": "evaluate", "folder": str(folder), "weights": weights, "val_args": args}
+        result = launch(spec | {"annotations": str(split.annotations)}, label)
+    predictions = folder / "predictions.json"
+    figures = coco_metrics(split.annotations, predictions)
+    own = None if full else result["ultralytics"]  # there are no YOLO labels for the 5,000 images
+    return {**figures, "ultralytics": own, "predictions": str(predictions)}
+
+
+def _line(study: Study, folder: Path, result: dict[str, Any]) -> str:
+    best = coco_metrics(study.data.val.annotations, folder / "predictions_best.json")
+    speed = result["images"] / result["train_seconds"]
+    resumed = f", resumed after epoch {result['resumed_after_epochs']}" if result["resumed_after_epochs"] else ""
+    return (
+        f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {result['train_seconds'] / 60:.1f} min of training, "
+        f"{speed:.1f} images/s, {result['peak_memory_bytes'] / 2**30:.1f} GiB{resumed}"
+    )
+
+
+def _state_file(study: Study) -> Path:
+    return study.project / f"study_{study.stamp}.json"
+
+
+def _at(study: Study, stamp: str) -> Study:
+    return Study(**{**vars(study), "stamp": stamp})
