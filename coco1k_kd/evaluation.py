@@ -55,7 +55,7 @@ def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float]:
 
 
 def match(annotations: Path, predictions: Path) -> Matches:
-    """COCOeval's own matches, so that its crowd, ignore and box-size rules hold. Kept for the next call with these files."""
+    """COCOeval's own matches, so that its crowd, ignore and box-size rules hold. Kept while the files stay the same."""
     return _match(annotations, predictions, _state(annotations), _state(predictions))
 
 
@@ -64,12 +64,12 @@ def compare(
 ) -> dict[str, Any]:
     """Does the arm `runs` differ from the arm `against`? Both map a training seed to a predictions file.
 
-    Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names; AP values are fractions. The
-    method is in docs/statistics.md. Raises UserError if the arms have different seeds or a file is unusable.
+    Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names; AP values are fractions.
+    The method is in docs/statistics.md. Raises UserError if the arms have different seeds or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
         raise UserError(
-            f"arms are compared seed by seed, but have the seeds {sorted(runs)} and {sorted(against)}: run the missing ones"
+            f"arms are compared seed by seed, but have seeds {sorted(runs)} and {sorted(against)}: run the missing ones"
         )
     seeds = sorted(runs)
     return compare_matches(
@@ -92,11 +92,9 @@ def compare_matches(
         raise UserError("the validation images hold no boxes: nothing to compare")
     ap, ap50 = {}, {}  # box size -> (classes, 1 + B, seeds)
     for size in sizes:
-        figures = [
-            _figures(a.rankings[size], weights) - _figures(b.rankings[size], weights)
-            for a, b in zip(runs, against, strict=True)
-        ]
-        ap[size], ap50[size] = np.moveaxis(np.stack(figures), 0, -1)
+        ap[size], ap50[size] = _figures([m.rankings[size] for m in runs], weights) - _figures(
+            [m.rankings[size] for m in against], weights
+        )
     overall, overall50 = (estimate(mean_over_classes(d), images) for d in (ap["all"], ap50["all"]))
     swapped = _swapped(runs, against, swap_weights(images, replicates, rng))
 
@@ -116,26 +114,29 @@ def compare_matches(
     }
 
 
-def _figures(rankings: Sequence[Ranking], weights: np.ndarray) -> np.ndarray:
-    """AP and AP50 of every class and resample: (2, classes, B)."""
+def _figures(models: Sequence[Sequence[Ranking]], weights: np.ndarray) -> np.ndarray:
+    """AP and AP50 of every class, resample and model: (2, classes, B, models)."""
 
     def both(ranking: Ranking) -> np.ndarray:
         ap = average_precision(ranking, weights)
         return np.stack([ap.mean(axis=0), ap[0]])
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy and scipy let go of the interpreter while they work
-        return np.stack(list(threads.map(both, rankings)), axis=1)
+        by_class = list(zip(*models, strict=True))
+        done = threads.map(both, (ranking for rankings in by_class for ranking in rankings))
+        figures = np.stack(list(done)).reshape(len(by_class), len(models), 2, weights.shape[1])
+    return figures.transpose(2, 0, 3, 1)
 
 
 def _swapped(runs: Sequence[Matches], against: Sequence[Matches], weights: np.ndarray) -> np.ndarray:
     """dAP and dAP50, mean over seeds, with the arms' detections swapped on the images that `weights` choose: (2, B)."""
+    pooled = [
+        [pool(x, y) for x, y in zip(a.rankings["all"], b.rankings["all"], strict=True)]
+        for a, b in zip(runs, against, strict=True)
+    ]
     other = np.roll(weights, len(weights) // 2, axis=0)
-    differences = []
-    for a, b in zip(runs, against, strict=True):
-        pooled = [pool(x, y) for x, y in zip(a.rankings["all"], b.rankings["all"], strict=True)]
-        difference = _figures(pooled, weights) - _figures(pooled, other)
-        differences.append([mean_over_classes(d) for d in difference])
-    return np.mean(differences, axis=0)
+    differences = _figures(pooled, weights) - _figures(pooled, other)
+    return np.stack([mean_over_classes(d).mean(axis=-1) for d in differences])
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -65,15 +65,15 @@ class _Drawing:
     def headline(self) -> str:
         if not self.entries:
             return f"{', '.join(self.arms)}: one arm, nothing to compare"
-        return "\n".join(f"{e['arm']} against {e['against']}: {e['verdict'].replace('_', ' ')}" for e in self.entries)
+        return "\n".join(f"{e['arm']} against {e['against']}: {_verdict(e)}" for e in self.entries)
 
     def caption(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.all["versions"].items())
-        images = f"{self.entries[0]['images']:,} validation images, " if self.entries else ""
+        images = self.all["dataset"]["val_images"]
         numbers = ", ".join(str(run["seed"]) for run in next(iter(self.arms.values())))
         return (
-            f"{images}{self.seeds} seed{'s' * (self.seeds > 1)} ({numbers}). Figures: COCOeval AP in AP points, best epoch. "
-            f"Bars on differences: 95% intervals.\n{versions}"
+            f"{images:,} validation images, {self.seeds} seed{'s' * (self.seeds > 1)} ({numbers}). COCOeval AP in AP points, best epoch. "
+            f"Bars are 95% intervals.\n{versions}"
         )
 
     def differences(self, axes: Axes) -> None:
@@ -82,11 +82,10 @@ class _Drawing:
         for row, entry in enumerate(self.entries):
             self._interval(axes, row, entry["d_ap"], self.colour[entry["arm"]], self.marker[entry["arm"]], entry["arm"])
             axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 8), **_ABOVE)
-        _rows(axes, [f"{e['arm']}\nagainst {e['against']}" for e in self.entries])
-        axes.set_ylim(len(self.entries) - 0.4, -0.6)
+        _rows(axes, [f"{_short(e['arm'])}\nagainst {_short(e['against'])}" for e in self.entries])
         axes.set_title("Difference in AP, 95% interval")
-        scope = "" if self.seeds > 1 else "; one seed: this pair of models only"
-        axes.set_xlabel(f"AP points (shaded: ±{100 * BAND:.1f}, no difference that matters{scope})")
+        scope = "" if self.seeds > 1 else "\none seed: holds for this pair of models only"
+        axes.set_xlabel(f"AP points (shaded: ±{100 * BAND:.1f}, no difference that matters){scope}")
 
     def per_seed(self, axes: Axes) -> None:
         for column, (name, runs) in enumerate(self.arms.items()):
@@ -95,15 +94,28 @@ class _Drawing:
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
             axes.annotate(f"{fmean(values):.1f}", (column + 0.32, fmean(values)), va="center")
-        known = {name: row for name, row in self.all["references"].items() if row["ap"] is not None}
-        for name, row in known.items():
-            axes.axhline(100 * row["ap"], color="#666666", ls="--", lw=1)
-            axes.annotate(f"{name} {100 * row['ap']:.1f}", (len(self.arms) - 0.4, 100 * row["ap"]), (0, 3), **_RIGHT)
         axes.set_xticks(range(len(self.arms)), [_short(name) for name in self.arms])
-        axes.set_xlim(-0.6, len(self.arms) - 0.4)
-        axes.margins(y=0.12)
+        axes.set_xlim(-0.6, len(self.arms))
+        self._references(axes)
         axes.set_title("AP of every seed, mean as a line" if self.seeds > 1 else "AP, one seed")
         axes.set_ylabel("AP points")
+
+    def _references(self, axes: Axes) -> None:
+        """The untrained student and the teacher as lines, or in words at the edge when lines would squash the arms."""
+        low, high = axes.get_ylim()
+        room = 3 * max(high - low, 1)
+        outside = []
+        for name, row in self.all["references"].items():
+            if row["ap"] is None:
+                continue
+            value = 100 * row["ap"]
+            if low - room <= value <= high + room:
+                axes.axhline(value, color="#666666", ls="--", lw=1)
+                axes.annotate(f"{name} {value:.1f}", (1, value), (0, 3), xycoords=axes.get_yaxis_transform(), **_RIGHT)
+            else:
+                outside.append(f"{name} {value:.1f} {'↑' if value > high else '↓'}")
+        axes.margins(y=0.15)
+        axes.annotate("   ".join(outside), (1, 1), (0, 3), xycoords="axes fraction", **_RIGHT)
 
     def accuracy_curves(self, axes: Axes) -> None:
         self._curves(axes, "ap", 100)
@@ -128,7 +140,6 @@ class _Drawing:
         if not few:
             axes.axhline(_EXTREMES - 0.5, color="#666666", lw=1, ls=":")
         _rows(axes, [f"{_short(name)} ({value['images']})" for name, value in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
         extremes = "every class" if few else "best and worst ten classes"
         axes.set_title(f"{entry['arm']} against {entry['against']}: {extremes}")
         axes.set_xlabel(
@@ -201,7 +212,6 @@ class _Drawing:
         bars = axes.barh(range(len(values)), heights, color=[self.colour[name] for name in values], height=0.6)
         axes.bar_label(bars, [f"{h:.3g}" if h else "not measured" for h in heights], padding=3)
         _rows(axes, [_short(name) for name in values])
-        axes.set_ylim(len(values) - 0.4, -0.6)
         axes.margins(x=0.12)
         axes.set_title(f"{title}, mean over seeds" if self.seeds > 1 else title)
         axes.set_xlabel(unit)
@@ -216,8 +226,16 @@ def _curve(run: dict[str, Any], key: str) -> Sequence[float | None]:
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows from the top down; few rows keep the height of three."""
+    spare = max(3 - len(names), 0) / 2
     axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4 + spare, -0.6 - spare)
     axes.grid(axis="y", visible=False)
+
+
+def _verdict(entry: dict[str, Any]) -> str:
+    low, high = (points(x) for x in entry["d_ap"]["ci95"])
+    return f"{entry['verdict'].replace('_', ' ')}, {points(entry['d_ap']['mean'])} AP points ({low} to {high})"
 
 
 def _short(name: str) -> str:

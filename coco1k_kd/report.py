@@ -1,4 +1,4 @@
-"""A comparison as JSON, as Markdown for the console and the file, and as a picture. Everything comes from the JSON alone."""
+"""A comparison as JSON, as Markdown for console and file, and as a picture. All of it comes from the JSON alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from coco1k_kd.statistics import points
 _EXTREMES = 5  # classes shown at either end
 _GIB = 2**30
 _WHY_TWO = (
-    "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' own mAP differs a little: "
-    "it pairs boxes and reads its precision curve by other rules, keeps 300 instead of 100 boxes an image, and knows no crowd."
+    "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' own mAP differs a "
+    "little: it pairs boxes and reads its precision curve by other rules, and knows neither crowd regions nor COCO's "
+    "limit of 100 boxes an image and class."
 )
 
 
@@ -85,8 +86,8 @@ def _differences(comparison: dict[str, Any]) -> str:
         return ""
     head = ["arms", "ΔAP", "95% interval", "p", "ΔAP50", "95% interval", "p", "detectable", "verdict"]
     note = (
-        "In AP points. *Detectable*: the true difference that this study finds with 80% probability. The interval covers "
-        "other images and, from two seeds on, other seeds."
+        "In AP points. *Detectable*: the true difference that this study finds with 80% probability. The interval "
+        "speaks of other images and, from two seeds on, of other seeds."
     )
     return f"## Differences\n\n{_table(head, rows)}\n\n{note}"
 

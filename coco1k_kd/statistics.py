@@ -102,8 +102,8 @@ def estimate(differences: np.ndarray, images: int) -> Estimate:
     if seeds > 1:
         of_one = float(replicates.var(axis=0).mean()) * correction
         single = min(max(of_one - of_mean, 0.0) * seeds / (seeds - 1), of_mean * seeds)
-        # The spread between seeds also holds `single`, which the images' variance holds already. Half of it is taken off:
-        # with all, few seeds that agree by chance give too narrow an interval (docs/statistics.md).
+        # The spread between seeds also holds `single`, which the images' variance holds already. Half of it is taken
+        # off: with all of it, few seeds that agree by chance give too narrow an interval (docs/statistics.md).
         between = max(float(per_seed.var(ddof=1)) - single / 2, 0.0)
     return Estimate(float(per_seed.mean()), seeds, images, of_mean - single / seeds, single, between)
 
@@ -114,7 +114,7 @@ def permutation_p(observed: float, swapped: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: below 0.05 holds for all at once with 95% confidence, however they depend on each other."""
+    """Holm's adjusted p-values: those below 0.05 hold all at once with 95% confidence, however dependent they are."""
     order = np.argsort(p_values)
     adjusted = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
     result = np.empty(len(order))
@@ -123,7 +123,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
-    """Summaries by name with `p_holm`, corrected for looking at all of them. Too few images: the mean alone, the rest None."""
+    """Figures by name, `p_holm` corrected for looking at all of them. With too few images: the mean, the rest None."""
     known = {name: e for name, e in estimates.items() if e.images >= MIN_CLASS_IMAGES}
     adjusted = dict(zip(known, holm([e.p for e in known.values()]), strict=True))
     return {
@@ -143,7 +143,7 @@ def verdict(difference: Estimate) -> str:
     low, high = difference.ci95
     if difference.seeds == 1:
         return "inconclusive"
-    if -BAND <= low and high <= BAND:
+    if max(-low, high) <= BAND:
         return "no_difference"
     if low > 0:
         return "improves"
@@ -151,7 +151,7 @@ def verdict(difference: Estimate) -> str:
 
 
 def needed(difference: Estimate) -> dict[str, int | None]:
-    """Seeds, or else images, in all that would settle the question if the truth is what was seen; None: more than there are.
+    """Seeds, or images, in all that would settle the question if the truth is what was seen; None: too many.
 
     Settled means a difference as large as this one is found with 80% probability, or the interval fits into the band.
     """
@@ -171,7 +171,7 @@ def needed(difference: Estimate) -> dict[str, int | None]:
 
 
 def judge(difference: Estimate) -> dict[str, Any]:
-    """The verdict, the sentence that a careful colleague would say, and what would settle the question if it is open."""
+    """The verdict, the sentence a careful colleague would say, and what would settle the question if it is open."""
     word = verdict(difference)
     plan = needed(difference) if word == "inconclusive" else None
     return {"verdict": word, "sentence": _sentence(word, difference, plan), "needed": plan}
@@ -183,8 +183,8 @@ def _sentence(word: str, d: Estimate, plan: dict[str, int | None] | None) -> str
     design = f"with {_count(d.seeds, 'seed')} on {_count(d.images, 'image')}"
     if d.seeds == 1:
         return (
-            f"Inconclusive about the method: one seed compares this pair of models only, {seen} over {_count(d.images, 'image')}. "
-            f"Run {_count(MIN_SEEDS - 1, 'more seed')} at least."
+            f"Inconclusive about the method: one seed compares this pair of models only, {seen} over "
+            f"{_count(d.images, 'image')}. Run {_count(MIN_SEEDS - 1, 'more seed')} at least."
         )
     if word == "inconclusive":
         return (
@@ -209,7 +209,7 @@ def _advice(d: Estimate, plan: dict[str, int | None]) -> str:
 
 def points(fraction: float) -> str:
     """An AP difference in signed AP points."""
-    return f"{100 * fraction:+.1f}"
+    return f"{round(100 * fraction, 1) + 0:+.1f}"  # + 0: no "-0.0"
 
 
 def _count(number: int, noun: str) -> str:
