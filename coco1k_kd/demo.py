@@ -6,6 +6,7 @@ the images, overlap, crowds as RLE, tiny objects and images without any. Figures
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.files import write_json
 
 INFO = {
     "description": "GENERATED scenes in COCO's format, by coco1k_kd.demo: figures on them say nothing about COCO",
     "version": "1",
 }
-SIZES = ((160, 120), (120, 160), (160, 160), (160, 128), (144, 160))  # width, height in pixels
+SIZES = ((128, 96), (96, 128), (128, 128), (128, 104), (112, 128))  # width, height in pixels
 EMPTY, CROWD = 0.04, 0.06  # shares of images without an object and with a crowd
 PERSON_SHARE = 0.5  # COCO: 0.54
 
@@ -138,7 +140,7 @@ def _scene(rng: np.random.Generator, index: int) -> tuple[np.ndarray, list[dict[
         chosen += [0] * int(rng.integers(1, 3)) if rng.random() < PERSON_SHARE else []
         for kind in rng.permutation(chosen):
             kinds.append(KINDS[kind])
-            radius = float(np.exp(rng.uniform(np.log(6), np.log(40))))
+            radius = float(np.exp(rng.uniform(np.log(6), np.log(36))))
             centre = rng.uniform((0, 0), (width, height))
             _draw(rng, pixels, owner, KINDS[kind], len(kinds), centre, radius)
     noise = rng.normal(0, 6, pixels.shape)
@@ -218,3 +220,24 @@ def _annotation(mask: np.ndarray, kind: Kind, crowd: bool) -> dict[str, Any] | N
         "bbox": [float(left), float(top), float(x.max() + 1 - left), float(y.max() + 1 - top)],
         "category_id": kind.id,
     }
+
+
+def main() -> None:
+    """Write the demo's COCO root."""
+    parser = argparse.ArgumentParser(
+        prog="python -m coco1k_kd.demo", description="Write generated scenes as COCO 2017."
+    )
+    parser.add_argument("root", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--train", type=int, default=800, metavar="N", help="train images (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=150, metavar="N", help="val images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other scenes (default: 0)")
+    args = parser.parse_args()
+    try:
+        generate_coco(args.root, args.train, args.val, args.seed)
+    except OSError as error:
+        raise UserError(f"cannot write {args.root}: {error.strerror or error}") from None
+    print(f"wrote {args.train} train and {args.val} val images, GENERATED and not COCO, to {args.root}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

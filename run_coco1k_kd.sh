@@ -1,0 +1,275 @@
+#!/usr/bin/env bash
+# Does knowledge distillation help my YOLO student? From a bare machine to the verdict: environment, data, weights,
+# compare, report. Every stage that stands is skipped, so the same command goes on after any kind of end.
+set -Eeuo pipefail
+
+usage() {
+  cat <<'TEXT'
+  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, about 5 minutes
+  ./run_coco1k_kd.sh --coco-root /data/coco        # your COCO 2017; about an hour on one GPU
+  ./run_coco1k_kd.sh --download                    # no COCO yet: fetches 0.6 GB of it instead of 20
+  SEEDS="0 1 2" LOSS=mgd ./run_coco1k_kd.sh --coco-root /data/coco -- --imgsz 416 --controls
+
+Draws COCO-1K, trains the same student with and without a teacher, compares, and draws the picture.
+Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the current folder.
+
+  --demo            generated data and a teacher trained on the spot: shows that all works, tells nothing about COCO
+  --coco-root DIR   holds annotations/, train2017/ and val2017/ (default: $COCO_ROOT, else ./coco); only read
+  --download        fetch what is missing into the COCO root: the annotations and the chosen images alone
+  --from STAGE      do this stage and all after it again: environment, data, weights, compare or report
+  --dry-run         print the commands that would run, and change nothing
+  --setup-only      stop after the environment
+  -- FLAGS          for test_coco1k_kd.py: --arms, --imgsz, --controls, ... (python test_coco1k_kd.py --help)
+
+environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS ("0")
+             DEVICE (first GPU, else CPU)  TARGET_SIZE (1500)  VAL_SIZE (400)  VENV (.venv beside this script)
+exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted
+TEXT
+}
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# --- what is asked for ---------------------------------------------------------------------------------------------
+stages=(environment data weights compare report)
+demo='' download='' from='' dry='' setup='' coco_root=${COCO_ROOT:-coco} extra=()
+while (($#)); do
+  case $1 in
+    --demo) demo=1 ;;
+    --coco-root) coco_root=${2:?--coco-root needs a folder} && shift ;;
+    --coco-root=*) coco_root=${1#*=} ;;
+    --download) download=1 ;;
+    --from) from=${2-} && shift ;;
+    --from=*) from=${1#*=} ;;
+    --dry-run) dry=1 ;;
+    --setup-only) setup=1 ;;
+    -h | --help) usage && exit ;;
+    --) extra=("${@:2}") && break ;;
+    *) die "unknown argument $1: see --help; flags of test_coco1k_kd.py go after --" ;;
+  esac
+  shift
+done
+[[ -z $from || " ${stages[*]} " == *" $from "* ]] || die "--from $from: choose one of ${stages[*]}"
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")") # the project, also when called through a symbolic link
+venv=$(realpath -m "${VENV:-$here/.venv}")
+python=$venv/bin/python
+out=$PWD${demo:+/coco1k_demo} # what is written goes below the current folder, like the scripts' own defaults
+logs=$out/logs project=$out/coco1k_kd_experiments
+if [[ $demo ]]; then
+  coco_root=$out/coco
+  : "${TEACHER:=$out/teacher/weights/last.pt}" "${STUDENT:=$out/student/weights/last.pt}"
+  : "${EPOCHS:=5}" "${BATCH:=8}" "${SEEDS:=0 1}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}"
+  extra=(--imgsz 96 "${extra[@]}")
+fi
+: "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=0}" "${EPOCHS:=100}" "${BATCH:=16}"
+: "${TARGET_SIZE:=1500}" "${VAL_SIZE:=400}" "${DEVICE:=}"
+coco_root=$(realpath -m "$coco_root")
+annotations=("$coco_root"/annotations/instances_{train,val}2017.json)
+if [[ ! $demo && ! $download && ! $setup && ! -f ${annotations[0]} ]]; then
+  die "no COCO 2017 at $coco_root (no annotations/${annotations[0]##*/}): name its folder with --coco-root DIR," \
+    "fetch 0.6 GB of it with --download, or try --demo"
+fi
+
+# --- the stages: functions of plain commands -----------------------------------------------------------------------
+run() {
+  printf '+'
+  printf ' %q' "$@"
+  echo
+  [[ $dry ]] || "$@"
+}
+
+environment() {
+  if [[ ! -x $venv/bin/pip ]]; then
+    local base
+    base=$(find_python)
+    run "$base" -m venv "$venv"
+  fi
+  run "$python" -m pip install -r "$here/requirements.txt"
+}
+
+data() {
+  local draw=("$python" "$here/create_coco1k.py" --coco-root "$coco_root" --force)
+  if [[ $demo ]]; then
+    run "$python" -m coco1k_kd.demo "$coco_root"
+    # what the models have seen before the study, as the published ones have seen all of COCO
+    run "${draw[@]}" --output-dir "$out/pool" --target-size 640 --val-size "$VAL_SIZE"
+  elif [[ $download ]]; then
+    draw+=(--download)
+  fi
+  run "${draw[@]}" --output-dir "$out/coco1k" --target-size "$TARGET_SIZE" --val-size "$VAL_SIZE"
+}
+
+weights() {
+  if [[ $demo ]]; then
+    # a teacher that is larger and has learnt longer; both from nothing, on the pool
+    pretrain yolo11n.yaml 4 student
+    pretrain yolo11s.yaml 7 teacher
+  else
+    run "$python" -c "$fetch" "$TEACHER" "$STUDENT"
+  fi
+}
+
+pretrain() { # architecture, epochs, name
+  run "$venv/bin/yolo" detect train model="$1" epochs="$2" name="$3" project="$out" exist_ok=True \
+    data="$out/pool/coco1k.yaml" imgsz=96 batch=8 nbs=8 optimizer=AdamW lr0=0.002 warmup_epochs=1 mosaic=0 \
+    val=False plots=False workers=1 ${DEVICE:+device="$DEVICE"}
+}
+fetch='import sys; from coco1k_kd.errors import run_cli; from coco1k_kd.inputs import read_weights
+run_cli(lambda: [read_weights(path, role) for path, role in zip(sys.argv[1:], ("teacher", "student"))] and 0)'
+
+compare() {
+  # shellcheck disable=SC2086 # SEEDS is a list
+  run "$python" "$here/test_coco1k_kd.py" --data "$out/coco1k/coco1k.yaml" --project "$project" \
+    --student "$STUDENT" --teacher "$TEACHER" --loss "$LOSS" --epochs "$EPOCHS" --batch "$BATCH" \
+    --seeds $SEEDS ${DEVICE:+--device "$DEVICE"} ${continuing:+--resume} "${extra[@]}"
+}
+
+report() {
+  local json
+  json=$(newest comparison json)
+  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}"
+}
+
+newest() { # kind, suffix: the newest result of the study, nothing where there is none
+  find "$project" -maxdepth 1 -name "*${1}_*.$2" -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2-
+}
+
+find_python() {
+  local name
+  for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+    "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || continue
+    "$name" -c 'import ensurepip, venv' 2>/dev/null || die "python3-venv is missing: sudo apt install python3-venv"
+    command -v "$name"
+    return
+  done
+  die "Python 3.10 or newer is needed, found $(python3 --version 2>&1 || true): sudo apt install python3 python3-venv"
+}
+
+# --- how a stage runs ----------------------------------------------------------------------------------------------
+# A stage stands when its product is there and its stamp holds the same key: a hash of its commands, code and inputs.
+key_of() { # stage, files
+  local file
+  {
+    dry=1 python=python continuing='' download='' "$1"
+    for file in "${@:2}"; do
+      [[ -f $file ]] || continue
+      # large files by name, size and time: hashing COCO's annotations would take longer than the draw
+      if (($(stat -Lc %s "$file") > 20000000)); then stat -Lc '%n %s %Y' "$file"; else sha256sum "$file"; fi
+    done
+  } | sha256sum | cut -c1-16
+}
+
+stage() { # name, product, files it depends on
+  local name=$1 product=$2 began=$SECONDS rc=0 key stamp log=$logs/$1.log
+  shift 2
+  [[ $name == "$from" ]] && forced=1
+  stamp=$logs/$name.stage
+  [[ $name == environment ]] && stamp=$venv/.coco1k_kd.stage
+  key=$(key_of "$name" "$@")
+  if [[ ! $forced && -e $product && $(cat "$stamp" 2>/dev/null) == "$key done" ]]; then
+    rows+=("$name|stands|")
+    return
+  fi
+  echo "== $name"
+  if [[ $dry ]]; then
+    "$name"
+    return
+  fi
+  # a begun study of these very inputs goes on; after a changed flag a new one starts
+  continuing=''
+  if [[ ! $forced && $(cat "$stamp" 2>/dev/null) == "$key begun" ]]; then
+    continuing=$(find "$project" -maxdepth 1 -name 'study_*.json' -newer "$stamp" 2>/dev/null)
+  else
+    echo "$key begun" >"$stamp"
+  fi
+  set -m # a process group of its own, so that all of it can be ended
+  { "$name" 2>&1 | tee -i "$log"; } </dev/null &
+  job=$!
+  set +m
+  wait "$job" || rc=$?
+  job=''
+  if ((rc)); then
+    rows+=("$name|failed ($rc)|$((SECONDS - began))")
+    hint "$log"
+    echo "the stage $name failed; its log is $log. The same command goes on from here." >&2
+    exit "$rc"
+  fi
+  echo "$(key_of "$name" "$@") done" >"$stamp"
+  rows+=("$name|done|$((SECONDS - began))")
+}
+
+hint() { # log: what to do about failures that tools report at length
+  if grep -q 'No space left on device' "$1"; then
+    echo "error: the disk is full: make room in $out, $venv and ${TMPDIR:-/tmp}, then give the same command" >&2
+  elif grep -qE 'NewConnectionError|Temporary failure in name resolution|Max retries exceeded|ReadTimeout' "$1"; then
+    echo "error: no network: check the connection or the proxy (pip config list), then give the same command" >&2
+  fi
+}
+
+interrupt() { # exit code
+  trap '' INT TERM HUP
+  if [[ $job ]]; then
+    kill -INT -- -"$job" 2>/dev/null || true
+    for _ in {1..75}; do
+      kill -0 -- -"$job" 2>/dev/null || break
+      sleep 0.2
+    done
+    kill -KILL -- -"$job" 2>/dev/null || true
+  fi
+  echo "interrupted; the same command goes on from here" >&2
+  exit "$1"
+}
+
+closing() {
+  local row stage state seconds
+  ((${#rows[@]})) || return 0
+  printf '\n%-12s %-12s %7s\n' stage state time
+  for row in "${rows[@]}"; do
+    IFS='|' read -r stage state seconds <<<"$row"
+    printf '%-12s %-12s %7s\n' "$stage" "$state" "${seconds:+$(printf '%d:%02d' $((seconds / 60)) $((seconds % 60)))}"
+  done
+}
+
+# --- go ------------------------------------------------------------------------------------------------------------
+export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+rows=() job='' forced='' continuing=''
+if [[ ! $dry ]]; then
+  mkdir -p "$logs" "$venv" || die "cannot write to $out or $venv"
+  exec 9>>"$logs/lock"
+  flock -n 9 || die "$out is in use by another run (process $(cat "$logs/lock")): wait for it, or work in another folder"
+  echo $$ >"$logs/lock"
+  trap closing EXIT
+  trap 'interrupt 130' INT
+  trap 'interrupt 143' TERM HUP
+fi
+
+code=$here/coco1k_kd
+stage environment "$python" "$here/requirements.txt"
+[[ $setup ]] && exit
+[[ $dry ]] || "$python" - <<'PY'
+import torch
+
+if torch.cuda.is_available():
+    print(f"device: {torch.cuda.get_device_name()}")
+else:
+    print("device: CPU, no GPU found; from the first epoch on the bar of each run says how long it takes")
+PY
+
+draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,verification,files,demo}.py)
+if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $dry ]]; then
+  die "$out/coco1k was not made by this script: --from data replaces it, or move it away"
+fi
+stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
+stage weights "$TEACHER" "$out/pool/manifest.json"
+studies=("$here/test_coco1k_kd.py")
+for file in "$code"/*.py; do
+  [[ " ${draws[*]} $code/download.py $code/report.py $code/figure.py " == *" $file "* ]] || studies+=("$file")
+done
+stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
+stage report "$(newest kd_comparison png)" "$code"/{report,figure}.py "$(newest comparison json)"
+
+[[ $dry ]] || printf '\n%s\n' "results: $(newest comparison json)" "         $(newest kd_comparison png)"
+[[ ! $demo || $dry ]] || echo "These are generated scenes: they show that all works, and nothing about COCO."
