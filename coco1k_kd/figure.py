@@ -69,11 +69,11 @@ class _Drawing:
 
     def caption(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.all["versions"].items())
-        images = self.all["dataset"]["val_images"]
+        images = f"{self.all['dataset']['val_images']:,} validation images"
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         numbers = ", ".join(str(run["seed"]) for run in next(iter(self.arms.values())))
         return (
-            f"{images:,} validation images, {self.seeds} seed{'s' * (self.seeds > 1)} ({numbers}). COCOeval AP in AP points, best epoch. "
-            f"Bars are 95% intervals.\n{versions}"
+            f"{images}, {seeds} ({numbers}). COCOeval AP in AP points, best epoch. Bars are 95% intervals.\n{versions}"
         )
 
     def differences(self, axes: Axes) -> None:
@@ -94,7 +94,9 @@ class _Drawing:
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
             axes.annotate(f"{fmean(values):.1f}", (column + 0.32, fmean(values)), va="center")
-        axes.set_xticks(range(len(self.arms)), [_short(name) for name in self.arms])
+        crowded = sum(map(len, self.arms)) > 50
+        turned = {"rotation": 25, "ha": "right"} if crowded else {}
+        axes.set_xticks(range(len(self.arms)), [_short(name) for name in self.arms], **turned)
         axes.set_xlim(-0.6, len(self.arms))
         self._references(axes)
         axes.set_title("AP of every seed, mean as a line" if self.seeds > 1 else "AP, one seed")
@@ -126,6 +128,9 @@ class _Drawing:
         self._curves(axes, "kd_loss", 1)
         axes.set_title("Distillation loss over epochs")
         axes.set_ylabel("loss as added to the total")
+        low, high = axes.dataLim.intervaly
+        if 0 < low < high / 30:  # the losses of the arms may differ by orders of magnitude
+            axes.set_yscale("log")
 
     def classes(self, axes: Axes) -> None:
         entry = self.entries[0]

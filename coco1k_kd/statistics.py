@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,7 +163,9 @@ def needed(difference: Estimate) -> dict[str, int | None]:
         return plan.mde <= abs(plan.mean) or abs(plan.mean) + plan.half_width <= BAND
 
     def smallest(plan: Callable[[int], Estimate], low: int, high: int) -> int | None:
-        return next((n for n in range(low, high + 1) if settles(plan(n))), None)
+        numbers = range(low, high + 1)
+        found = bisect_left(numbers, True, key=lambda n: settles(plan(n)))
+        return numbers[found] if found < len(numbers) else None
 
     return {
         "seeds": smallest(lambda n: difference.planned(n, difference.images), difference.seeds, MAX_SEEDS),
