@@ -126,7 +126,7 @@ def test_checkpoints_hold_a_plain_student(distilled, tmp_path):
         assert ckpt["optimizer"] is None and ckpt["ema"] is None
         assert "teacher" not in str(ckpt["train_args"].keys())
     assert sorted(f.name for f in trainer.wdir.iterdir()) == ["best.pt", "last.pt"]
-    code = f"import sys, ultralytics; ultralytics.YOLO({str(trainer.best)!r}).info(); assert 'coco1k_kd' not in sys.modules"
+    code = f"import sys, ultralytics as u; u.YOLO({str(trainer.best)!r}).info(); assert 'coco1k_kd' not in sys.modules"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-I", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -222,7 +222,7 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path):
     assert end["epoch"] == "4"
     assert end["kd/weight"] == expected["kd/weight"]  # the schedule goes on, over the whole run
     # Ultralytics goes on from its average and other augmentations: the same curve, not the same digits.
-    assert float(end["train/kd_loss"]) == pytest.approx(float(expected["train/kd_loss"]), rel=0.05)
+    assert float(end["train/kd_loss"]) == pytest.approx(float(expected["train/kd_loss"]), rel=0.1)
     with pytest.raises(UserError, match="not distilled, or is finished"):
         YOLO(weights / "last.pt").train(resume=str(weights / "last.pt"), teacher=teacher_file)
 

@@ -1,0 +1,86 @@
+"""One rank of a distributed training over gloo on the CPU, or the single process that it must equal. See test_ddp.py.
+
+Usage: ddp_worker.py DATA STUDENT TEACHER LOSS FIT FOLDER, with RANK, WORLD_SIZE and the rest in the environment.
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import coco1k_kd.trainer as module
+from coco1k_kd.settings import Distillation
+
+RANK = int(os.environ.get("RANK", -1))
+
+
+class Done(Exception):
+    """The first step is taken: enough."""
+
+
+def main(data: str, student: str, teacher: str, loss: str, fit: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    if fit == "no":
+        module.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
+    out = Path(folder)
+    trainer = module.DistillationTrainer.bind(Distillation(teacher, loss=loss, mask_ratio=0.0))(
+        overrides={
+            "data": data, "model": student, "epochs": 1, "batch": 8, "imgsz": 64, "device": "cpu", "plots": False,
+            "project": folder, "name": f"rank{RANK}", "nbs": 8, "mosaic": 0.0, "amp": False,
+        }
+    )  # fmt: skip
+    # Ultralytics has DDP on GPUs only; gloo on the CPU stands in for it, everything else is the real path.
+    trainer.world_size = 2 if RANK >= 0 else 0
+    trainer._setup_ddp = partial(dist.init_process_group, "gloo", rank=RANK, world_size=2)
+    ddp = nn.parallel.DistributedDataParallel
+    nn.parallel.DistributedDataParallel = lambda model, device_ids, **kwargs: ddp(model, **kwargs)
+
+    def record(optimizer, *_):
+        student_model = module.unwrap_model(trainer.model)
+        torch.save(
+            {
+                "student": {n: p.grad for n, p in student_model.named_parameters() if p.grad is not None},
+                "distiller": {n: p.grad for n, p in trainer.distiller.named_parameters()},
+                "aligners": trainer.distiller.aligners.state_dict(),
+            },
+            out / f"step{RANK}.pt",
+        )
+        raise Done
+
+    def on_train_start(trainer) -> None:
+        trainer.optimizer.register_step_pre_hook(record)
+        student_model = module.unwrap_model(trainer.model)
+        if RANK >= 0:
+            torch.save(student_model.state_dict(), out / "start.pt")  # DDP has given every rank that of rank 0
+            preprocess = trainer.preprocess_batch
+
+            def keep(batch):
+                batch = preprocess(batch)
+                torch.save(batch, out / f"batch{RANK}.pt")
+                return batch
+
+            trainer.preprocess_batch = keep
+            return
+        student_model.load_state_dict(torch.load(out / "start.pt"))
+        trainer.model.train()
+        for rank in (0, 1):  # the same two batches, one after the other, in one process
+            losses, _ = trainer.model(torch.load(out / f"batch{rank}.pt", weights_only=False))
+            losses.sum().backward()
+        trainer.optimizer_step()
+
+    trainer.add_callback("on_train_start", on_train_start)
+    try:
+        trainer.train()
+    except Done:
+        pass
+    else:
+        raise SystemExit("no step was taken")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    os._exit(0)  # a process group that is torn down in the middle of an epoch waits for its peers
