@@ -1,0 +1,149 @@
+"""Time the comparison of two arms, or prove its intervals by simulation. Prints JSON.
+
+python benchmarks/bootstrap.py --annotations instances_val2017.json --runs a0.json a1.json --against b0.json b1.json
+python benchmarks/bootstrap.py --coverage --studies 1000 --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coco1k_kd.evaluation import Matches, compare, compare_matches, match
+from coco1k_kd.resampling import average_precision, rank
+
+CLASSES = 10
+IOU = np.linspace(0.5, 0.95, 4)
+SPREADS = (0.0, 0.01, 0.03)  # of a model's skill from seed to seed; 0.01 is 0.3 AP points
+EFFECTS = (0.0, 0.05)  # of distillation on the skill
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Made-up ground truth: per class the image of every box, and how hard the box is for any model."""
+
+    images: int
+    boxes: list[tuple[np.ndarray, np.ndarray]]
+
+
+def timing(annotations: Path, runs: list[Path], against: list[Path], replicates: int) -> dict[str, Any]:
+    """Seconds for matching, once per run, and for everything after it."""
+    started = time.perf_counter()
+    for path in (*runs, *against):
+        match(annotations, path)
+    matched = time.perf_counter()
+    entry = compare(annotations, dict(enumerate(runs)), dict(enumerate(against)), replicates)
+    done = time.perf_counter()
+    return {
+        "images": entry["images"],
+        "classes": len(entry["per_class"]),
+        "seeds": len(runs),
+        "replicates": replicates,
+        "match_seconds": round(matched - started, 1),
+        "compare_seconds": round(done - matched, 1),
+        "cores": os.cpu_count(),
+    }
+
+
+def coverage(studies: int, images: int, seeds: int, replicates: int) -> list[dict[str, Any]]:
+    """How often the interval holds the truth and how often `improves` or `hurts` is said, by effect and seed spread."""
+    rows = []
+    with ProcessPoolExecutor() as processes:
+        for effect in EFFECTS:
+            truth = true_difference(effect)
+            for spread in SPREADS:
+                run = partial(study, images=images, seeds=seeds, replicates=replicates, spread=spread, effect=effect)
+                entries = list(processes.map(run, range(studies), chunksize=4))
+                means = np.array([e["mean"] for e in entries])
+                low, high = np.array([e["ci95"] for e in entries]).T
+                rows.append(
+                    {
+                        "true_d_ap": round(truth, 4),
+                        "seed_spread": spread,
+                        "covered": float(np.mean((low <= truth) & (truth <= high))),
+                        "improves_or_hurts": float(np.mean([e["verdict"] in ("improves", "hurts") for e in entries])),
+                        "p_images_below_0.05": float(np.mean([e["p_images"] < 0.05 for e in entries])),
+                        "mean_d_ap": round(float(means.mean()), 4),
+                        "sd_d_ap": round(float(means.std()), 4),
+                        "mean_half_width": round(float(np.mean(high - low)) / 2, 4),
+                    }
+                )
+    return rows
+
+
+def study(number: int, images: int, seeds: int, replicates: int, spread: float, effect: float) -> dict[str, Any]:
+    """One made-up study: new images, and new models of both arms."""
+    rng = np.random.default_rng([number, seeds, round(1000 * spread), round(1000 * effect)])
+    seen = scene(images, rng)
+    arms = [[model(seen, skill + rng.normal(0, spread), rng) for _ in range(seeds)] for skill in (effect, 0.0)]
+    entry = compare_matches(*arms, replicates, rng)
+    return entry["d_ap"] | {"verdict": entry["verdict"]}
+
+
+def true_difference(effect: float, images: int = 20_000) -> float:
+    """dAP on so many images that chance is gone."""
+    rng = np.random.default_rng(0)
+    seen, once = scene(images, rng), np.ones((images, 1))
+    ap = [
+        np.mean([average_precision(ranking, once).mean() for ranking in model(seen, skill, rng).rankings["all"]])
+        for skill in (effect, 0.0)
+    ]
+    return float(ap[0] - ap[1]) if effect else 0.0
+
+
+def scene(images: int, rng: np.random.Generator) -> Scene:
+    """Rare and common classes; some images are hard for every model."""
+    hard = rng.normal(0, 0.7, images)
+    boxes = []
+    for share in np.geomspace(0.03, 0.5, CLASSES):
+        image = np.repeat(np.arange(images), (rng.random(images) < share) * (1 + rng.poisson(1, images)))
+        boxes.append((image, hard[image] + rng.normal(0, 0.7, len(image))))
+    return Scene(images, boxes)
+
+
+def model(seen: Scene, skill: float, rng: np.random.Generator) -> Matches:
+    """What a model of this skill finds, and mistakes, on the scene."""
+    rankings = []
+    for image, hardness in seen.boxes:
+        quality = skill - hardness + rng.normal(0, 0.5, len(image))
+        false = rng.integers(0, seen.images, 3 * len(image))
+        score = np.concatenate([quality + rng.normal(0, 0.5, len(image)), rng.normal(-1, 1, len(false))])
+        hit = 1 / (1 + np.exp(-1 - quality)) >= IOU[:, None]
+        hit = np.concatenate([hit, np.zeros((len(IOU), len(false)), bool)], axis=1)
+        boxes = np.bincount(image, minlength=seen.images).astype(float)
+        rankings.append(rank(score, np.concatenate([image, false]), hit, np.ones_like(hit), boxes))
+    return Matches(seen.images, [f"class {i}" for i in range(CLASSES)], {"all": rankings})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--annotations", type=Path, help="COCO ground truth")
+    parser.add_argument("--runs", type=Path, nargs="+", help="predictions of one arm, a file per seed")
+    parser.add_argument("--against", type=Path, nargs="+", help="predictions of the other arm")
+    parser.add_argument("--coverage", action="store_true", help="simulate studies instead of timing one")
+    parser.add_argument("--studies", type=int, default=400, help="simulated studies per row")
+    parser.add_argument("--images", type=int, default=400, help="images per simulated study")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds per simulated study")
+    parser.add_argument("--replicates", type=int, default=2000, help="resamples of the images")
+    args = parser.parse_args()
+    if args.coverage:
+        shape = {"studies": args.studies, "images": args.images, "seeds": args.seeds, "replicates": args.replicates}
+        result: dict[str, Any] = shape | {"rows": coverage(**shape)}
+    elif args.annotations and args.runs and args.against:
+        result = timing(args.annotations, args.runs, args.against, args.replicates)
+    else:
+        parser.error("give --coverage, or --annotations with --runs and --against")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
