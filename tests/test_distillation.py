@@ -139,11 +139,12 @@ def test_exports_like_a_plain_student(distilled, subset, tmp_path):
     trainer, _ = distilled
     plain = train(subset, tmp_path).trainer
 
-    def graph(file: Path) -> list[tuple]:
+    def graph(file: Path) -> list:
         exported = ultralytics.YOLO(file).export(format="onnx", imgsz=64, simplify=False, verbose=False)
-        model = onnx.load(exported)
-        shapes = [(i.name, tuple(i.dims)) for i in model.graph.initializer]
-        return [(node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node] + shapes
+        graph = onnx.load(exported).graph
+        # An Identity stands for a weight that happens to equal another one, so it hangs on values, not on structure.
+        nodes = [(n.op_type, len(n.input), len(n.output)) for n in graph.node if n.op_type != "Identity"]
+        return [*nodes, *(str(value.type) for value in (*graph.input, *graph.output))]
 
     assert graph(trainer.best) == graph(plain.best)
 
