@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Time one training step: plain, with Ultralytics' own distillation, with ours, and the floor that ours could reach.
+
+    python benchmarks/kd_step.py --student yolo11n.pt --teacher yolov8m.pt --imgsz 320 --batch 8
+    python benchmarks/kd_step.py --device 0 --batch 16 --imgsz 640 --rounds 50
+
+All variants take their steps in turn, in one process and on one batch of generated images, so that whatever else the
+machine does hits them alike; the median of the rounds counts. Prints JSON: seconds, their ratios, peak memory of a
+process that runs one variant alone. The floor is the plain step plus the fused, headless teacher in the same precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import autocast
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from coco1k_kd.demo import generate_coco
+from coco1k_kd.settings import Distillation
+from coco1k_kd.trainer import DistillationTrainer
+
+VARIANTS = ("plain", "stock", "cwd", "mgd", "cwd_fp32", "floor", "floor_fp32")
+
+
+class Ready(Exception):
+    """Everything is set up and no step taken."""
+
+
+def trainer_of(variant: str, args: argparse.Namespace, data: Path) -> DetectionTrainer:
+    """Set up the trainer of a variant, exactly as `YOLO.train` would, up to its first step."""
+    overrides: dict[str, Any] = {
+        "data": str(data), "model": args.student, "imgsz": args.imgsz, "batch": args.batch, "device": args.device,
+        "epochs": 100, "plots": False, "verbose": False, "workers": 0, "nbs": args.batch, "optimizer": "AdamW",
+        "exist_ok": True, "project": str(data.parent / "runs"), "name": variant, "save": False, "val": False,
+    }  # fmt: skip
+    kind: type[DetectionTrainer] = DetectionTrainer
+    if variant == "stock":
+        overrides["distill_model"] = args.teacher
+    elif variant not in ("plain", "floor", "floor_fp32"):
+        loss, _, precision = variant.partition("_")
+        kind = DistillationTrainer.bind(Distillation(args.teacher, loss=loss, precision=precision or "auto"))
+    trainer = kind(overrides=overrides)
+
+    def ready(_: DetectionTrainer) -> None:
+        raise Ready
+
+    trainer.add_callback("on_train_start", ready)
+    try:
+        trainer.train()
+    except Ready:
+        trainer.model.train()
+    return trainer
+
+
+def step_of(variant: str, args: argparse.Namespace, data: Path) -> Callable[[], None]:
+    """A function that takes one optimizer step of the variant."""
+    trainer = trainer_of(variant, args, data)
+    batch = trainer.preprocess_batch(next(iter(trainer.train_loader)))
+    teacher = None
+    if variant.startswith("floor"):
+        teacher = trainer_of("cwd" if variant == "floor" else "cwd_fp32", args, data).teacher
+
+    def step() -> None:
+        with autocast(trainer.amp, device=trainer.device.type):
+            if teacher:
+                teacher(batch["img"])
+            losses, _ = trainer.model(batch)
+        trainer.scaler.scale(losses.sum()).backward()
+        trainer.optimizer_step()
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: of the GPU if there is one, else of the process."""
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--student", default="yolo11n.yaml")
+    parser.add_argument("--teacher", default="yolov8m.yaml")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)  # what a child process measures
+    args = parser.parse_args()
+    LOGGER.setLevel("ERROR")
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        generate_coco(root / "coco", train=4 * args.batch, val=8)
+        command = ["create_coco1k.py", "--coco-root", root / "coco", "--target-size", 2 * args.batch, "--val-size", 4]
+        script = [sys.executable, *map(str, command), "--output-dir", str(root / "coco1k")]
+        subprocess.run(script, check=True, cwd=Path(__file__).resolve().parents[1], stdout=subprocess.DEVNULL)
+        data = root / "coco1k/coco1k.yaml"
+
+        if args.memory_of:
+            step = step_of(args.memory_of, args, data)
+            for _ in range(3):
+                step()
+            print(peak_memory(args.device))
+            return
+
+        memory = {}
+        for variant in args.variants:
+            child = subprocess.run([sys.executable, *sys.argv, "--memory-of", variant], capture_output=True, text=True)
+            memory[variant] = int(child.stdout.split()[-1])
+        steps = {variant: step_of(variant, args, data) for variant in args.variants}
+        times: dict[str, list[float]] = {variant: [] for variant in steps}
+        for round_ in range(args.rounds + 12):
+            for variant, step in steps.items():
+                start = time.perf_counter()
+                step()
+                if round_ >= 12:  # warm-up: aligners are fitted in the first ten steps
+                    times[variant].append(time.perf_counter() - start)
+
+    seconds = {variant: statistics.median(values) for variant, values in times.items()}
+    pairs = [(a, b) for a in ("cwd", "mgd", "cwd_fp32") for b in ("plain", "stock", "floor", "floor_fp32")]
+    result = {
+        "seconds": {k: round(v, 4) for k, v in seconds.items()},
+        "ratios": {f"{a}/{b}": round(seconds[a] / seconds[b], 3) for a, b in pairs if a in seconds and b in seconds},
+        "peak_memory_bytes": memory,
+        "settings": {k: v for k, v in vars(args).items() if k not in ("memory_of", "variants")},
+        "versions": {"torch": torch.__version__, "ultralytics": ultralytics.__version__},
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
