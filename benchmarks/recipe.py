@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Compare settings of the distillation in short trainings: weight, schedule, aligner's start, precision.
+
+    python benchmarks/recipe.py --data coco1k/coco1k.yaml --teacher yolov8m.pt --epochs 5 --imgsz 256 \
+        baseline cwd cwd:weight=3 mgd:weight=30 cwd:start=random cwd:precision=fp32
+
+Each run is LOSS[:SETTING=VALUE...], of `coco1k_kd.YOLO.train(distillation_SETTING=VALUE)`; start=random leaves
+the aligners as PyTorch initialises them. Prints one JSON object per run: the last row of results.csv in short. One seed
+and one short run say which setting is sane, not which is best: that takes test_coco1k_kd.py and several seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import coco1k_kd.trainer
+from coco1k_kd import YOLO
+from coco1k_kd.distiller import FIT_BATCHES
+
+
+def train(run: str, args: argparse.Namespace) -> dict[str, float | str]:
+    """Train one run and give the figures of its last epoch."""
+    loss, *parts = run.split(":")
+    settings = dict(part.split("=", 1) for part in parts)
+    coco1k_kd.trainer.FIT_BATCHES = 0 if settings.pop("start", "fitted") == "random" else FIT_BATCHES
+    distillation = {f"distillation_{k}": v if k != "tau" else float(v) for k, v in settings.items()}
+    if loss != "baseline":
+        distillation |= {"teacher": args.teacher, "distillation_loss": loss}
+    model = YOLO(args.student)
+    model.train(
+        data=args.data, epochs=args.epochs, imgsz=args.imgsz, batch=args.batch, seed=args.seed, device=args.device,
+        project=args.project, name=run.replace(":", "_"), exist_ok=True, workers=0, plots=False, verbose=False,
+        close_mosaic=1, warmup_epochs=1, **distillation,
+    )  # fmt: skip
+    with model.trainer.csv.open(newline="") as file:
+        row = list(csv.DictReader(file))[-1]
+    keep = ("time", "train/kd_loss", "metrics/mAP50-95(B)", "metrics/mAP50(B)")
+    return {"run": run, **{k: float(v) for k, v in row.items() if k in keep or k.startswith("kd/")}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--student", default="yolo11n.pt")
+    parser.add_argument("--teacher", default="yolo11l.pt")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--project", type=Path, default=Path("runs/recipe").resolve())
+    args = parser.parse_args()
+    for run in args.runs:
+        print(json.dumps(train(run, args)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
