@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,17 @@ def launch(spec: dict[str, Any], label: str, epochs: int = 0) -> dict[str, Any]:
 
 
 def _watch(child: subprocess.Popen[bytes], folder: Path, label: str, epochs: int) -> None:
-    with tqdm(total=epochs, desc=label, unit="epoch", disable=None if epochs else True, leave=False) as bar:
+    begun, first = time.monotonic(), _epochs_done(folder / CURVES)
+    # also where there is no terminal: run_coco1k_kd.sh passes all that we print on, and keeps it
+    with tqdm(total=epochs, initial=first, desc=label, unit="epoch", disable=not epochs, leave=False) as bar:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(_POLL_SECONDS)
                 return
             done = _epochs_done(folder / CURVES)
+            if bar.n == first < done < epochs:
+                seconds = (time.monotonic() - begun) / (done - first)
+                bar.write(f"  an epoch takes {seconds:.0f} s: about {seconds * (epochs - done) / 60:.0f} min to go")
             bar.update(done - bar.n)
 
 
