@@ -87,7 +87,7 @@ environment() {
     base=$(find_python)
     run "$base" -m venv "$venv"
   fi
-  run "$python" -m pip install -r "$here/requirements.txt"
+  run "$python" -m pip install -r "$here/requirements.txt" | { grep -v --line-buffered '^Requirement already' || true; }
 }
 
 data() {
@@ -95,7 +95,7 @@ data() {
   if [[ $demo ]]; then
     run "$python" -m coco1k_kd.demo "$coco_root"
     # what the models have seen before the study, as the published ones have seen all of COCO
-    run "${draw[@]}" --output-dir "$out/pool" --target-size 640 --val-size "$VAL_SIZE"
+    run "${draw[@]}" --output-dir "$out/pool" --target-size 600 --val-size "$VAL_SIZE"
   elif [[ $download ]]; then
     draw+=(--download)
   fi
@@ -105,8 +105,8 @@ data() {
 weights() {
   if [[ $demo ]]; then
     # a teacher that is larger and has learnt longer; both from nothing, on the pool
-    pretrain yolo11n.yaml 4 student
-    pretrain yolo11s.yaml 7 teacher
+    pretrain yolo11n.yaml 3 student
+    pretrain yolo11s.yaml 6 teacher
   else
     run "$python" -c "$fetch" "$TEACHER" "$STUDENT"
   fi
@@ -130,7 +130,9 @@ compare() {
 report() {
   local json
   json=$(newest comparison json)
-  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}"
+  # compare has just printed the tables
+  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}" |
+    sed -n '/^+/p; /^- \*\*/p; /^wrote/p'
 }
 
 newest() { # kind, suffix: the newest result of the study, nothing where there is none
@@ -255,7 +257,7 @@ import torch
 if torch.cuda.is_available():
     print(f"device: {torch.cuda.get_device_name()}")
 else:
-    print("device: CPU, no GPU found; from the first epoch on the bar of each run says how long it takes")
+    print("device: CPU, no GPU found; after its first epoch each run says how long it will take")
 PY
 
 draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,verification,files,demo}.py)
@@ -271,5 +273,5 @@ done
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
 stage report "$(newest kd_comparison png)" "$code"/{report,figure}.py "$(newest comparison json)"
 
-[[ $dry ]] || printf '\n%s\n' "results: $(newest comparison json)" "         $(newest kd_comparison png)"
+[[ $dry ]] || printf '\nresults: %s\n         %s\n' "$(newest comparison json)" "$(newest kd_comparison png)"
 [[ ! $demo || $dry ]] || echo "These are generated scenes: they show that all works, and nothing about COCO."
