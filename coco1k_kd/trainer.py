@@ -48,6 +48,7 @@ class DistillationCriterion:
         self.measurable = True  # not through torch.compile: there the loss does not hang on the features it returns
         self.scale = 1.0  # the gradient scaler's
         self.step = 0
+        self.broken: Tensor | None = None  # was our loss ever not finite while the task's was? kept on the device
         self.measured: list[Tensor] = []  # per measured step: ratio, then a cosine per level
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -58,6 +59,8 @@ class DistillationCriterion:
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
         value, aligned = self.distiller(features, target)
+        broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
+        self.broken = broken if self.broken is None else self.broken | broken
         if self.step % MEASURE_EVERY == 0:
             self._measure(value, losses, features, aligned, target)
         self.step += 1
@@ -283,9 +286,9 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
         "kd/gradient_ratio": ratio,
         **{f"kd/cosine_stride{s}": c for s, c in zip(trainer.teacher.strides, cosines, strict=True)},
     }
-    if not trainer.loss.isfinite() and value == value:
-        return  # the task's loss, not ours, has diverged: Ultralytics has its own recovery for that
-    if not 0 < value < float("inf"):
+    if not criterion.broken and not trainer.loss.isfinite():
+        return  # the task's loss was the first to diverge: Ultralytics has its own recovery for that
+    if criterion.broken or value <= 0:
         raise DistillationError(
             f"the distillation loss is {value:g} in epoch {trainer.epoch + 1}: nothing is distilled"
         )

@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,33 @@ def test_everything_else_of_ultralytics_still_works(subset, teacher_file, tmp_pa
     ).trainer  # fmt: skip
     assert (trainer.save_dir / "distillation.png").stat().st_size > 10_000
     assert float(rows(trainer.save_dir)[0]["train/kd_loss"]) > 0
+
+
+def test_ultralytics_recovers_from_a_poisoned_batch(subset, teacher_file, tmp_path):
+    """A task loss that diverges is Ultralytics' to mend, from last.pt: the distiller must go back with the student."""
+    seen: dict[str, Any] = {}
+
+    def poison(trainer) -> None:
+        if trainer.epoch == 1 and "poisoned" not in seen:
+            preprocess = trainer.preprocess_batch
+            trainer.preprocess_batch = lambda batch: {
+                **preprocess(batch),
+                "img": torch.full((8, 3, 64, 64), float("nan")),
+            }
+            seen["poisoned"] = trainer
+        elif "poisoned" in seen:
+            trainer.__dict__.pop("preprocess_batch", None)
+
+    def copied(trainer) -> None:  # what integrations and the EMA do with a model in training
+        seen["copy"] = deepcopy(trainer.model)
+
+    model = train(
+        subset, tmp_path, {"on_train_batch_start": poison, "on_train_batch_end": copied}, epochs=3, teacher=teacher_file
+    )
+    assert seen["poisoned"] is model.trainer
+    assert [row["epoch"] for row in rows(model.trainer.save_dir)] == ["1", "2", "3"]
+    assert all(torch.isfinite(p).all() for p in model.trainer.distiller.parameters())
+    assert not isinstance(seen["copy"].criterion, distillation.DistillationCriterion)
 
 
 def test_autocast(subset, teacher_file, tmp_path, monkeypatch):
