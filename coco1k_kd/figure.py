@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from coco1k_kd.statistics import BAND, points
 
-_PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _WIDTH, _ROW = 12, 3.3  # inches; 100 dots each
 _EXTREMES = 10  # classes shown at either end
 _NAME = 22  # letters of a class name that are shown
@@ -35,9 +35,10 @@ def figure(comparison: dict[str, Any]) -> Figure:
     with matplotlib.rc_context(_STYLE):
         drawing = _Drawing(comparison)
         rows = drawing.rows()
-        canvas = Figure(figsize=(_WIDTH, _ROW * len(rows) + 1.2), layout="constrained")
+        heights = [max(_ROW, 0.5 * len(drawing.entries) + 1)] + [_ROW] * (len(rows) - 1)
+        canvas = Figure(figsize=(_WIDTH, sum(heights) + 1.2), layout="constrained")
         canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.03, wspace=0.03)
-        for name, axes in canvas.subplot_mosaic(rows).items():
+        for name, axes in canvas.subplot_mosaic(rows, height_ratios=heights).items():
             getattr(drawing, name)(axes)
         canvas.suptitle(drawing.headline(), x=0.01, ha="left", fontsize=14, fontweight="bold")
         canvas.supxlabel(drawing.caption(), x=0.01, ha="left", fontsize=9, color="#444444")
@@ -80,7 +81,7 @@ class _Drawing:
         axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
         axes.axvline(0, color="black", lw=1)
         for row, entry in enumerate(self.entries):
-            self._interval(axes, row, entry["d_ap"], self.colour[entry["arm"]], self.marker[entry["arm"]], entry["arm"])
+            _interval(axes, row, entry["d_ap"], self.colour[entry["arm"]], self.marker[entry["arm"]])
             axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 8), **_ABOVE)
         _rows(axes, [f"{_short(e['arm'])}\nagainst {_short(e['against'])}" for e in self.entries])
         axes.set_title("Difference in AP, 95% interval")
@@ -93,11 +94,12 @@ class _Drawing:
             across = [column + 0.12 * (i - (len(values) - 1) / 2) for i in range(len(values))]
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
-            axes.annotate(f"{fmean(values):.1f}", (column + 0.32, fmean(values)), va="center")
-        crowded = sum(map(len, self.arms)) > 50
-        turned = {"rotation": 25, "ha": "right"} if crowded else {}
-        axes.set_xticks(range(len(self.arms)), [_short(name) for name in self.arms], **turned)
-        axes.set_xlim(-0.6, len(self.arms))
+        crowded = sum(map(len, self.arms)) > 45
+        between = " " if crowded else "\n"
+        means = {name: 100 * fmean(run["ap"] for run in runs) for name, runs in self.arms.items()}
+        names = [f"{_short(name)}{between}{mean:.1f}" for name, mean in means.items()]
+        axes.set_xticks(range(len(names)), names, **({"rotation": 25, "ha": "right"} if crowded else {}))
+        axes.set_xlim(-0.6, len(names))
         self._references(axes)
         axes.set_title("AP of every seed, mean as a line" if self.seeds > 1 else "AP, one seed")
         axes.set_ylabel("AP points")
@@ -139,7 +141,7 @@ class _Drawing:
         shown = ranked if few else ranked[:_EXTREMES] + ranked[-_EXTREMES:]
         axes.axvline(0, color="black", lw=1)
         for row, (_, value) in enumerate(shown):
-            self._interval(axes, row, value, "#0072B2" if value["mean"] >= 0 else "#D55E00", "o")
+            _interval(axes, row, value, "#0072B2" if value["mean"] >= 0 else "#D55E00", "o")
             if value["p_holm"] is not None and value["p_holm"] < 0.05:
                 axes.annotate("*", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", fontsize=14)
         if not few:
@@ -155,43 +157,24 @@ class _Drawing:
         axes.axhline(0, color="black", lw=1)
         names = list(self.entries[0]["per_size"])
         for i, entry in enumerate(self.entries):
-            shift = 0.14 * (i - (len(self.entries) - 1) / 2)
+            shift = 0.1 * (i - (len(self.entries) - 1) / 2)
             for column, name in enumerate(names):
-                low, high, mean = (100 * x for x in (*entry["per_size"][name]["ci95"], entry["per_size"][name]["mean"]))
-                label = entry["arm"] if column == 0 else None
-                colour, marker = self.colour[entry["arm"]], self.marker[entry["arm"]]
-                axes.errorbar(
-                    column + shift,
-                    mean,
-                    [[mean - low], [high - mean]],
-                    color=colour,
-                    fmt=marker,
-                    capsize=3,
-                    label=label,
-                )
+                mean, error = _bar(entry["per_size"][name])
+                style = {"color": self.colour[entry["arm"]], "fmt": self.marker[entry["arm"]], "capsize": 3}
+                axes.errorbar(column + shift, mean, error, **style)
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.legend(frameon=False, ncols=2)
-        axes.set_title("Difference by box size")
+        axes.set_title("Difference by box size, colours as above")
         axes.set_ylabel("AP points")
 
     def time(self, axes: Axes) -> None:
-        self._cost(axes, "train_seconds", 1 / 60, "Training time without validation", "minutes")
+        self._cost(axes, "train_seconds", 1 / 60, "Training time, validation not counted", "minutes")
 
     def memory(self, axes: Axes) -> None:
         self._cost(axes, "peak_memory_bytes", 2**-30, "Peak memory", "GiB")
 
     def _has(self, key: str) -> bool:
         return any(any(v is not None for v in _curve(run, key)) for runs in self.arms.values() for run in runs)
-
-    def _interval(
-        self, axes: Axes, row: int, value: dict[str, Any], colour: str, marker: str, label: str | None = None
-    ) -> None:
-        mean = 100 * value["mean"]
-        low, high = (100 * x for x in value["ci95"]) if value["ci95"] else (mean, mean)
-        axes.errorbar(
-            mean, row, xerr=[[mean - low], [high - mean]], color=colour, fmt=marker, capsize=4, ms=7, label=label
-        )
 
     def _curves(self, axes: Axes, key: str, scale: float) -> None:
         for name, runs in self.arms.items():
@@ -207,7 +190,7 @@ class _Drawing:
                     "alpha": 0.9,
                 }
                 axes.plot(epochs, values, color=self.colour[name], label=name if i == 0 else None, **style)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncols=1 + (len(self.arms) > 4), fontsize=9)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
 
@@ -218,12 +201,24 @@ class _Drawing:
         axes.bar_label(bars, [f"{h:.3g}" if h else "not measured" for h in heights], padding=3)
         _rows(axes, [_short(name) for name in values])
         axes.margins(x=0.12)
-        axes.set_title(f"{title}, mean over seeds" if self.seeds > 1 else title)
-        axes.set_xlabel(unit)
+        axes.set_title(title)
+        axes.set_xlabel(f"{unit}, mean over seeds" if self.seeds > 1 else unit)
 
 
 _ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
 _RIGHT: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "color": "#444444", "fontsize": 9}
+
+
+def _bar(value: dict[str, Any]) -> tuple[float, list[list[float]]]:
+    """A difference in AP points, and how far its interval reaches to either side (nowhere if it has none)."""
+    mean = 100 * value["mean"]
+    low, high = (100 * x for x in value["ci95"]) if value["ci95"] else (mean, mean)
+    return mean, [[mean - low], [high - mean]]
+
+
+def _interval(axes: Axes, row: int, value: dict[str, Any], colour: str, marker: str) -> None:
+    mean, error = _bar(value)
+    axes.errorbar(mean, row, xerr=error, color=colour, fmt=marker, capsize=4, ms=7)
 
 
 def _curve(run: dict[str, Any], key: str) -> Sequence[float | None]:

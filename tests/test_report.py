@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from detections import detections, truth, write
+from matplotlib.image import imread
+
+from coco1k_kd import report
+from coco1k_kd.evaluation import compare
+from coco1k_kd.figure import figure
+from coco1k_kd.statistics import Estimate, corrected, judge
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "comparison.schema.json").read_text())
+
+
+def valid(comparison):
+    jsonschema.validate(comparison, SCHEMA)
+    return comparison
+
+
+def run(seed, ap, distilled):
+    epochs = list(range(1, 11))
+    curves = {"epoch": epochs, "ap": [ap * e / 10 for e in epochs]}
+    return {
+        "seed": seed,
+        "dir": f"runs/{seed}",
+        **{"ap": ap, "ap50": ap + 0.15, "ap_last": ap - 0.002, "ap50_last": ap + 0.148},
+        "ultralytics": {"map50": ap + 0.16, "map50_95": ap + 0.01},
+        **{
+            "train_seconds": 600.0 + seed,
+            "val_seconds": 30.0,
+            "images_per_second": 40.0,
+            "peak_memory_bytes": 3 * 2**30,
+        },
+        **{"effective_batch": 16, "epochs": 10, "batch_hash": "b", "init_hash": "i"},
+        "curves": curves | ({"kd_loss": [3 / e for e in epochs]} if distilled else {}),
+    }
+
+
+def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images=400):
+    """A comparison with made-up figures; every arm but the first is compared with the first."""
+    estimate = Estimate(gain, seeds, images, 2e-5, 1e-5, 1e-5 if seeds > 1 else 0.0)
+    names = [f"a class with quite a long name, number {i}" for i in range(classes)]
+    parts = {n: Estimate((i - classes / 2) / 100, seeds, 3 + i, 1e-4, 0, 0) for i, n in enumerate(names)}
+    sizes = {n: Estimate(gain, seeds, images, 1e-4, 0, 0) for n in ("small", "medium", "large")}
+    entry = {
+        **{"seeds": list(range(seeds)), "images": images, "replicates": 2000},
+        **{name: estimate.summary() | {"p_images": 0.1} for name in ("d_ap", "d_ap50")},
+        **{"per_seed": [gain] * seeds, "mde": estimate.mde, **judge(estimate)},
+        **{"per_class": corrected(parts), "per_size": corrected(sizes)},
+    }
+    return {
+        "schema_version": 1,
+        "command": "test_coco1k_kd.py --epochs 10",
+        "versions": {"python": "3.11.7", "ultralytics": "8.4.190"},
+        "git": None,
+        "hardware": {"device": "cpu", "cores": 2},
+        "dataset": {"manifest_sha256": "0" * 64, "train_images": 1500, "val_images": 400},
+        "arms": {
+            arm: {
+                "runs": [run(s, 0.3 + gain * (i > 0) + 0.002 * s, i > 0) for s in range(seeds)],
+                "mean": {"ap": 0.3, "ap50": 0.45},
+                "std": {"ap": None, "ap50": None},
+            }
+            for i, arm in enumerate(arms)
+        },
+        "references": {"student": {"ap": 0.308, "ap50": 0.449}, "teacher": {"ap": None, "ap50": None}},
+        "comparisons": [{"arm": arm, "against": arms[0], **entry} for arm in arms[1:]],
+        "audit": {"passed": True},
+        "controls": None,
+    }
+
+
+MANY = ("baseline", "cwd", "mgd", "ultralytics", "baseline_same_time", "random_teacher", "a_seventh", "an_eighth")
+SHAPES = [
+    {},
+    {"seeds": 1},
+    {"seeds": 1, "arms": ("baseline",)},
+    {"arms": MANY, "seeds": 3, "classes": 80},
+    {"classes": 1, "gain": 0.0, "images": 4},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_drawn_and_told(shape, tmp_path):
+    content = valid(comparison(**shape))
+    paths = report.write_report(content, tmp_path, "20260101_000000")
+    assert [p.name for p in paths] == [
+        "comparison_20260101_000000.json",
+        "kd_comparison_20260101_000000.png",
+        "comparison_20260101_000000.md",
+    ]
+    assert json.loads(paths[0].read_text()) == content
+    pixels = imread(paths[1])
+    assert pixels.shape[1] == 1200 and pixels[..., :3].std() > 0.05, "1,200 wide and not blank"
+    assert paths[2].read_text() == report.markdown(content)
+    assert len(list(tmp_path.iterdir())) == 3, "nothing else is left behind"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_text_is_cut_off_or_collides_with_its_neighbour(shape):
+    drawing = figure(comparison(**shape))
+    drawing.draw_without_rendering()
+    width, height = drawing.bbox.size
+    for axes in drawing.axes:
+        box = axes.get_tightbbox()
+        assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, axes.get_title("left")
+        rows = [t.get_window_extent() for t in axes.get_yticklabels() if t.get_text()]
+        assert not any(a.overlaps(b) for a, b in pairwise(rows)), axes.get_title("left")
+    assert drawing.get_suptitle() and all(axes.get_title("left") for axes in drawing.axes)
+
+
+def test_panels_have_their_marks():
+    axes = {a.get_title("left"): a for a in figure(comparison(classes=80)).axes}
+    assert len(axes["cwd against baseline: best and worst ten classes"].get_yticks()) == 20
+    band = (
+        axes["Difference in AP, 95% interval"]
+        .patches[0]
+        .get_extents()
+        .transformed(axes["Difference in AP, 95% interval"].transData.inverted())
+    )
+    assert (band.x0, band.x1) == pytest.approx((-0.3, 0.3))
+    labels = [t.get_text() for t in axes["AP of every seed, mean as a line"].texts]
+    assert "student 30.8" in labels and not any("teacher" in label for label in labels)
+
+
+def test_markdown_says_the_verdict_first_and_the_figures_in_points():
+    content = comparison(classes=80)
+    text = report.markdown(content)
+    sentence = content["comparisons"][0]["sentence"]
+    assert text.splitlines()[2] == f"- **cwd against baseline**: {sentence}"
+    for part in ("+0.6", "30.8", "30.1 ± 0.1", "30.7 ± 0.1", "10.0 ± 0.0", "3.00 ± 0.00", "ultralytics 8.4.190"):
+        assert part in text, part
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in tables if "ΔAP50" in line or "cwd against" in line}) == 1
+    assert "None" not in text and "nan" not in text
+
+
+def test_certain_classes_are_named():
+    content = comparison()
+    classes = content["comparisons"][0]["per_class"]
+    for row in classes.values():
+        row["p_holm"] = 1.0
+    assert "No class differs with certainty, corrected for 12 looks (Holm)." in report.markdown(content)
+    name = list(classes)[-1]
+    classes[name]["p_holm"] = 0.001
+    assert f"Certain, corrected for 12 looks (Holm): {name} (+5.0)." in report.markdown(content)
+
+
+def test_a_failed_drawing_leaves_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "figure", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.draw(comparison(), tmp_path / "kd.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_comparison_fits_the_schema_and_is_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    annotations = truth(30, rng)
+    files = [
+        {s: write(tmp_path, f"{skill}{s}", detections(annotations, skill, rng)) for s in (0, 1)} for skill in (0.9, 0.4)
+    ]
+    entry = compare(write(tmp_path, "truth", annotations), *files, replicates=50)
+    content = comparison()
+    content["comparisons"] = [{"arm": "cwd", "against": "baseline", **entry}]
+    report.draw(valid(content), tmp_path / "kd.png")
+    assert entry["sentence"] in report.markdown(content)
