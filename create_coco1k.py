@@ -18,7 +18,7 @@ from pathlib import Path
 
 from coco1k_kd import subset
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.sampling import BALANCES, Pool, draw
+from coco1k_kd.sampling import BALANCES, TOLERANCE, Pool, draw
 from coco1k_kd.verification import verify
 
 
@@ -73,7 +73,11 @@ def create(args: argparse.Namespace) -> None:
     drawn = []
     for split in subset.SPLITS:
         source = subset.read_source(args.coco_root, split)
-        image_ids = subset.listed(source, given, split) if given else draw(Pool.of(source), sizes[split], **head)
+        image_ids = (
+            subset.listed(source, given, split)
+            if given
+            else draw(Pool.of(source), sizes[split], tolerance=TOLERANCE[split], **head)
+        )
         drawn.append(subset.take(source, split, image_ids, head["balance"]))
         print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images")
     work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, args.coco_root)]

@@ -6,7 +6,9 @@ is the same on every machine, Python and numpy, whatever the order of the source
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +18,12 @@ from coco1k_kd.errors import UserError
 
 ALGORITHM_VERSION = 1
 BALANCES = ("context", "strict")
+TOLERANCE = {"train": 2, "val": 5}  # points: how far a draw's context may be from the source's
+NONE = (0, 0, 0)  # nothing out of bounds
+UNIT = 1 << 20  # weight of an image that is certainly drawn
+SPARE = 8  # images that repair may choose among, per image drawn
+FEW, MANY = 6, 8  # images that repair looks for partners for, in a common and in a stuck step
+PATIENCE, IDLE = 150, 20  # stuck steps after which repair gives up: since the best draw, and without any swap
 
 
 @dataclass(frozen=True)
@@ -76,36 +84,246 @@ def priorities(ids: np.ndarray, seed: int) -> np.ndarray:
     return state
 
 
-def draw(pool: Pool, size: int, seed: int, balance: str) -> np.ndarray:
-    """Choose `size` images of the pool; return their ids, ascending. Raise UserError when the pool is too small."""
+@dataclass(frozen=True)
+class Attempt:
+    """Images (indexes into the pool) and how far they are out of bounds: classes short, context off, in surplus."""
+
+    images: np.ndarray
+    violations: tuple[int, int, int]
+
+
+def draw(pool: Pool, size: int, seed: int, balance: str, tolerance: int) -> np.ndarray:
+    """Choose exactly `size` images; return their ids, ascending.
+
+    The largest level k is looked for at which every balanced class is in exactly min(k, supply) images. Where there is
+    none, every class is in at least min(k, supply) with the largest k found, and as even as can be. `tolerance`: how
+    many points the context may move. Raise UserError when the pool is too small.
+    """
     if size > len(pool.ids):
         raise UserError(f"asked for {size} images, but only {len(pool.ids)} have a valid box; ask for fewer")
-    order = np.argsort(priorities(pool.ids, seed), kind="stable")
-    presence = pool.presence[order].astype(np.int32)
-    taken = np.zeros(len(order), bool)
-    taken[:size] = True
-    balanced = pool.balanced(balance)
-    counts = presence[:size].sum(axis=0)
-    target = int(counts[balanced].sum()) // max(int(balanced.sum()), 1)
-    columns = presence[:, balanced]
-    counts = columns[taken].sum(axis=0)
-    classes = np.minimum(presence.sum(axis=1), 8)
-    person = presence[:, pool.person] if pool.person is not None else np.zeros(len(order), np.int32)
-    kind = classes * 2 + (person if balance == "context" else 0)  # a swap keeps scene size and person: context stays
-    for _ in range(30 * size):
-        excess = 2 * (counts - np.minimum(target, pool.supply[balanced]))
-        gain_in, gain_out = columns @ (excess + 1), columns @ (excess - 1)
-        best = None
-        for value in np.unique(kind):
-            inside, outside = np.flatnonzero(taken & (kind == value)), np.flatnonzero(~taken & (kind == value))
-            if len(inside) and len(outside):
-                drop, add = inside[np.argmax(gain_out[inside])], outside[np.argmin(gain_in[outside])]
-                delta = gain_in[add] - gain_out[drop] - 2 * (columns[add] * columns[drop]).sum()
-                if best is None or delta < best[0]:
-                    best = delta, drop, add
-        if best is None or best[0] >= 0:
+    rarest = np.where(pool.presence, pool.supply, len(pool.ids) + 1).argmin(axis=1)
+    order = np.lexsort((priorities(pool.ids, seed), pool.presence.sum(axis=1), rarest))
+    pool = replace(pool, ids=pool.ids[order], instances=pool.instances[order], sizes=pool.sizes[order])
+    base, supply = goals(pool, size, balance, tolerance), pool.supply[pool.balanced(balance)]
+    lowest, level = levels(pool, size, balance, tolerance)
+    tried = _bisect(lowest, level, lambda k: attempt(base.at(k, supply, equal=True), size))
+    if tried[-1].violations != NONE:
+        tried = _bisect(0, level, lambda k: attempt(base.at(k, supply, equal=False), size))
+    return np.sort(pool.ids[tried[-1].images])
+
+
+def _bisect(low: int, high: int, attempt: Callable[[int], Attempt]) -> list[Attempt]:
+    """Look for the largest k in [low, high] that holds, the top first; return the attempts, the best one last."""
+    best = attempt(high)
+    if best.violations == NONE:
+        return [best]
+    failed, found = [best], []
+    high -= 1
+    while low <= high:
+        middle = (low + high) // 2
+        latest = attempt(middle)
+        if latest.violations == NONE:
+            found, low = [*found, latest], middle + 1
+        else:
+            failed, high = [*failed, latest], middle - 1
+    return found or sorted(failed, key=lambda a: a.violations, reverse=True)
+
+
+def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:
+    """Return the lowest and highest k worth trying, by the classes that `size` images of the source show.
+
+    The highest needs no more classes per image than the source has (and `tolerance` percent): a larger k could be had
+    by piling crowded scenes into each tolerated bin, but those would not be the source's scenes. The lowest fills
+    `size` images with one class each (strict), or with nearly as many as in the source (context).
+    """
+    even = pool.balanced(balance)
+    supply, images, shown = pool.supply[even], len(pool.ids), int(pool.supply.sum())
+    others = int(pool.supply[~even].sum()) * size // images
+    room = shown * size * (100 + tolerance) // (100 * images) - others
+    floor = size if balance == "strict" else shown * size * (100 - tolerance) // (100 * images) - others
+    needed = [int(np.minimum(k, supply).sum()) for k in range(int(supply.max(initial=0)) + 1)]
+    highest = bisect_right(needed, room) - 1
+    return min(bisect_left(needed, floor), highest), highest
+
+
+def attempt(goals: Goals, size: int) -> Attempt:
+    """Try to reach goals: weigh the images, draw by weight, repair by swaps among the images that are likely."""
+    weights = rake(goals, size)
+    drawn = systematic(weights, size)
+    likely = drawn | systematic(np.minimum(weights * SPARE, UNIT), min(size * SPARE, len(weights)))
+    candidates = np.flatnonzero(likely)
+    chosen, violations = repair(goals.of(candidates), drawn[candidates])
+    return Attempt(candidates[chosen], violations)
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What a draw should be like: F yes/no features of images, and how many of the drawn images shall have each.
+
+    Shapes: `features` (F, I) bool; all others (F,) int64. `low` and `high` are bounds that must hold, `target` is where
+    to be between them, `weight` what a distance from it costs. `classes`: the first so many features are the balanced
+    classes, whose bounds matter before those of the others.
+    """
+
+    features: np.ndarray
+    target: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    weight: np.ndarray
+    classes: int
+
+    def of(self, images: np.ndarray) -> Goals:
+        """The same goals for a part of the pool."""
+        return replace(self, features=self.features[:, images])
+
+    def at(self, k: int, supply: np.ndarray, equal: bool) -> Goals:
+        """The same goals with every balanced class in min(k, supply) images: exactly, or at least."""
+        level = np.minimum(k, supply)
+        target, low, high = (
+            np.concatenate((ours, rest[self.classes :]))
+            for ours, rest in ((level, self.target), (level, self.low), (level if equal else supply, self.high))
+        )
+        return replace(self, target=target, low=low, high=high)
+
+    def violations(self, counts: np.ndarray) -> tuple[int, int, int]:
+        """How far counts are out of bounds, the worst kind first: classes short, context off, classes in surplus."""
+        short, over = np.maximum(self.low - counts, 0), np.maximum(counts - self.high, 0)
+        n = self.classes
+        return int(short[:n].sum()), int(short[n:].sum() + over[n:].sum()), int(over[:n].sum())
+
+
+def goals(pool: Pool, size: int, balance: str, tolerance: int) -> Goals:
+    """Ask for scenes like the pool's; `Goals.at` adds how many images each balanced class shall be in.
+
+    In `context` the share of every number of classes per image and of images with a person must stay within
+    `tolerance` points. Boxes per image and their sizes are wished for, as shares of images with so many.
+    """
+    images, presence = len(pool.ids), pool.presence
+    even = pool.balanced(balance)
+    classes = [presence[:, c] for c in np.flatnonzero(even)]
+    context = _bins(presence.sum(axis=1), range(2, 13))
+    if balance == "context" and pool.person is not None:
+        context.append(presence[:, pool.person])
+    wishes = _bins(pool.instances.sum(axis=1), (2, 3, 5, 9, 17))
+    for boxes, edges in zip(pool.sizes.T, ((1, 2, 4, 8, 16), (1, 2, 4, 8), (1, 2, 3)), strict=True):
+        wishes += _bins(boxes, edges)
+    features = np.array(classes + context + wishes)
+    natural = features.sum(axis=1) * size
+    target = (natural + images // 2) // images
+    low, high = np.zeros_like(target), np.full_like(target, size)
+    if balance == "context":  # in whole images; the nearest whole number is always allowed
+        held = slice(len(classes), len(classes) + len(context))
+        slack = size * tolerance // 100
+        low[held], high[held] = -(-natural[held] // images) - slack, natural[held] // images + slack
+        low[held], high[held] = np.minimum(low[held], target[held]), np.maximum(high[held], target[held])
+    weight = np.repeat([4, 8 if balance == "context" else 1, 1], [len(classes), len(context), len(wishes)])
+    return Goals(features, target, low, high, weight, len(classes))
+
+
+def _bins(values: np.ndarray, edges: Iterable[int]) -> list[np.ndarray]:
+    """One feature per interval between the edges; those that no image has are left out."""
+    index = np.digitize(values, list(edges))
+    return [index == i for i in np.unique(index)]
+
+
+def rake(goals: Goals, size: int, cycles: int = 30) -> np.ndarray:
+    """Weigh the images so that each goal is met on average: (I,) int64, `UNIT` is "certainly drawn".
+
+    Iterative proportional fitting (Deming & Stephan 1940; Deville & Sarndal 1992 for surveys): of all weightings that
+    meet the goals its fixed point is the nearest to the source, so rare classes do not cost more context than need be.
+    """
+    weights = np.full(goals.features.shape[1], max(size * UNIT // goals.features.shape[1], 1), np.int64)
+    low, high = goals.target.copy(), goals.target.copy()
+    low[: goals.classes], high[: goals.classes] = goals.low[: goals.classes], goals.high[: goals.classes]
+    members = [np.flatnonzero(feature) for feature in goals.features]
+    for _ in range(cycles):
+        for f in reversed(range(len(members))):  # the classes last: they matter most
+            part = weights[members[f]]
+            total = max(int(part.sum()), 1)
+            aim = min(max(total, int(low[f]) * UNIT), int(high[f]) * UNIT)
+            if aim != total:
+                weights[members[f]] = np.minimum(part * aim // total, UNIT)
+    return weights
+
+
+def systematic(weights: np.ndarray, size: int) -> np.ndarray:
+    """Draw `size` images at even steps along the cumulated weights (Madow 1949); returns a (I,) bool mask."""
+    cumulated = np.cumsum(np.maximum(weights, 1))
+    steps = cumulated * size // cumulated[-1]
+    drawn = np.diff(steps, prepend=0) > 0
+    missing = size - int(drawn.sum())  # an image that is heavier than a step takes several
+    drawn[np.flatnonzero(~drawn)[np.argsort(-weights[~drawn], kind="stable")[:missing]]] = True
+    return drawn
+
+
+def repair(goals: Goals, drawn: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Swap images until every bound holds, or nothing more helps; return the best mask and its violations.
+
+    Takes the best swap of the few images that are the best to lose; where there is none, of those that take part in
+    what is out of bounds. Where no swap helps, that gets dearer (the breakout method, Morris 1993), which leads out of
+    the local minimum.
+    """
+    features, weight = goals.features, goals.weight
+    members = [np.flatnonzero(feature) for feature in features]
+    drawn = drawn.copy()
+    counts = features[:, drawn].sum(axis=1)
+    dear = np.where((goals.low > 0) | (goals.high < int(drawn.sum())), 64, 0)
+    joining, leaving = np.zeros(len(drawn), np.int64), np.zeros(len(drawn), np.int64)
+    one_more, one_less = np.zeros_like(counts), np.zeros_like(counts)
+    best, fewest, waited, idle = drawn.copy(), goals.violations(counts), 0, 0
+
+    def cost(counts: np.ndarray) -> np.ndarray:
+        out = np.maximum(goals.low - counts, 0) + np.maximum(counts - goals.high, 0)
+        return weight * (counts - goals.target) ** 2 + dear * out**2
+
+    def swap(one: int, prices: np.ndarray, barred: np.ndarray) -> tuple[int, int, int]:
+        """Cheapest partner for one image; what both have does not change."""
+        prices = prices.copy()
+        for f in np.flatnonzero(features[:, one]):
+            prices[members[f]] -= one_more[f] + one_less[f]
+        prices[barred] = np.iinfo(np.int64).max // 2
+        other = int(prices.argmin())
+        return int(prices[other]), one, other
+
+    for _ in range(2000 + 4 * int(drawn.sum())):
+        now = cost(counts)
+        for change, prices, total in (
+            (cost(counts + 1) - now, one_more, joining),
+            (cost(counts - 1) - now, one_less, leaving),
+        ):
+            for f in np.flatnonzero(change != prices):
+                total[members[f]] += change[f] - prices[f]
+            prices[:] = change
+
+        leavers = _cheapest(leaving, drawn, FEW)
+        gain, leaver, joiner = min(
+            (p + int(leaving[i]), i, j) for p, i, j in (swap(i, joining, drawn) for i in leavers)
+        )
+        if gain >= 0 and goals.violations(counts) != NONE:
+            over, short = counts > goals.high, counts < goals.low
+            leavers = _cheapest(leaving, drawn & features[over].any(axis=0), MANY)
+            joiners = _cheapest(joining, ~drawn & features[short].any(axis=0), MANY)
+            swaps = [(gain, leaver, joiner)]
+            swaps += [(p + int(leaving[i]), i, j) for p, i, j in (swap(i, joining, drawn) for i in leavers)]
+            swaps += [(p + int(joining[j]), i, j) for p, j, i in (swap(j, leaving, ~drawn) for j in joiners)]
+            gain, leaver, joiner = min(swaps)
+        if gain < 0:
+            idle = 0
+            drawn[leaver], drawn[joiner] = False, True
+            counts = counts + features[:, joiner] - features[:, leaver].astype(np.int64)
+            violations = goals.violations(counts)
+            if violations <= fewest:
+                waited = waited if violations == fewest else 0
+                best, fewest = drawn.copy(), violations
+        elif fewest == NONE or waited == PATIENCE or idle == IDLE or sum(fewest) > 2 * goals.classes:
             break
-        _, drop, add = best
-        taken[drop], taken[add] = False, True
-        counts += columns[add] - columns[drop]
-    return np.sort(pool.ids[order[taken]])
+        else:
+            waited, idle = waited + 1, idle + 1
+            dear = dear + 32 * ((counts < goals.low) | (counts > goals.high))
+    return best, fewest
+
+
+def _cheapest(prices: np.ndarray, allowed: np.ndarray, number: int) -> list[int]:
+    """Indexes of the lowest prices among the allowed, ties in the order of the pool."""
+    images = np.flatnonzero(allowed)
+    return images[np.argsort(prices[images], kind="stable")[:number]].tolist()
