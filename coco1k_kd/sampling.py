@@ -84,14 +84,6 @@ def priorities(ids: np.ndarray, seed: int) -> np.ndarray:
     return state
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """Images (indexes into the pool) and how far they are out of bounds: classes short, context off, in surplus."""
-
-    images: np.ndarray
-    violations: tuple[int, int, int]
-
-
 def draw(pool: Pool, size: int, seed: int, balance: str, tolerance: int) -> np.ndarray:
     """Choose exactly `size` images; return their ids, ascending.
 
@@ -106,27 +98,46 @@ def draw(pool: Pool, size: int, seed: int, balance: str, tolerance: int) -> np.n
     pool = replace(pool, ids=pool.ids[order], instances=pool.instances[order], sizes=pool.sizes[order])
     base, supply = goals(pool, size, balance, tolerance), pool.supply[pool.balanced(balance)]
     lowest, level = levels(pool, size, balance, tolerance)
-    tried = _bisect(lowest, level, lambda k: attempt(base.at(k, supply, equal=True), size))
-    if tried[-1].violations != NONE:
-        tried = _bisect(0, level, lambda k: attempt(base.at(k, supply, equal=False), size))
-    return np.sort(pool.ids[tried[-1].images])
+    best = _bisect(lowest, level, lambda k: Attempt.at(base.at(k, supply, equal=True), size))
+    if best.violations != NONE:
+        best = _bisect(0, level, lambda k: Attempt.at(base.at(k, supply, equal=False), size))
+    return np.sort(pool.ids[best.polished()])
 
 
-def _bisect(low: int, high: int, attempt: Callable[[int], Attempt]) -> list[Attempt]:
-    """Look for the largest k in [low, high] that holds, the top first; return the attempts, the best one last."""
-    best = attempt(high)
-    if best.violations == NONE:
-        return [best]
-    failed, found = [best], []
-    high -= 1
+@dataclass(frozen=True)
+class Attempt:
+    """Goals for some images of the pool, which of these are drawn (a mask), and how far they are out of bounds."""
+
+    images: np.ndarray
+    goals: Goals
+    drawn: np.ndarray
+    violations: tuple[int, int, int]
+
+    @classmethod
+    def at(cls, goals: Goals, size: int) -> Attempt:
+        """Weigh the images, draw by weight, repair by swaps among the images that are likely."""
+        weights = rake(goals, size)
+        drawn = systematic(weights, size)
+        likely = drawn | systematic(np.minimum(weights * SPARE, UNIT), min(size * SPARE, len(weights)))
+        images = np.flatnonzero(likely)
+        goals = goals.of(images)
+        return cls(images, goals, *repair(goals, drawn[images]))
+
+    def polished(self) -> np.ndarray:
+        """Indexes into the pool of the drawn images, after swaps that bring them nearer to the source."""
+        return self.images[repair(self.goals, self.drawn, polish=True)[0]]
+
+
+def _bisect(low: int, high: int, attempt: Callable[[int], Attempt]) -> Attempt:
+    """Look for the largest k in [low, high] that meets its goals, the top first; return the best attempt."""
+    best, middle = None, high
     while low <= high:
-        middle = (low + high) // 2
         latest = attempt(middle)
-        if latest.violations == NONE:
-            found, low = [*found, latest], middle + 1
-        else:
-            failed, high = [*failed, latest], middle - 1
-    return found or sorted(failed, key=lambda a: a.violations, reverse=True)
+        if best is None or latest.violations <= best.violations:
+            best = latest
+        low, high = (middle + 1, high) if latest.violations == NONE else (low, middle - 1)
+        middle = (low + high) // 2
+    return best
 
 
 def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:
@@ -144,16 +155,6 @@ def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, in
     needed = [int(np.minimum(k, supply).sum()) for k in range(int(supply.max(initial=0)) + 1)]
     highest = bisect_right(needed, room) - 1
     return min(bisect_left(needed, floor), highest), highest
-
-
-def attempt(goals: Goals, size: int) -> Attempt:
-    """Try to reach goals: weigh the images, draw by weight, repair by swaps among the images that are likely."""
-    weights = rake(goals, size)
-    drawn = systematic(weights, size)
-    likely = drawn | systematic(np.minimum(weights * SPARE, UNIT), min(size * SPARE, len(weights)))
-    candidates = np.flatnonzero(likely)
-    chosen, violations = repair(goals.of(candidates), drawn[candidates])
-    return Attempt(candidates[chosen], violations)
 
 
 @dataclass(frozen=True)
@@ -256,8 +257,8 @@ def systematic(weights: np.ndarray, size: int) -> np.ndarray:
     return drawn
 
 
-def repair(goals: Goals, drawn: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Swap images until every bound holds, or nothing more helps; return the best mask and its violations.
+def repair(goals: Goals, drawn: np.ndarray, polish: bool = False) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Swap images until every bound holds (`polish`: until nothing helps); return the best mask and its violations.
 
     Takes the best swap of the few images that are the best to lose; where there is none, of those that take part in
     what is out of bounds. Where no swap helps, that gets dearer (the breakout method, Morris 1993), which leads out of
@@ -286,6 +287,8 @@ def repair(goals: Goals, drawn: np.ndarray) -> tuple[np.ndarray, tuple[int, int,
         return int(prices[other]), one, other
 
     for _ in range(2000 + 4 * int(drawn.sum())):
+        if fewest == NONE and not polish:
+            break
         now = cost(counts)
         for change, prices, total in (
             (cost(counts + 1) - now, one_more, joining),
