@@ -2,6 +2,7 @@
 # Does knowledge distillation help my YOLO student? From a bare machine to the verdict: environment, data, weights,
 # compare, report. Every stage that stands is skipped, so the same command goes on after any kind of end.
 set -Eeuo pipefail
+shopt -s inherit_errexit
 
 usage() {
   cat <<'TEXT'
@@ -38,10 +39,11 @@ demo='' download='' from='' dry='' setup='' coco_root=${COCO_ROOT:-coco} extra=(
 while (($#)); do
   case $1 in
     --demo) demo=1 ;;
-    --coco-root) coco_root=${2:?--coco-root needs a folder} && shift ;;
+    --coco-root | --from) (($# > 1)) || die "$1 needs a value: see --help" ;;&
+    --coco-root) coco_root=$2 && shift ;;
     --coco-root=*) coco_root=${1#*=} ;;
     --download) download=1 ;;
-    --from) from=${2-} && shift ;;
+    --from) from=$2 && shift ;;
     --from=*) from=${1#*=} ;;
     --dry-run) dry=1 ;;
     --setup-only) setup=1 ;;
@@ -82,11 +84,7 @@ run() {
 }
 
 environment() {
-  if [[ ! -x $venv/bin/pip ]]; then
-    local base
-    base=$(find_python)
-    run "$base" -m venv "$venv"
-  fi
+  [[ -x $venv/bin/pip ]] || run "$base" -m venv "$venv"
   run "$python" -m pip install -r "$here/requirements.txt" | { grep -v --line-buffered '^Requirement already' || true; }
 }
 
@@ -136,7 +134,7 @@ report() {
 }
 
 newest() { # kind, suffix: the newest result of the study, nothing where there is none
-  find "$project" -maxdepth 1 -name "*${1}_*.$2" -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2-
+  [[ ! -d $project ]] || find "$project" -maxdepth 1 -name "*${1}_*.$2" -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-
 }
 
 find_python() {
@@ -183,7 +181,7 @@ stage() { # name, product, files it depends on
   # a begun study of these very inputs goes on; after a changed flag a new one starts
   continuing=''
   if [[ ! $forced && $(cat "$stamp" 2>/dev/null) == "$key begun" ]]; then
-    continuing=$(find "$project" -maxdepth 1 -name 'study_*.json' -newer "$stamp" 2>/dev/null)
+    continuing=$(find "$project" -maxdepth 1 -name 'study_*.json' -newer "$stamp" 2>/dev/null || true)
   else
     echo "$key begun" >"$stamp"
   fi
@@ -238,6 +236,7 @@ closing() {
 # --- go ------------------------------------------------------------------------------------------------------------
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 rows=() job='' forced='' continuing=''
+[[ -x $venv/bin/pip ]] || base=$(find_python)
 if [[ ! $dry ]]; then
   mkdir -p "$logs" "$venv" || die "cannot write to $out or $venv"
   exec 9>>"$logs/lock"
@@ -261,7 +260,7 @@ else:
 PY
 
 draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,verification,files,demo}.py)
-if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $dry ]]; then
+if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $forced && ! $dry ]]; then
   die "$out/coco1k was not made by this script: --from data replaces it, or move it away"
 fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
