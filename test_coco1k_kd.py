@@ -19,60 +19,68 @@ import sys
 from pathlib import Path
 
 from coco1k_kd import study
+from coco1k_kd.arms import ARMS
 from coco1k_kd.errors import run_cli
+
+HELP = {
+    "data": "the subset's YAML, of create_coco1k.py",
+    "student": "a checkpoint to train further, or a .yaml to train from scratch",
+    "teacher": "any Ultralytics detector with as many levels",
+    "loss": "cwd or mgd: how the arm beside the baseline is distilled",
+    "arms": f"of {', '.join(ARMS)}; default: baseline and --loss. ultralytics is stock distill_model=, "
+    "baseline_same_time a baseline that is given the time which distillation took",
+    "seeds": "a run of each arm per seed. One seed tells about this pair of models only, more about the method",
+    "distillation-weight": "of cwd and mgd; default: each loss's own",
+    "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
+    "eval-full-val": "also evaluate on all 5,000 images of val2017",
+    "imgsz": "pixels, a multiple of 32",
+    "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU",
+    "workers": "data loaders; a CPU run has none",
+    "project": "folder of the runs and the comparison",
+    "resume": "go on with the newest study of these settings in --project; where there is none, start it",
+    "report-only": "draw the picture and the tables of a comparison again, without training",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Every flag of the program."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def add(group: argparse._ArgumentGroup, name: str, default: object = None, **options: object) -> None:
+        shown = "" if default is None else f" (default: {' '.join(map(str, default if default == [0] else [default]))})"
+        group.add_argument(f"--{name}", default=default, help=HELP.get(name, "") + shown, **options)
+
     what = p.add_argument_group("what is compared")
-    what.add_argument("--data", type=Path, default=Path("coco1k/coco1k.yaml"), metavar="YAML", help="the subset (default: %(default)s)")  # fmt: skip
-    what.add_argument("--student", default="yolo11n.pt", metavar="PT|YAML", help="a checkpoint to train further, or a .yaml to train from scratch (default: %(default)s)")  # fmt: skip
-    what.add_argument("--teacher", default="yolo11l.pt", metavar="PT", help="any Ultralytics detector with as many levels (default: %(default)s)")  # fmt: skip
-    what.add_argument("--loss", default="cwd", metavar="cwd|mgd", help="distillation of the arm beside the baseline (default: %(default)s)")  # fmt: skip
-    what.add_argument("--arms", nargs="+", metavar="ARM", help=f"of {', '.join(study.ARMS)} (default: baseline and --loss); ultralytics is stock distill_model=, baseline_same_time a baseline given the time that distillation took")  # fmt: skip
-    what.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="one run of each arm per seed (default: 0). One seed can tell about that pair of models only; from three on the verdict is about the method")  # fmt: skip
-    what.add_argument(
-        "--distillation-weight", type=float, metavar="W", help="of cwd and mgd (default: each loss's own)"
-    )
-    what.add_argument("--controls", action="store_true", help="also distil with weight 0, which must equal the baseline, and from a teacher with random weights, the placebo")  # fmt: skip
-    what.add_argument("--eval-full-val", type=Path, metavar="COCO_ROOT", help="also evaluate on all 5,000 images of val2017")  # fmt: skip
-    how = p.add_argument_group("how it is trained: the same for all arms")
-    how.add_argument("--epochs", type=int, default=100, metavar="N", help="(default: %(default)s)")
-    how.add_argument("--batch", type=int, default=16, metavar="N", help="(default: %(default)s)")
-    how.add_argument("--imgsz", type=int, default=640, metavar="PX", help="a multiple of 32 (default: %(default)s)")
-    how.add_argument("--device", default="", help="as Ultralytics': cpu, 0, mps (default: the first GPU, else the CPU)")
-    how.add_argument("--workers", type=int, default=8, metavar="N", help="data loaders, on a GPU (default: %(default)s)")  # fmt: skip
+    add(what, "data", Path("coco1k/coco1k.yaml"), type=Path, metavar="YAML")
+    add(what, "student", "yolo11n.pt", metavar="MODEL")
+    add(what, "teacher", "yolo11l.pt", metavar="MODEL")
+    add(what, "loss", "cwd")
+    add(what, "arms", nargs="+", metavar="ARM")
+    add(what, "seeds", [0], nargs="+", type=int, metavar="N")
+    add(what, "distillation-weight", type=float, metavar="W")
+    what.add_argument("--controls", action="store_true", help=HELP["controls"])
+    add(what, "eval-full-val", type=Path, metavar="COCO_ROOT")
+    how = p.add_argument_group("how it is trained, the same for all arms")
+    add(how, "epochs", 100, type=int, metavar="N")
+    add(how, "batch", 16, type=int, metavar="N")
+    add(how, "imgsz", 640, type=int, metavar="N")
+    add(how, "device")
+    add(how, "workers", 8, type=int, metavar="N")
     where = p.add_argument_group("where it goes")
-    where.add_argument("--project", type=Path, default=Path("coco1k_kd_experiments"), metavar="DIR", help="(default: %(default)s)")  # fmt: skip
-    where.add_argument("--resume", action="store_true", help="go on with the newest study of the same settings in --project; without one, start it")  # fmt: skip
-    where.add_argument("--report-only", type=Path, metavar="JSON", help="draw the picture and the tables of a comparison again, without training")  # fmt: skip
+    add(where, "project", Path("coco1k_kd_experiments"), type=Path, metavar="DIR")
+    where.add_argument("--resume", action="store_true", help=HELP["resume"])
+    add(where, "report-only", type=Path, metavar="JSON")
     return p
 
 
 def main() -> int:
     """Parse, run, and let the study print."""
-    args = parser().parse_args()
-    if args.report_only:
-        return study.report_only(args.report_only)
-    settings = study.Settings(
-        data=args.data,
-        student=args.student,
-        teacher=args.teacher,
-        loss=args.loss,
-        arms=args.arms,
-        seeds=args.seeds,
-        distillation_weight=args.distillation_weight,
-        controls=args.controls,
-        eval_full_val=args.eval_full_val,
-        epochs=args.epochs,
-        batch=args.batch,
-        imgsz=args.imgsz,
-        device=args.device,
-        workers=args.workers,
-        project=args.project,
-    )
-    return study.run(settings, args.resume, shlex.join(["python", *sys.argv]))
+    args = vars(parser().parse_args())
+    resume, report = args.pop("resume"), args.pop("report_only")
+    if report:
+        return study.report_only(report)
+    args["device"] = args["device"] or ""
+    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]))
 
 
 if __name__ == "__main__":

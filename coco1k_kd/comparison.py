@@ -38,12 +38,17 @@ def build(
     audit: Mapping[str, Any],
     command: str,
 ) -> dict[str, Any]:
-    """Compute every figure from the saved predictions and put all together. AP values are fractions."""
+    """Compute every figure from the saved predictions and put all together.
+
+    AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
+    """
     runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
     arms = {}
     for arm in dict.fromkeys(arm for arm, _ in results):
         if arm != WEIGHT0:
             arms[arm] = _arm([runs[key] for key in runs if key[0] == arm])
+    for arm in arms.values():
+        arm["overhead"] = arms[BASELINE]["mean"]["images_per_second"] / arm["mean"]["images_per_second"] - 1
     comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -93,7 +98,7 @@ def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
-    """Each arm against the baseline; the honest alternatives, longer training and an ignorant teacher, against distillation."""
+    """Each arm against the baseline; distillation also against longer training and an ignorant teacher."""
     pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
     if SAME_TIME in arms:
         pairs.append((study.timed_arm, SAME_TIME))

@@ -83,7 +83,8 @@ def read_data(path: Path) -> Data:
         classes = tuple(str(names[i]) for i in range(len(names)))
         places = [str(content[key]) for key in ("train", "val")]
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no data YAML with train, val and names ({type(error).__name__}: {error})") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{path} is no data YAML with train, val and names ({reason})") from None
     root = Path(content.get("path") or path.parent)
     if not root.is_dir():
         raise UserError(f"{path} says path: {root}, which is no folder: correct it, or make the subset anew")
@@ -106,7 +107,7 @@ def read_full_val(coco_root: Path, classes: Sequence[str]) -> Split:
 
 
 def read_weights(path: str, role: str) -> Weights:
-    """Load a student or teacher as Ultralytics would (which may download it), and look at it. UserError if it cannot serve."""
+    """Load a student or teacher as Ultralytics would, which may download it. UserError if it cannot serve."""
     import ultralytics
 
     from coco1k_kd.teacher import detect_head
@@ -136,8 +137,8 @@ def read_weights(path: str, role: str) -> Weights:
 def resolve_optimizer(train_images: int, batch: int, epochs: int, classes: int) -> dict[str, Any]:
     """What Ultralytics' `optimizer="auto"` would choose, as explicit settings.
 
-    `auto` decides by the number of iterations, and silently; pinned, it is the same for all arms and on record. The rule
-    is that of `BaseTrainer.build_optimizer` in Ultralytics 8.4, and a test holds it to that.
+    `auto` decides by the number of iterations, and silently; pinned, it is the same for all arms and on record. The
+    rule is that of `BaseTrainer.build_optimizer` in Ultralytics 8.4, and a test holds it to that.
     """
     iterations = math.ceil(train_images / max(batch, _NOMINAL_BATCH)) * epochs
     name, rate = ("MuSGD", 0.01) if iterations > 10_000 else ("AdamW", round(0.002 * 5 / (4 + classes), 6))
@@ -219,8 +220,8 @@ def _check_classes(path: Path, content: dict[str, Any], classes: Sequence[str]) 
     named = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
     if named != list(classes):
         raise UserError(
-            f"{path} has other classes than the data YAML ({len(named)} and {len(classes)}; by category id the first is "
-            f"{named[0] if named else 'missing'!r} and {classes[0] if classes else 'missing'!r}): make the subset anew"
+            f"{path} has {len(named)} classes ({', '.join(named[:3])}…), the data YAML has {len(classes)} "
+            f"({', '.join(classes[:3])}…): they must be the same, by category id; make the subset anew"
         )
 
 
@@ -254,6 +255,6 @@ def _check_labels(path: Path, content: dict[str, Any], images: Path) -> None:
     missing = [stem for stem in stems if not (labels / f"{stem}.txt").exists()]
     if not head or missing:
         raise UserError(
-            f"{len(missing)} of {len(stems)} label files are not in {labels if head else images}: training would see empty "
-            "images; make the subset anew with create_coco1k.py"
+            f"{len(missing)} of {len(stems)} label files are not in {labels if head else images}: training would see "
+            "empty images; make the subset anew with create_coco1k.py"
         )

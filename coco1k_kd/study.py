@@ -302,8 +302,8 @@ def _train(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
 def _same_time_epochs(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> int:
     """How many epochs of the baseline take the training time of the distilled arm.
 
-    Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it; it
-    would count validation, and the machine's other load. A fixed number is a whole schedule, repeatable and resumable.
+    Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it;
+    it would count validation, and the machine's other load. A fixed number is a whole schedule, and repeatable.
     """
     settings, arm = study.settings, study.timed_arm
     seconds = {name: sum(results[name, s]["train_seconds"] for s in settings.seeds) for name in (BASELINE, arm)}
@@ -328,7 +328,7 @@ def _references(study: Study) -> dict[str, dict[str, Any]]:
             if study.full_val:
                 split = study.full_val
                 row["full_val"] = _evaluated(
-                    study, weights.path, weights.sha256 or "", f"{role} on val2017", split, split
+                    study, weights.path, weights.sha256 or "", f"{role} as given, all of val2017", split, split
                 )
         rows[role] = row
     return rows
@@ -338,8 +338,10 @@ def _full_val(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> d
     """COCO figures of every run's best checkpoint on the 5,000 images."""
     full = {}
     for arm, seed in results:
+        if arm == WEIGHT0:
+            continue
         best = study.folder(arm, seed) / "weights" / "best.pt"
-        label = f"{arm}, seed {seed} on val2017"
+        label = f"{arm}, seed {seed}, all of val2017"
         full[arm, seed] = _evaluated(study, str(best), sha256(best), label, study.full_val, study.full_val)
     return full
 
@@ -347,7 +349,7 @@ def _full_val(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> d
 def _evaluated(
     study: Study, weights: str, digest: str, label: str, split: inputs.Split, full: inputs.Split | None
 ) -> dict[str, Any]:
-    """COCO figures of a checkpoint on a split; the same checkpoint, data and settings are evaluated once per project."""
+    """COCO figures of a checkpoint on a split; the same checkpoint on the same data is evaluated once per project."""
     args = study.val_args()
     if full:
         args["data"] = str(inputs.full_val_yaml(full, study.data.classes, study.project))
@@ -355,7 +357,7 @@ def _evaluated(
     folder = study.project / "references" / hashlib.sha256(identity.encode()).hexdigest()[:16]
     result = finished(folder)
     if result is None:
-        print(f"evaluating the {label} on {split.size} images", flush=True)
+        print(f"evaluating on {split.size} images: {label}", flush=True)
         spec = {"kind": "evaluate", "folder": str(folder), "weights": weights, "val_args": args}
         result = launch(spec | {"annotations": str(split.annotations)}, label)
     predictions = folder / "predictions.json"
@@ -366,10 +368,10 @@ def _evaluated(
 
 def _line(study: Study, folder: Path, result: dict[str, Any]) -> str:
     best = coco_metrics(study.data.val.annotations, folder / "predictions_best.json")
-    speed = result["images"] / result["train_seconds"]
-    resumed = f", resumed after epoch {result['resumed_after_epochs']}" if result["resumed_after_epochs"] else ""
+    minutes, speed = result["train_seconds"] / 60, result["images"] / result["train_seconds"]
+    resumed = "".join(f", resumed after epoch {epoch}" for epoch in result["resumed_after_epochs"])
     return (
-        f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {result['train_seconds'] / 60:.1f} min of training, "
+        f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {minutes:.1f} min of training, "
         f"{speed:.1f} images/s, {result['peak_memory_bytes'] / 2**30:.1f} GiB{resumed}"
     )
 

@@ -1,0 +1,121 @@
+"""Each way in which arms can be unequal is refused by name."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from coco1k_kd.audit import audit
+from coco1k_kd.errors import UserError
+
+RESULT: dict[str, Any] = {
+    "init_hash": "a" * 64,
+    "batch_hash": "b" * 64,
+    "stream_hash": "c" * 64,
+    "epochs": 5,
+    "images": 500,
+    "effective_batch": 16,
+    "train_seconds": 1.0,
+    "work": {
+        "optimizer": {
+            "name": "AdamW",
+            "groups": [{"param_group": "weight", "initial_lr": 0.001, "betas": [0.9, 0.999]}],
+        },
+        "optimizer_steps": 30,
+        "amp": False,
+        "train_images": 100,
+        "val_images": 20,
+        "checkpoint_rule": {"best": "highest fitness", "patience": 0},
+        "versions": {"torch": "2.9"},
+        "train_args": {"seed": 0, "model": "a.pt", "epochs": 5, "iou": 0.7, "lr0": 0.001},
+    },
+}
+
+
+def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[tuple[str, int], dict[str, Any]]:
+    made = {(arm, seed): copy.deepcopy(RESULT) for arm in arms for seed in seeds}
+    for (arm, seed), result in made.items():
+        result["work"]["train_args"] |= {"seed": seed, "model": f"{arm}.pt"}
+        result |= {"init_hash": f"{seed}" * 64, "batch_hash": f"{seed}" * 64, "stream_hash": f"{seed}" * 64}
+    return made
+
+
+def change(result: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        result = result[int(parent) if isinstance(result, list) else parent]
+    result[last] = value
+
+
+def test_equal_arms_pass_and_say_what_was_compared() -> None:
+    found = audit(results("baseline", "cwd", seeds=(0, 1)), 100, 20)
+    assert found["passed"] and found["runs"] == 4
+    assert {"init_hash", "batch_hash", "epochs", "optimizer", "effective_batch", "checkpoint_rule", "versions"} <= set(
+        found["compared"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("init_hash", "d" * 64),
+        ("batch_hash", "d" * 64),
+        ("stream_hash", "d" * 64),
+        ("epochs", 4),
+        ("effective_batch", 8),
+        ("work.optimizer.name", "SGD"),
+        ("work.optimizer.groups.0.initial_lr", 0.01),
+        ("work.optimizer_steps", 29),
+        ("work.amp", True),
+        ("work.checkpoint_rule.patience", 10),
+        ("work.versions.torch", "2.8"),
+        ("work.train_args.iou", 0.6),
+    ],
+)
+def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
+    unequal = results("baseline", "cwd", seeds=(0, 1))
+    change(unequal["cwd", 1], field, value)
+    with pytest.raises(UserError) as caught:
+        audit(unequal, 100, 20)
+    message = str(caught.value)
+    assert field.removeprefix("work.") in message and str(value)[:8] in message
+    assert "cwd (seed 1)" in message and "baseline (seed 1)" in message
+
+
+def test_a_field_that_only_one_run_has_is_refused() -> None:
+    unequal = results("baseline", "cwd")
+    del unequal["baseline", 0]["work"]["train_args"]["iou"]
+    with pytest.raises(UserError, match=r"train_args\.iou is 0\.7 against None"):
+        audit(unequal, 100, 20)
+
+
+def test_baselines_of_two_seeds_may_differ_in_what_the_seed_changes_alone() -> None:
+    unequal = results("baseline", "cwd", seeds=(0, 1))
+    for arm in ("baseline", "cwd"):
+        unequal[arm, 1]["work"]["versions"]["torch"] = "2.8"  # equal within the seed, not across
+    with pytest.raises(UserError, match=r"versions\.torch is 2\.8 against 2\.9"):
+        audit(unequal, 100, 20)
+
+
+def test_only_the_baseline_of_equal_time_may_be_longer() -> None:
+    longer = results("baseline", "cwd", "baseline_same_time")
+    longer["baseline_same_time", 0] |= {"epochs": 8, "images": 800, "stream_hash": "e" * 64}
+    longer["baseline_same_time", 0]["work"]["train_args"]["epochs"] = 8
+    assert "epochs" in audit(longer, 100, 20)["excepted"]["baseline_same_time"]
+    longer["baseline_same_time", 0]["init_hash"] = "f" * 64
+    with pytest.raises(UserError, match="init_hash"):
+        audit(longer, 100, 20)
+
+
+def test_images_that_training_left_out_are_noticed() -> None:
+    with pytest.raises(UserError, match="saw 100 train images, the data set has 101"):
+        audit(results("baseline", "cwd"), 101, 20)
+
+
+def test_a_run_without_a_baseline_of_its_seed_is_refused() -> None:
+    lonely = results("baseline", "cwd", seeds=(0, 1))
+    del lonely["baseline", 1]
+    with pytest.raises(UserError, match=r"cwd \(seed 1\) has no baseline"):
+        audit(lonely, 100, 20)

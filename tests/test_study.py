@@ -1,0 +1,256 @@
+"""The study as its users run it: whole, killed and resumed, refused; on generated scenes and from a fresh student."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+
+from coco1k_kd.comparison import state_difference
+from coco1k_kd.launcher import RunFailed, launch
+from coco1k_kd.recorder import Recorder, RunError, batch_hash
+
+PROGRAM = Path(__file__).resolve().parents[1] / "test_coco1k_kd.py"
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def models(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """student.pt and teacher.pt with the subset's classes and random weights: what they know does not matter here."""
+    folder = tmp_path_factory.mktemp("models")
+    truth = json.loads((subset / "annotations" / "instances_val2017.json").read_bytes())
+    names = [category["name"] for category in sorted(truth["categories"], key=lambda category: category["id"])]
+    torch.manual_seed(0)
+    for name, architecture in (("student", "yolo11n.yaml"), ("teacher", "yolov8n.yaml")):
+        model = YOLO(architecture)
+        model.model = DetectionModel(model.model.yaml, nc=len(names), verbose=False)
+        model.model.names = dict(enumerate(names))
+        model.save(folder / f"{name}.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The study's command: the baseline and CWD, one seed."""
+    project = tmp_path_factory.mktemp("study") / "experiments"
+    flags = {
+        "--data": subset / "coco1k.yaml",
+        "--student": models / "student.pt",
+        "--teacher": models / "teacher.pt",
+        "--epochs": EPOCHS,
+        "--batch": 8,
+        "--imgsz": 64,
+        "--device": "cpu",
+        "--project": project,
+    }
+    return [sys.executable, str(PROGRAM), *(str(part) for flag in flags.items() for part in flag)]
+
+
+@pytest.fixture(scope="module")
+def whole(command: list[str]) -> SimpleNamespace:
+    """A study that nobody disturbed."""
+    done = run(command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = Path(command[-1])
+    path = next(project.glob("comparison_*.json"))
+    return SimpleNamespace(out=done.stdout, project=project, path=path, content=json.loads(path.read_bytes()))
+
+
+def run(command: list[str], *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *more], capture_output=True, text=True, env=environment(), timeout=120)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in listed.split()]
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespace) -> None:
+    content, stamp = whole.content, whole.path.stem.removeprefix("comparison_")
+    assert (whole.project / f"kd_comparison_{stamp}.png").read_bytes()[:4] == b"\x89PNG"
+    assert set(content["arms"]) == {"baseline", "cwd"}
+    for arm, prefix in (("baseline", ""), ("cwd", "kd_")):
+        (entry,) = content["arms"][arm]["runs"]
+        folder = Path(entry["dir"])
+        assert folder == whole.project / f"{prefix}{arm}_{stamp}"
+        assert (folder / "weights" / "best.pt").exists() and (folder / "weights" / "last.pt").exists()
+        assert entry["epochs"] == EPOCHS and entry["effective_batch"] == 8 and entry["seed"] == 0
+        assert entry["curves"]["epoch"] == [1, 2, 3]
+        assert entry["images_per_second"] * entry["train_seconds"] == pytest.approx(48 * EPOCHS)
+        assert entry["val_seconds"] > 0 and entry["peak_memory_bytes"] > 2**26
+        assert set(entry["ultralytics"]) == {"map50", "map50_95"}
+    assert min(content["arms"]["cwd"]["runs"][0]["curves"]["kd_loss"]) > 0
+    assert content["audit"]["passed"] and content["schema_version"] == 1
+    assert [(entry["arm"], entry["against"]) for entry in content["comparisons"]] == [("cwd", "baseline")]
+    assert content["comparisons"][0]["verdict"] in whole.out
+    assert str(whole.path) in whole.out
+
+
+def test_both_arms_start_from_the_same_weights_and_see_the_same_batches(whole: SimpleNamespace) -> None:
+    baseline, cwd = (whole.content["arms"][arm]["runs"][0] for arm in ("baseline", "cwd"))
+    assert baseline["init_hash"] == cwd["init_hash"] and baseline["batch_hash"] == cwd["batch_hash"]
+    last = [Path(entry["dir"]) / "weights" / "last.pt" for entry in (baseline, cwd)]
+    assert state_difference(*last) > 0, "distillation changed nothing"
+
+
+def test_the_figures_are_those_of_pycocotools_on_the_saved_predictions(whole: SimpleNamespace, subset: Path) -> None:
+    truth = COCO(str(subset / "annotations" / "instances_val2017.json"))
+    for arm in ("baseline", "cwd"):
+        entry = whole.content["arms"][arm]["runs"][0]
+        for which, suffix in (("best", ""), ("last", "_last")):
+            path = Path(entry["dir"]) / f"predictions_{which}.json"
+            found = json.loads(path.read_bytes())
+            assert len(found) > 100, "no predictions, nothing shown"
+            assert {item["category_id"] for item in found} <= set(truth.getCatIds())
+            evaluation = COCOeval(truth, truth.loadRes(str(path)), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            assert entry[f"ap{suffix}"] == pytest.approx(evaluation.stats[0], abs=1e-9)
+            assert entry[f"ap50{suffix}"] == pytest.approx(evaluation.stats[1], abs=1e-9)
+
+
+def test_the_references_are_the_models_as_given(whole: SimpleNamespace, models: Path) -> None:
+    references = whole.content["references"]
+    assert set(references) == {"student", "teacher"}
+    for role, row in references.items():
+        assert Path(row["weights"]) == (models / f"{role}.pt").resolve()
+        assert 0 <= row["ap"] <= row["ap50"] < 0.1
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_the_same(whole: SimpleNamespace, command: list[str]) -> None:
+    study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    before = {Path(entry["dir"]) for arm in whole.content["arms"].values() for entry in arm["runs"]}
+    folder = wait_for(lambda: next(iter(set(whole.project.glob("kd_cwd_*")) - before), None))
+    wait_for((folder / "weights" / "resume.pt").exists)  # in the middle of the second run
+    (child,) = children_of(study.pid)
+    study.kill()
+    study.wait()
+    wait_for(lambda: not alive(child), 10)
+    assert not (folder / "result.json").exists(), "killed too late to show anything"
+    stamp = folder.name.removeprefix("kd_cwd_")
+    baseline = whole.project / f"baseline_{stamp}" / "result.json"
+    finished_at = baseline.stat().st_mtime_ns
+
+    done = run(command, "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert baseline.stat().st_mtime_ns == finished_at, "a finished run was repeated"
+    assert "evaluating" not in done.stdout, "a reference was evaluated twice"
+    content = json.loads((whole.project / f"comparison_{stamp}.json").read_bytes())
+    resumed = content["arms"]["cwd"]["runs"][0]
+    assert resumed["resumed_after_epochs"] and resumed["curves"] == whole.content["arms"]["cwd"]["runs"][0]["curves"]
+    for arm in ("baseline", "cwd"):
+        one, other = (Path(c["arms"][arm]["runs"][0]["dir"]) for c in (content, whole.content))
+        for name in ("predictions_best.json", "predictions_last.json"):
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+        assert state_difference(one / "weights" / "last.pt", other / "weights" / "last.pt") == 0
+    for key in ("d_ap", "d_ap50", "verdict", "mde", "per_class"):
+        assert content["comparisons"][0][key] == whole.content["comparisons"][0][key]
+
+
+def test_interrupted_it_ends_its_run_and_exits_130(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
+    study = subprocess.Popen(
+        [*command[:-1], str(tmp_path)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment(), text=True
+    )
+    (child,) = wait_for(lambda: children_of(study.pid) if list(tmp_path.glob("*/train.log")) else None)
+    study.send_signal(signal.SIGINT)
+    _, said = study.communicate(timeout=30)
+    assert study.returncode == 130 and said.splitlines()[-1] == "interrupted" and "Traceback" not in said
+    assert not alive(child)
+
+
+def test_other_settings_do_not_resume_a_study(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
+    state = next(whole.project.glob("study_*.json"))
+    shutil.copy(state, tmp_path / state.name)  # an unfinished study: no comparison beside it
+    done = run([*command[:-1], str(tmp_path)], "--resume", "--batch", "4")
+    assert done.returncode == 2
+    assert "has batch 8, you ask for 4" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_unequal_work_has_no_verdict(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
+    for path in whole.project.iterdir():
+        if whole.path.stem.removeprefix("comparison_") in path.name and not path.name.startswith(("comp", "kd_comp")):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
+    result = next(tmp_path.glob("kd_cwd_*")) / "result.json"
+    content = json.loads(result.read_bytes())
+    content["work"]["train_args"]["lr0"] = 0.5
+    result.write_text(json.dumps(content))
+    shutil.copytree(whole.project / "references", tmp_path / "references")
+    done = run([*command[:-1], str(tmp_path)], "--resume")
+    assert done.returncode == 2 and "train_args.lr0 is 0.5 against" in done.stderr
+    assert not list(tmp_path.glob("comparison_*")) and not list(tmp_path.glob("*.png"))
+
+
+def test_a_report_is_drawn_again_from_its_json_alone(whole: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / whole.path.name
+    shutil.copy(whole.path, path)
+    done = run([sys.executable, str(PROGRAM)], "--report-only", str(path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(path.read_bytes()) == whole.content
+    picture = f"kd_{whole.path.stem}.png"
+    assert (tmp_path / picture).read_bytes() == (whole.project / picture).read_bytes()
+    path.write_text("{}")
+    assert run([sys.executable, str(PROGRAM)], "--report-only", str(path)).returncode == 2
+
+
+def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_path: Path) -> None:
+    spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
+    spec |= {"folder": str(tmp_path), "distillation_weight": 1e38}
+    with pytest.raises(Exception, match="cwd, seed 0") as caught:
+        launch(spec, "cwd, seed 0", EPOCHS)
+    assert "loss" in str(caught.value) and "epoch" in str(caught.value)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_run_that_crashes_shows_the_end_of_its_log(subset: Path, tmp_path: Path) -> None:
+    spec = {"kind": "evaluate", "folder": str(tmp_path), "weights": "gone.pt", "val_args": {}}
+    truth = subset / "annotations" / "instances_val2017.json"
+    with pytest.raises(RunFailed, match=r"(?s)the teacher failed.*gone\.pt.*train\.log"):
+        launch(spec | {"annotations": str(truth)}, "the teacher")
+
+
+def test_a_halved_batch_is_no_fair_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cut the batch from 16 to 8"):
+        Recorder(tmp_path, batch=16, seed=0).on_train_epoch_start(SimpleNamespace(batch_size=8))
+
+
+def test_the_batch_hash_sees_images_boxes_and_order() -> None:
+    batch = {key: torch.arange(8.0).reshape(2, 4) for key in ("img", "bboxes", "cls", "batch_idx")}
+    first = batch_hash(batch)
+    assert batch_hash(batch) == first and batch_hash(batch, first) != first
+    for key in batch:
+        changed = {**batch, key: batch[key] + (torch.arange(8).reshape(2, 4) == 5)}
+        assert batch_hash(changed) != first
