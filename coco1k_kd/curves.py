@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PANELS = (
     ("Distillation loss (without its weight)", "train/kd_loss"),
@@ -26,6 +27,7 @@ def plot_distillation(results: Path) -> Path:
             axes.plot(epochs, [float(row[name]) for row in table], marker=".", label=name.rpartition("_")[2])
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(columns) > 1:
             axes.legend()
     png = results.with_name("distillation.png")

@@ -47,7 +47,7 @@ class DistillationCriterion:
         self.calibrating = settings.weight == "auto"
         self.measurable = True  # not through torch.compile: there the loss does not hang on the features it returns
         self.scale = 1.0  # the gradient scaler's
-        self.step = 0
+        self.step, self.last_step = 0, 0  # of the epoch; the last is always measured, however short the epoch
         self.broken: Tensor | None = None  # was our loss ever not finite while the task's was? kept on the device
         self.measured: list[Tensor] = []  # per measured step: ratio, then a cosine per level
 
@@ -61,9 +61,9 @@ class DistillationCriterion:
         value, aligned = self.distiller(features, target)
         broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
         self.broken = broken if self.broken is None else self.broken | broken
-        if self.step % MEASURE_EVERY == 0:
-            self._measure(value, losses, features, aligned, target)
         self.step += 1
+        if self.step % MEASURE_EVERY == 0 or self.step == self.last_step or (self.calibrating and self.step == 1):
+            self._measure(value, losses, features, aligned, target)
         term = self.weight * self.factor * len(batch["img"]) * value
         return torch.cat([losses.reshape(-1), term.reshape(1)]), {**items, "kd_loss": value.detach()}
 
@@ -270,7 +270,7 @@ def _start(trainer: DistillationTrainer) -> None:
 
 def _start_epoch(trainer: DistillationTrainer) -> None:
     criterion = trainer.criterion
-    criterion.step = 0  # so that every epoch, however short, is measured
+    criterion.step, criterion.last_step = 0, len(trainer.train_loader)
     criterion.factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
     if trainer.epoch >= max(trainer.args.warmup_epochs, 1):
         criterion.calibrating = False
