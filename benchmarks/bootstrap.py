@@ -1,7 +1,8 @@
 """Time the comparison of two arms, or prove its intervals by simulation. Prints JSON.
 
 python benchmarks/bootstrap.py --annotations instances_val2017.json --runs a0.json a1.json --against b0.json b1.json
-python benchmarks/bootstrap.py --coverage --studies 1000 --seeds 3
+python benchmarks/bootstrap.py --coverage --studies 300 --replicates 300
+python benchmarks/bootstrap.py --coverage-normal --studies 4000 --replicates 300
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from coco1k_kd.evaluation import Matches, compare, compare_matches, match
 from coco1k_kd.resampling import average_precision, rank
+from coco1k_kd.statistics import estimate
 
 CLASSES = 10
 IOU = np.linspace(0.5, 0.95, 4)
@@ -80,6 +82,31 @@ def coverage(studies: int, images: int, seeds: int, replicates: int) -> list[dic
     return rows
 
 
+def coverage_normal(studies: int, images: int, replicates: int) -> list[dict[str, Any]]:
+    """The interval's formula alone, over all mixtures of variances: differences are normal, no detection is made up.
+
+    `own_images`: share of the images' variance that each seed has for itself. `seeds_to_images`: variance between seeds
+    over that between samples of images, of one seed.
+    """
+    rng = np.random.default_rng(0)
+    rows = []
+    for seeds in (2, 3, 5, 10):
+        for own in (0.0, 0.5, 1.0):
+            for ratio in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0):
+                held = np.empty(studies, bool)
+                for i in range(studies):
+                    common, single = rng.normal(size=(replicates + 1, 1)), rng.normal(size=(replicates + 1, seeds))
+                    drawn = (1 - own) ** 0.5 * common + own**0.5 * single
+                    drawn[0] += ratio**0.5 * rng.normal(size=seeds)
+                    drawn[1:] += drawn[0]
+                    low, high = estimate(drawn, images).ci95
+                    held[i] = low <= 0 <= high
+                rows.append(
+                    {"seeds": seeds, "own_images": own, "seeds_to_images": ratio, "covered": float(held.mean())}
+                )
+    return rows
+
+
 def study(number: int, images: int, seeds: int, replicates: int, spread: float, effect: float) -> dict[str, Any]:
     """One made-up study: new images, and new models of both arms."""
     rng = np.random.default_rng([number, seeds, round(1000 * spread), round(1000 * effect)])
@@ -130,6 +157,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", help="predictions of one arm, a file per seed")
     parser.add_argument("--against", type=Path, nargs="+", help="predictions of the other arm")
     parser.add_argument("--coverage", action="store_true", help="simulate studies instead of timing one")
+    parser.add_argument("--coverage-normal", action="store_true", help="simulate the interval's formula alone")
     parser.add_argument("--studies", type=int, default=400, help="simulated studies per row")
     parser.add_argument("--images", type=int, default=400, help="images per simulated study")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per simulated study")
@@ -138,10 +166,13 @@ def main() -> None:
     if args.coverage:
         shape = {"studies": args.studies, "images": args.images, "seeds": args.seeds, "replicates": args.replicates}
         result: dict[str, Any] = shape | {"rows": coverage(**shape)}
+    elif args.coverage_normal:
+        rows = coverage_normal(args.studies, args.images, args.replicates)
+        result = {"studies": args.studies, "images": args.images, "replicates": args.replicates, "rows": rows}
     elif args.annotations and args.runs and args.against:
         result = timing(args.annotations, args.runs, args.against, args.replicates)
     else:
-        parser.error("give --coverage, or --annotations with --runs and --against")
+        parser.error("give --coverage, --coverage-normal, or --annotations with --runs and --against")
     print(json.dumps(result, indent=2))
 
 
