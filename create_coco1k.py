@@ -17,6 +17,7 @@ import signal
 from pathlib import Path
 
 from coco1k_kd import subset
+from coco1k_kd.certification import certify
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.sampling import BALANCES, TOLERANCE, Pool, draw
 from coco1k_kd.verification import verify
@@ -25,25 +26,34 @@ from coco1k_kd.verification import verify
 def parser() -> argparse.ArgumentParser:
     """Every flag of the program."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--coco-root", type=Path, default=Path("coco"), metavar="DIR", help="COCO 2017: annotations/, train2017/, val2017/ (default: coco)")  # fmt: skip
-    p.add_argument("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="folder to write (default: coco1k)")  # fmt: skip
-    what = p.add_argument_group("what to draw")
-    what.add_argument("--target-size", type=_positive, default=1500, metavar="N", help="train images (default: 1500)")
-    what.add_argument("--val-size", type=_positive, default=400, metavar="N", help="val images (default: 400)")
-    what.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, another draw (default: 0)")
-    what.add_argument("--balance", choices=BALANCES, default="context", help="context: every class but person in equally many images, scenes as in COCO (default); strict: person too")  # fmt: skip
-    what.add_argument("--from-manifest", type=Path, metavar="FILE", help="draw again what this manifest says; size, seed and balance are then its own")  # fmt: skip
-    how = p.add_argument_group("how to write it")
-    how.add_argument("--link", choices=subset.LINKS, default="hard", help="images are hard links (default; copies where there can be none), symlinks or copies")  # fmt: skip
-    how.add_argument("--no-images", action="store_true", help="write annotations, manifest and YAML only")
-    how.add_argument("--download", action="store_true", help="fetch what is missing: annotations (241 MB) and the chosen images")  # fmt: skip
-    how.add_argument("--force", action="store_true", help="replace an existing subset; files that this tool did not write are kept")  # fmt: skip
-    how.add_argument("--workers", type=_positive, default=min(8, os.cpu_count() or 1), metavar="N", help="threads for images (default: %(default)s)")  # fmt: skip
-    check = p.add_argument_group("checks")
-    check.add_argument("--certify", action="store_true", help="prove how far the draw is from the optimum (needs highspy)")  # fmt: skip
-    check.add_argument(
-        "--verify", type=Path, metavar="DIR", help="only check a subset: name every fault, exit 2 if any"
+    flag = p.add_argument
+    flag("--coco-root", type=Path, default=Path("coco"), metavar="DIR", help="folder of COCO 2017 (default: coco)")
+    flag("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="what to write (default: coco1k)")
+    flag = p.add_argument_group("what to draw").add_argument
+    flag("--target-size", type=_positive, default=1500, metavar="N", help="train images (default: 1500)")
+    flag("--val-size", type=_positive, default=400, metavar="N", help="val images (default: 400)")
+    flag("--seed", type=_seed, default=0, metavar="N", help="another seed, another draw (default: 0)")
+    flag(
+        "--balance",
+        choices=BALANCES,
+        default="context",
+        help="context: every class but person in equally many images, scenes as in COCO (default); strict: person too",
     )
+    flag("--from-manifest", type=Path, metavar="FILE", help="the images, seed and balance of an earlier subset")
+    flag = p.add_argument_group("how to write it").add_argument
+    flag(
+        "--link",
+        choices=subset.LINKS,
+        default="hard",
+        help="images are hard links (default; copies where there can be none), symlinks or copies",
+    )
+    flag("--no-images", action="store_true", help="write annotations, manifest and YAML only")
+    flag("--download", action="store_true", help="fetch what is missing: annotations, 241 MB, and the chosen images")
+    flag("--force", action="store_true", help="replace a subset; what this tool did not write stays")
+    flag("--workers", type=_positive, default=min(8, os.cpu_count() or 1), metavar="N", help="threads for images")
+    flag = p.add_argument_group("checks").add_argument
+    flag("--certify", action="store_true", help="say how far the draw is from the proven optimum (needs scipy)")
+    flag("--verify", type=Path, metavar="DIR", help="only check a subset: name every fault, exit 2 if there is one")
     return p
 
 
@@ -73,13 +83,15 @@ def create(args: argparse.Namespace) -> None:
     drawn = []
     for split in subset.SPLITS:
         source = subset.read_source(args.coco_root, split)
-        image_ids = (
-            subset.listed(source, given, split)
-            if given
-            else draw(Pool.of(source), sizes[split], tolerance=TOLERANCE[split], **head)
-        )
-        drawn.append(subset.take(source, split, image_ids, head["balance"]))
+        pool = Pool.of(source)
+        if given:
+            image_ids = subset.listed(source, given, split)
+        else:
+            image_ids = draw(pool, sizes[split], tolerance=TOLERANCE[split], **head)
         print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images")
+        if args.certify:
+            print(f"{split}: {certify(pool, image_ids, head['balance'], TOLERANCE[split])}")
+        drawn.append(subset.take(source, pool, split, image_ids, head["balance"]))
     work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, args.coco_root)]
     if args.download:
         from coco1k_kd.download import fetch_images

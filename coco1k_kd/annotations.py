@@ -8,7 +8,7 @@ Format: https://cocodataset.org/#format-data
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -103,7 +103,7 @@ class Annotations:
         return map(msgspec.json.Decoder(Box).decode, self._annotations)
 
     def extract(self, image_ids: np.ndarray) -> bytes:
-        """Return a COCO file that holds these images, all of their annotations, and the rest of the source, unchanged."""
+        """Return a COCO file of these images, all of their annotations and the rest of the source, unchanged."""
         chosen = np.isin(self.image_ids, image_ids)
         entries = {
             "images": [self._images[i] for i in np.flatnonzero(chosen)],
@@ -136,7 +136,7 @@ def parse(data: bytes, path: Path) -> Annotations:
             raise UserError(f"{path}: not a whole COCO instances file ({error}); fetch it again") from None
 
 
-def _parse(data: bytes, path: Path, digest) -> Annotations:
+def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     top = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     if missing := [key for key in ("images", "annotations", "categories") if key not in top]:
         raise UserError(f"{path}: not a COCO instances file, it has no {' and no '.join(missing)}")

@@ -7,7 +7,7 @@ is the same on every machine, Python and numpy, whatever the order of the source
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from coco1k_kd.annotations import MEDIUM, SMALL, Annotations
 from coco1k_kd.errors import UserError
 
 ALGORITHM_VERSION = 1
+PERSON = "person"
 BALANCES = ("context", "strict")
 TOLERANCE = {"train": 2, "val": 5}  # points: how far a draw's context may be from the source's
 NONE = (0, 0, 0)  # nothing out of bounds
@@ -63,14 +64,16 @@ class Pool:
     @property
     def person(self) -> int | None:
         """Class index of `person`, which context leaves at its natural share; None where there is no such class."""
-        return self.names.index("person") if "person" in self.names else None
+        return self.names.index(PERSON) if PERSON in self.names else None
 
     def balanced(self, balance: str) -> np.ndarray:
         """(C,) bool: the classes that shall be in equally many images."""
-        chosen = self.supply > 0
-        if balance == "context" and self.person is not None:
-            chosen[self.person] = False
-        return chosen
+        return balanced(self.names, self.supply, balance)
+
+
+def balanced(names: Sequence[str], supply: np.ndarray, balance: str) -> np.ndarray:
+    """(C,) bool: the classes that shall be in equally many images: all there are, in `context` without person."""
+    return (supply > 0) & np.array([balance == "strict" or name != PERSON for name in names], bool)
 
 
 def priorities(ids: np.ndarray, seed: int) -> np.ndarray:
@@ -138,6 +141,12 @@ def _bisect(low: int, high: int, attempt: Callable[[int], Attempt]) -> Attempt:
         low, high = (middle + 1, high) if latest.violations == NONE else (low, middle - 1)
         middle = (low + high) // 2
     return best
+
+
+def level_of(counts: np.ndarray, supply: np.ndarray) -> int:
+    """Return the largest k such that every class is in at least min(k, supply) images."""
+    short = counts < supply
+    return int(counts[short].min() if short.any() else counts.max(initial=0))
 
 
 def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:

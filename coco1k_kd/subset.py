@@ -23,7 +23,7 @@ from coco1k_kd.annotations import Annotations, Image, parse, read
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256 as hash_file
 from coco1k_kd.files import write_json
-from coco1k_kd.sampling import ALGORITHM_VERSION, Pool
+from coco1k_kd.sampling import ALGORITHM_VERSION, Pool, balanced, level_of
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val")
@@ -63,11 +63,11 @@ def listed(source: Annotations, manifest: dict, split: str) -> np.ndarray:
     return np.array(manifest[split]["image_ids"], np.int64)
 
 
-def take(source: Annotations, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
-    """Cut the chosen images out of a source split."""
+def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
+    """Cut the chosen images out of a source split, of which `pool` is what can be drawn."""
     content = source.extract(image_ids)
     chosen = parse(content, source.path)
-    supply = dict(zip(source.names, Pool.of(source).supply.tolist(), strict=True))
+    supply = dict(zip(pool.names, pool.supply.tolist(), strict=True))
     return Drawn(
         split=split,
         content=content,
@@ -82,15 +82,14 @@ def count(annotations: Annotations, balance: str, supply: dict[str, int]) -> dic
     pool = Pool.of(annotations)
     images = pool.supply
     available = np.array([supply[name] for name in pool.names])
-    short = images < available
-    even = pool.balanced(balance) | ((available > 0) & (images == 0))
+    even = balanced(pool.names, available, balance)
     histogram = np.bincount(pool.presence.sum(axis=1))
     return {
         "image_ids": annotations.image_ids.tolist(),
         "images_per_class": dict(zip(pool.names, images.tolist(), strict=True)),
         "instances_per_class": dict(zip(pool.names, pool.instances.sum(axis=0).tolist(), strict=True)),
         "supply_per_class": supply,
-        "k": int(images[short].min() if short.any() else images.max()),
+        "k": level_of(images, available),
         "cv": _variation(images[even].tolist()),
         "person_share": None if pool.person is None else round(int(images[pool.person]) / len(pool.ids), 6),
         "classes_per_image": {str(n): int(times) for n, times in enumerate(histogram) if times},
@@ -357,7 +356,7 @@ def image_fault(data: bytes, entry: Image) -> str | None:
 
 
 def _swap(built: Path, output: Path, owned: set[str]) -> None:
-    """Rename the new subset into place. Of the old one only what the tool wrote goes; the rest moves into the new one."""
+    """Rename the new subset into place. Of the old one only what the tool wrote goes; the rest moves over."""
     if not output.exists():
         built.rename(output)
         return
