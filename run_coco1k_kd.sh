@@ -63,7 +63,7 @@ logs=$out/logs project=$out/coco1k_kd_experiments
 if [[ $demo ]]; then
   coco_root=$out/coco
   : "${TEACHER:=$out/teacher/weights/last.pt}" "${STUDENT:=$out/student/weights/last.pt}"
-  : "${EPOCHS:=5}" "${BATCH:=8}" "${SEEDS:=0 1}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}"
+  : "${EPOCHS:=4}" "${BATCH:=8}" "${SEEDS:=0 1}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}"
   extra=(--imgsz 96 "${extra[@]}")
 fi
 : "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=0}" "${EPOCHS:=100}" "${BATCH:=16}"
@@ -204,7 +204,7 @@ stage() { # name, product, files it depends on
 hint() { # log: what to do about failures that tools report at length
   if grep -q 'No space left on device' "$1"; then
     echo "error: the disk is full: make room in $out, $venv and ${TMPDIR:-/tmp}, then give the same command" >&2
-  elif grep -qE 'NewConnectionError|Temporary failure in name resolution|Max retries exceeded|ReadTimeout' "$1"; then
+  elif grep -qE 'No matching distribution|NewConnectionError|Max retries exceeded|ReadTimeout' "$1"; then
     echo "error: no network: check the connection or the proxy (pip config list), then give the same command" >&2
   fi
 }
@@ -239,6 +239,9 @@ rows=() job='' forced='' continuing=''
 [[ -x $venv/bin/pip ]] || base=$(find_python)
 if [[ ! $dry ]]; then
   mkdir -p "$logs" "$venv" || die "cannot write to $out or $venv"
+  if [[ ! -x $venv/bin/pip ]] && (($(df -Pk "$venv" | awk 'END {print $4}') < 7000000)); then
+    die "the environment needs 7 GB on the disk of $venv: make room, or choose another place with VENV=DIR"
+  fi
   exec 9>>"$logs/lock"
   flock -n 9 || die "$out is in use by another run (process $(cat "$logs/lock")): wait for it, or work in another folder"
   echo $$ >"$logs/lock"
