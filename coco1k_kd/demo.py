@@ -22,7 +22,7 @@ INFO = {
     "version": "1",
 }
 SIZES = ((128, 96), (96, 128), (128, 128), (128, 104), (112, 128))  # width, height in pixels
-EMPTY, CROWD = 0.04, 0.06  # shares of images without an object and with a crowd
+EMPTY, CROWD = 25, 16  # every so many images there is one without an object, and one with a crowd
 PERSON_SHARE = 0.5  # COCO: 0.54
 
 
@@ -130,8 +130,8 @@ def _scene(rng: np.random.Generator, index: int) -> tuple[np.ndarray, list[dict[
     owner = np.zeros((height, width), np.int32)  # which object a pixel shows; 0 is background
     kinds: list[Kind] = []
     crowd = 0
-    if rng.random() >= EMPTY:
-        if rng.random() < CROWD:
+    if index % EMPTY != EMPTY - 1:
+        if index % CROWD == CROWD - 1:
             kinds.append(KINDS[0])
             crowd = 1
             _crowd(rng, pixels, owner)
