@@ -19,6 +19,7 @@ from pathlib import Path
 from coco1k_kd import subset
 from coco1k_kd.certification import certify
 from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.manifest import read_manifest, table
 from coco1k_kd.sampling import BALANCES, TOLERANCE, Pool, draw
 from coco1k_kd.verification import verify
 
@@ -73,33 +74,29 @@ def create(args: argparse.Namespace) -> None:
     """Draw a subset and write it."""
     output = args.output_dir.resolve()
     subset.replaceable(output, args.force)  # says no before the work, not after it
-    given = subset.read_manifest(args.from_manifest) if args.from_manifest else None
+    given = read_manifest(args.from_manifest) if args.from_manifest else None
+    seed, balance = (given.seed, given.balance) if given else (args.seed, args.balance)
     if args.download:
-        from coco1k_kd.download import fetch_annotations
+        from coco1k_kd.download import fetch_annotations, fetch_images
 
         fetch_annotations(args.coco_root)
-    head = {key: given[key] for key in ("seed", "balance")} if given else {"seed": args.seed, "balance": args.balance}
-    sizes = {"train": args.target_size, "val": args.val_size}
     drawn = []
-    for split in subset.SPLITS:
+    for split, size in (("train", args.target_size), ("val", args.val_size)):
         source = subset.read_source(args.coco_root, split)
         pool = Pool.of(source)
-        if given:
-            image_ids = subset.listed(source, given, split)
-        else:
-            image_ids = draw(pool, sizes[split], tolerance=TOLERANCE[split], **head)
+        drawing = (pool, size, seed, balance, TOLERANCE[split])
+        image_ids = subset.listed(source, given, split) if given else draw(*drawing)
         print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images")
         if args.certify:
-            print(f"{split}: {certify(pool, image_ids, head['balance'], TOLERANCE[split])}")
-        drawn.append(subset.take(source, pool, split, image_ids, head["balance"]))
+            print(f"{split}: {certify(pool, image_ids, balance, TOLERANCE[split])}")
+        drawn.append(subset.take(source, pool, split, image_ids, balance))
     work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, args.coco_root)]
     if args.download:
-        from coco1k_kd.download import fetch_images
-
         fetch_images([(job.entry.coco_url, job.source) for job in work if not job.source.is_file()], args.workers)
     subset.check_present(work)
-    link = subset.write(output, drawn, work, args.link, args.workers, head, args.force)
-    print(subset.table(drawn))
+    order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given)
+    link = subset.write(order, drawn, work)
+    print(table({part.split: part.counts for part in drawn}))
     if work and link != args.link:
         print(f"images are copies: no hard links from {args.coco_root} to {output}")
     print(f"wrote {output}: train with data={output / subset.YAML}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -34,8 +35,8 @@ class Image(msgspec.Struct, frozen=True):
 
     id: int
     file_name: str
-    width: int
-    height: int
+    width: Annotated[int, msgspec.Meta(gt=0)]
+    height: Annotated[int, msgspec.Meta(gt=0)]
     coco_url: str = ""
 
 
@@ -132,7 +133,7 @@ def parse(data: bytes, path: Path) -> Annotations:
         digest = pool.submit(lambda: hashlib.sha256(data).hexdigest())
         try:
             return _parse(data, path, digest.result)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
             raise UserError(f"{path}: not a whole COCO instances file ({error}); fetch it again") from None
 
 

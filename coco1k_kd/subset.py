@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+import msgspec
 import numpy as np
 import PIL.Image
 from tqdm import tqdm
@@ -23,12 +22,12 @@ from coco1k_kd.annotations import Annotations, Image, parse, read
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256 as hash_file
 from coco1k_kd.files import write_json
-from coco1k_kd.sampling import ALGORITHM_VERSION, Pool, balanced, level_of
+from coco1k_kd.manifest import MANIFEST, SCHEMA_VERSION, Manifest, SourceFile, SplitManifest, count, read_manifest
+from coco1k_kd.sampling import ALGORITHM_VERSION, Pool
 
-SCHEMA_VERSION = 1
 SPLITS = ("train", "val")
 LINKS = ("hard", "symlink", "copy")
-MANIFEST, YAML = "manifest.json", "coco1k.yaml"
+YAML = "coco1k.yaml"
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -38,13 +37,13 @@ def annotation_file(root: Path, split: str) -> Path:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn from one split: its own annotation file, the counts for the manifest, and where it came from."""
+    """What was drawn from one split: its annotation file, as bytes and parsed, its counts, and where it came from."""
 
     split: str
     content: bytes
     annotations: Annotations
-    counts: dict[str, Any]
-    source: dict[str, Any]
+    counts: SplitManifest
+    source: SourceFile
 
 
 def read_source(coco_root: Path, split: str) -> Annotations:
@@ -55,12 +54,14 @@ def read_source(coco_root: Path, split: str) -> Annotations:
     return read(path)
 
 
-def listed(source: Annotations, manifest: dict, split: str) -> np.ndarray:
+def listed(source: Annotations, manifest: Manifest, split: str) -> np.ndarray:
     """Image ids of a manifest's split. Raise UserError when it was made from other annotations."""
-    expected = manifest["source"][split]["sha256"]
+    expected, image_ids = manifest.source[split].sha256, np.array(manifest.split(split).image_ids, np.int64)
     if source.sha256 != expected:
         raise UserError(f"{source.path} is not the file the manifest was made from (SHA-256 {expected[:12]}...)")
-    return np.array(manifest[split]["image_ids"], np.int64)
+    if len(strange := np.setdiff1d(image_ids, source.image_ids)):
+        raise UserError(f"the manifest names {split} image {strange[0]}, which {source.path} does not have")
+    return image_ids
 
 
 def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
@@ -73,33 +74,8 @@ def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, bal
         content=content,
         annotations=chosen,
         counts=count(chosen, balance, supply),
-        source={"file": source.path.name, "size": source.size, "sha256": source.sha256},
+        source=SourceFile(source.path.name, source.size, source.sha256),
     )
-
-
-def count(annotations: Annotations, balance: str, supply: dict[str, int]) -> dict[str, Any]:
-    """Count a split for its manifest. `supply`: images per class in the source, which bounds what a draw can hold."""
-    pool = Pool.of(annotations)
-    images = pool.supply
-    available = np.array([supply[name] for name in pool.names])
-    even = balanced(pool.names, available, balance)
-    histogram = np.bincount(pool.presence.sum(axis=1))
-    return {
-        "image_ids": annotations.image_ids.tolist(),
-        "images_per_class": dict(zip(pool.names, images.tolist(), strict=True)),
-        "instances_per_class": dict(zip(pool.names, pool.instances.sum(axis=0).tolist(), strict=True)),
-        "supply_per_class": supply,
-        "k": level_of(images, available),
-        "cv": _variation(images[even].tolist()),
-        "person_share": None if pool.person is None else round(int(images[pool.person]) / len(pool.ids), 6),
-        "classes_per_image": {str(n): int(times) for n, times in enumerate(histogram) if times},
-    }
-
-
-def _variation(values: list[int]) -> float:
-    """Coefficient of variation; from integers, so that every machine rounds it alike."""
-    total = sum(values)
-    return round(math.sqrt(len(values) * sum(v * v for v in values) - total * total) / total, 6) if total else 0.0
 
 
 def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
@@ -119,28 +95,6 @@ def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
             center = (left + width / 2) / image.width, (top + height / 2) / image.height
             rows.append((ranks[box.category_id], *center, width / image.width, height / image.height))
         yield image, "".join("{:d} {:g} {:g} {:g} {:g}\n".format(*row) for row in dict.fromkeys(rows))
-
-
-def table(drawn: list[Drawn]) -> str:
-    """The classes with images and boxes in each split, and a line for what the draw as a whole is like."""
-    width = max(map(len, drawn[0].annotations.names), default=0)
-    lines = [f"{'class':{width}}" + "".join(f"{part.split + ' images':>14}{'boxes':>8}{'of':>8}" for part in drawn)]
-    for name in drawn[0].annotations.names:
-        cells = ""
-        for part in drawn:
-            images, boxes = part.counts["images_per_class"][name], part.counts["instances_per_class"][name]
-            cells += f"{images:14,}{boxes:8,}{part.counts['supply_per_class'][name]:8,}"
-        lines.append(f"{name:{width}}{cells}")
-    for part in drawn:
-        counts = part.counts
-        short = [n for n, supply in counts["supply_per_class"].items() if supply < counts["k"]]
-        person = "" if counts["person_share"] is None else f", person in {counts['person_share']:.1%}"
-        lines.append(
-            f"{part.split}: {len(counts['image_ids']):,} images, every class in at least {counts['k']}"
-            + (f" or all there are ({', '.join(short)})" if short else "")
-            + f", CV {counts['cv']:.3f}{person}"
-        )
-    return "\n".join(lines)
 
 
 def yaml_text(path: Path, names: list[str]) -> str:
@@ -196,15 +150,30 @@ def check_present(work: list[Job]) -> None:
         )
 
 
-def write(output: Path, drawn: list[Drawn], work: list[Job], link: str, workers: int, head: dict, force: bool) -> str:
-    """Write the subset to `output`, whole or not at all; return how images were placed (hard, symlink or copy).
+@dataclass(frozen=True)
+class Order:
+    """How a subset is to be written. `manifest`: of the subset that this one repeats, if any."""
 
-    `work` is empty for a subset without images. Raise UserError when the disk is too small or an image is damaged.
+    output: Path
+    link: str
+    workers: int
+    force: bool
+    seed: int
+    balance: str
+    manifest: Manifest | None = None
+
+
+def write(order: Order, drawn: list[Drawn], work: list[Job]) -> str:
+    """Write the subset, whole or not at all; return how images were placed (hard, symlink or copy).
+
+    `work` is empty for a subset without images. Raise UserError when the disk is too small, an image is damaged, or a
+    file is not what the repeated manifest says.
     """
-    old = replaceable(output, force)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with _sibling(output) as folder:
-        link = _placement(folder, work, link)
+    if drawn[0].annotations.categories != drawn[1].annotations.categories:
+        raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
+    old = replaceable(order.output, order.force)
+    with _sibling(order.output) as folder:
+        link = _placement(folder, work, order.link)
         _check_space(folder, drawn, work, link)
         files = {split: {} for split in SPLITS}
         for part in drawn:
@@ -212,21 +181,33 @@ def write(output: Path, drawn: list[Drawn], work: list[Job], link: str, workers:
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(part.content)
             files[part.split][target.relative_to(folder).as_posix()] = part.annotations.sha256
-        for job, digest in _place(folder, work, link, workers):
-            label = folder / job.label_file
-            label.write_bytes(job.label.encode())
-            files[job.split] |= {job.file: digest, job.label_file: sha256(job.label.encode()).hexdigest()}
-        if work:
-            for split in SPLITS:
-                (folder / f"{split}2017").symlink_to(f"images/{split}2017")
-        (folder / YAML).write_text(yaml_text(output, drawn[0].annotations.names), encoding="utf-8")
-        manifest = {"schema_version": SCHEMA_VERSION, **head, "algorithm_version": ALGORITHM_VERSION}
-        manifest["source"] = {part.split: part.source for part in drawn}
+        for job, digest in _place(folder, work, link, order.workers):
+            label = job.label.encode()
+            (folder / job.label_file).write_bytes(label)
+            files[job.split] |= {job.file: digest, job.label_file: sha256(label).hexdigest()}
         for part in drawn:
-            manifest[part.split] = {**part.counts, "files": dict(sorted(files[part.split].items()))}
-        write_json(folder / MANIFEST, manifest)
-        _swap(folder, output, old)
+            part.counts.files = dict(sorted(files[part.split].items()))
+            if work:
+                (folder / f"{part.split}2017").symlink_to(f"images/{part.split}2017")
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            seed=order.seed,
+            balance=order.balance,
+            algorithm_version=order.manifest.algorithm_version if order.manifest else ALGORITHM_VERSION,
+            source={part.split: part.source for part in drawn},
+            **{part.split: part.counts for part in drawn},
+        )
+        if order.manifest:
+            _check_same(manifest.files, order.manifest.files)
+        (folder / YAML).write_text(yaml_text(order.output, drawn[0].annotations.names), encoding="utf-8")
+        write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
+        _swap(folder, order.output, old)
     return link
+
+
+def _check_same(files: dict[str, str], expected: dict[str, str]) -> None:
+    if changed := [file for file, digest in files.items() if expected.get(file, digest) != digest]:
+        raise UserError(f"{len(changed)} files are not what the manifest says, the first: {changed[0]}")
 
 
 def replaceable(output: Path, force: bool) -> set[str]:
@@ -239,38 +220,24 @@ def replaceable(output: Path, force: bool) -> set[str]:
         return set()
     if not force:
         raise UserError(f"{output} exists; --force replaces a subset, or choose another --output-dir")
-    if not output.is_dir() or not (output / MANIFEST).is_file():
-        raise UserError(
-            f"{output} is not a subset made by this tool, so --force leaves it; choose another --output-dir"
-        )
+    if not (output / MANIFEST).is_file():
+        raise UserError(f"{output} was not made by this tool, so --force leaves it; choose another --output-dir")
     manifest = read_manifest(output / MANIFEST)
-    owned = {file: digest for split in SPLITS for file, digest in manifest[split]["files"].items()}
-    changed = [
-        file for file, digest in owned.items() if (output / file).is_file() and hash_file(output / file) != digest
-    ]
+    changed = [f for f, digest in manifest.files.items() if (output / f).is_file() and hash_file(output / f) != digest]
+    yaml = yaml_text(output, list(manifest.train.images_per_class))
+    if (output / YAML).is_file() and _body((output / YAML).read_text(encoding="utf-8")) != _body(yaml):
+        changed.append(YAML)
     if changed:
         raise UserError(
             f"{output / changed[0]} was changed since the subset was written, so --force leaves all as it is; "
             "move it away or choose another --output-dir"
         )
-    return {*owned, MANIFEST, YAML, *(f"{split}2017" for split in SPLITS)}
+    return {*manifest.files, MANIFEST, YAML, *(f"{split}2017" for split in SPLITS)}
 
 
-def read_manifest(path: Path) -> dict:
-    """Read a manifest. Raise UserError when it is not one, or of a version that this program does not know."""
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a manifest ({error})") from None
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{path}: not a manifest of schema_version {SCHEMA_VERSION}")
-    for split in SPLITS:
-        part = manifest.get(split)
-        if not isinstance(part, dict) or not {"image_ids", "files"} <= set(part):
-            raise UserError(f"{path}: the manifest has no image_ids and files for {split}")
-    return manifest
+def _body(yaml: str) -> list[str]:
+    """The lines of the YAML that do not depend on where the subset is."""
+    return [line for line in yaml.splitlines() if not line.startswith("path:")]
 
 
 @contextmanager
@@ -278,12 +245,14 @@ def _sibling(output: Path) -> Iterator[Path]:
     """Give a new folder beside `output`, on the same file system, and leave none behind."""
     folder = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
-        yield folder
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _placement(folder: Path, work: list[Job], link: str) -> str:
@@ -291,7 +260,7 @@ def _placement(folder: Path, work: list[Job], link: str) -> str:
     if link == "hard" and work:
         probe = folder / "probe"
         try:
-            os.link(work[0].source, probe)
+            os.link(work[0].source.resolve(), probe)
             probe.unlink()
         except OSError:
             return "copy"
@@ -299,12 +268,12 @@ def _placement(folder: Path, work: list[Job], link: str) -> str:
 
 
 def _check_space(folder: Path, drawn: list[Drawn], work: list[Job], link: str) -> None:
-    block = shutil.disk_usage(folder)
+    free = shutil.disk_usage(folder).free
     need = sum(len(part.content) for part in drawn) + 4096 * len(work)
     if link == "copy":
         need += sum(job.source.stat().st_size for job in work)
-    if need > block.free:
-        raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {block.free / 1e6:.0f} MB free")
+    if need > free:
+        raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {free / 1e6:.0f} MB free")
 
 
 def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[tuple[Job, str]]:
@@ -318,7 +287,7 @@ def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[t
             raise UserError(f"{job.source} {fault}; fetch it again")
         target = folder / job.file
         if link == "hard":
-            os.link(job.source, target)
+            os.link(job.source.resolve(), target)
         elif link == "symlink":
             target.symlink_to(job.source.resolve())
         else:

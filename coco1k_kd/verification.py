@@ -7,19 +7,10 @@ from pathlib import Path
 import PIL.Image
 
 from coco1k_kd.annotations import read
+from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
-from coco1k_kd.subset import (
-    MANIFEST,
-    SPLITS,
-    YAML,
-    Job,
-    annotation_file,
-    count,
-    image_fault,
-    labels,
-    read_manifest,
-    yaml_text,
-)
+from coco1k_kd.manifest import MANIFEST, Manifest, count, read_manifest
+from coco1k_kd.subset import SPLITS, YAML, Job, annotation_file, image_fault, labels, yaml_text
 
 
 def verify(folder: Path) -> list[str]:
@@ -41,11 +32,11 @@ def verify(folder: Path) -> list[str]:
     return faults
 
 
-def _verify_split(folder: Path, split: str, manifest: dict) -> tuple[list[str], list[str], dict[str, str]]:
+def _verify_split(folder: Path, split: str, manifest: Manifest) -> tuple[list[str], list[str], dict[str, str]]:
     """Check one split: faults, class names, and its images' file names by SHA-256."""
-    part = manifest[split]
+    part = manifest.split(split)
     faults, digests = [], {}
-    for file, digest in part["files"].items():
+    for file, digest in part.files.items():
         path = folder / file
         if not path.is_file():
             faults.append(f"{file}: missing")
@@ -55,19 +46,23 @@ def _verify_split(folder: Path, split: str, manifest: dict) -> tuple[list[str], 
             digests[actual] = file
         if actual != digest:
             faults.append(f"{file}: content differs from the manifest (SHA-256)")
-    listed = set(part["files"])
+    listed = set(part.files)
     for kind, suffixes in (("images", PIL.Image.registered_extensions()), ("labels", {".txt"})):
         for path in sorted((folder / kind / f"{split}2017").rglob("*")):
             file = path.relative_to(folder).as_posix()
             if path.suffix.lower() in suffixes and file not in listed:
                 faults.append(f"{file}: not in the manifest")
 
-    annotations = read(annotation_file(folder, split))
-    counts = count(annotations, manifest["balance"], part["supply_per_class"])
+    path = annotation_file(folder, split)
+    try:
+        annotations = read(path)
+        counts = count(annotations, manifest.balance, part.supply_per_class)
+    except UserError as error:
+        return [*faults, str(error)], list(part.images_per_class), digests
     faults += [
-        f"{annotation_file(folder, split).relative_to(folder)}: {key} is not what the manifest says"
-        for key, value in counts.items()
-        if part.get(key) != value
+        f"{path.relative_to(folder)}: {key} is not what the manifest says"
+        for key in counts.__struct_fields__
+        if key != "files" and getattr(counts, key) != getattr(part, key)
     ]
     if any(file.startswith("labels/") for file in listed):
         for entry, text in labels(annotations):
