@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from pycocotools.coco import COCO
@@ -100,6 +101,7 @@ def alive(pid: int) -> bool:
 
 def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespace) -> None:
     content, stamp = whole.content, whole.path.stem.removeprefix("comparison_")
+    jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
     assert (whole.project / f"kd_comparison_{stamp}.png").read_bytes()[:4] == b"\x89PNG"
     assert set(content["arms"]) == {"baseline", "cwd"}
     for arm, prefix in (("baseline", ""), ("cwd", "kd_")):
