@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Sequence
@@ -116,14 +117,21 @@ def read_weights(path: str, role: str) -> Weights:
         raise UserError(f"the {role} {path} is neither a checkpoint (.pt) nor an architecture (.yaml)")
     if role == "teacher" and not path.endswith(".pt"):
         raise UserError(f"the teacher {path} is an architecture: it has learnt nothing; give a checkpoint (.pt)")
+    logger = logging.getLogger("ultralytics")
+    level = logger.level
     try:
+        logger.setLevel(logging.ERROR)  # its warnings about a missing network would bury our line
         model = ultralytics.YOLO(path)
     except Exception as error:  # Ultralytics raises whatever its download, unpickler or parser raised
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot load the {role} {path}: {reason} (a file that exists, or a name that Ultralytics can download)"
         ) from None
+    finally:
+        logger.setLevel(level)
     head = detect_head(model.model, role)
+    if model.task != "detect":
+        raise UserError(f"the {role} {path} is made for the task {model.task}: give a detector")
     checkpoint = Path(model.ckpt_path) if path.endswith(".pt") and model.ckpt_path else None
     return Weights(
         path=str(checkpoint.resolve()) if checkpoint else path,

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
 from coco1k_kd.files import write_json
 
 SPEC, RESULT, FAILURE, LOG, CURVES = "spec.json", "result.json", "failure.json", "train.log", "results.csv"
+TIED = "--tied"  # tells a run that its standard input is its study's life line
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
 _TAIL = 8
@@ -49,7 +49,7 @@ def launch(spec: dict[str, Any], label: str, epochs: int = 0) -> dict[str, Any]:
     with (folder / LOG).open("ab") as log:
         # Its standard input is our life line: closed by the system when we end, however we do.
         child = subprocess.Popen(
-            [sys.executable, "-m", "coco1k_kd.training", str(folder / SPEC)],
+            [sys.executable, "-m", "coco1k_kd.training", str(folder / SPEC), TIED],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -68,24 +68,29 @@ def launch(spec: dict[str, Any], label: str, epochs: int = 0) -> dict[str, Any]:
 
 
 def _watch(child: subprocess.Popen[bytes], folder: Path, label: str, epochs: int) -> None:
-    begun, first = time.monotonic(), _epochs_done(folder / CURVES)
+    first, _ = _progress(folder / CURVES)
     # also where there is no terminal: run_coco1k_kd.sh passes all that we print on, and keeps it
     with tqdm(total=epochs, initial=first, desc=label, unit="epoch", disable=not epochs, leave=False) as bar:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(_POLL_SECONDS)
                 return
-            done = _epochs_done(folder / CURVES)
+            done, seconds = _progress(folder / CURVES)
             if bar.n == first < done < epochs:
-                seconds = (time.monotonic() - begun) / (done - first)
-                bar.write(f"  an epoch takes {seconds:.0f} s: about {seconds * (epochs - done) / 60:.0f} min to go")
-            bar.update(done - bar.n)
+                epoch = seconds / (done - first)
+                bar.write(f"  an epoch takes {epoch:.0f} s: about {epoch * (epochs - done) / 60:.0f} min to go")
+            if done != bar.n:
+                bar.update(done - bar.n)
+            elif sys.stderr.isatty():  # the clock ticks; in a file each tick would be a line
+                bar.refresh()
 
 
-def _epochs_done(csv: Path) -> int:
-    with contextlib.suppress(OSError):
-        return max(0, len(csv.read_bytes().splitlines()) - 1)
-    return 0
+def _progress(csv: Path) -> tuple[int, float]:
+    """Epochs done, and the seconds since training began or went on."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        rows = csv.read_text().splitlines()[1:]
+        return len(rows), float(rows[-1].split(",")[1])
+    return 0, 0.0
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,7 @@ def _train(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
         result = finished(folder)
         if result is None:
             epochs = _same_time_epochs(study, results) if arm == SAME_TIME else study.settings.epochs
-            print(f"run {number}/{len(plan)}: {label}, {epochs} epochs, in {folder}", flush=True)
+            print(f"run {number}/{len(plan)}: {label}, {epochs} epoch{'s' * (epochs > 1)}, in {folder}", flush=True)
             result = launch(study.spec(arm, seed, epochs), label, epochs)
         results[arm, seed] = result
         print(f"  {label}: {_line(study, folder, result)}", flush=True)
@@ -353,7 +354,7 @@ def _evaluated(
     args = study.val_args()
     if full:
         args["data"] = str(inputs.full_val_yaml(full, study.data.classes, study.project))
-    identity = json.dumps([digest, sha256(split.annotations), args], sort_keys=True)
+    identity = json.dumps([digest, sha256(split.annotations), args, version("ultralytics"), version("torch")])
     folder = study.project / "references" / hashlib.sha256(identity.encode()).hexdigest()[:16]
     result = finished(folder)
     if result is None:

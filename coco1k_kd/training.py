@@ -22,7 +22,7 @@ from torch import nn
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
 from coco1k_kd.files import write_json
-from coco1k_kd.launcher import FAILURE, LOG, RESULT, SPEC
+from coco1k_kd.launcher import FAILURE, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
 
@@ -163,7 +163,8 @@ def _end_with_parent() -> None:
 def main() -> int:
     spec = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(spec["folder"])
-    _end_with_parent()
+    if TIED in sys.argv[2:]:
+        _end_with_parent()
     try:
         result = train(spec) if spec["kind"] == "train" else evaluate(spec)
     except UserError as error:
