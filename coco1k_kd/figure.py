@@ -30,6 +30,16 @@ _STYLE = {
 }
 
 
+def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons, each followed by the same on all of val2017 where that was evaluated."""
+    found = []
+    for entry in comparison["comparisons"]:
+        found.append(entry)
+        if "full_val" in entry:
+            found.append({"arm": entry["arm"], "against": f"{entry['against']}, all of val2017", **entry["full_val"]})
+    return found
+
+
 def figure(comparison: dict[str, Any]) -> Figure:
     """Draw a comparison (docs/comparison.schema.json); panels for which there is nothing to show are left out."""
     with matplotlib.rc_context(_STYLE):
@@ -51,7 +61,7 @@ class _Drawing:
     def __init__(self, comparison: dict[str, Any]) -> None:
         self.all = comparison
         self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
-        self.entries: list[dict[str, Any]] = comparison["comparisons"]
+        self.entries = entries(comparison)
         self.colour = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(self.arms)}
         self.marker = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(self.arms)}
         self.seeds = max(len(runs) for runs in self.arms.values())
@@ -83,7 +93,7 @@ class _Drawing:
         for row, entry in enumerate(self.entries):
             _interval(axes, row, entry["d_ap"], self.colour[entry["arm"]], self.marker[entry["arm"]])
             axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 8), **_ABOVE)
-        _rows(axes, [f"{_short(e['arm'])}\nagainst {_short(e['against'])}" for e in self.entries])
+        _rows(axes, [f"{_short(e['arm'])}\nagainst {e['against']}" for e in self.entries])
         axes.set_title("Difference in AP, 95% interval")
         scope = "" if self.seeds > 1 else "\none seed: holds for this pair of models only"
         axes.set_xlabel(f"AP points (shaded: ±{100 * BAND:.1f}, no difference that matters){scope}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from coco1k_kd.figure import figure
+from coco1k_kd.figure import entries, figure
 from coco1k_kd.files import write_atomic, write_json
 from coco1k_kd.statistics import points
 
@@ -48,7 +48,7 @@ def markdown(comparison: dict[str, Any]) -> str:
         _verdicts(comparison),
         _accuracy(comparison),
         _differences(comparison),
-        *(_where(entry) for entry in comparison["comparisons"]),
+        *(_where(entry) for entry in entries(comparison)),
         _cost(comparison),
         _checks(comparison),
         _origin(comparison),
@@ -57,30 +57,33 @@ def markdown(comparison: dict[str, Any]) -> str:
 
 
 def _verdicts(comparison: dict[str, Any]) -> str:
-    entries = comparison["comparisons"]
-    if not entries:
+    if not comparison["comparisons"]:
         return "One arm only: nothing to compare it with."
-    return "\n".join(f"- **{_pair(entry)}**: {entry['sentence']}" for entry in entries)
+    return "\n".join(f"- **{_pair(entry)}**: {entry['sentence']}" for entry in entries(comparison))
 
 
 def _accuracy(comparison: dict[str, Any]) -> str:
-    rows = [
-        [f"{name} (reference, not trained here)", "", _point(row["ap"]), _point(row["ap50"]), "", ""]
-        for name, row in comparison["references"].items()
-    ]
-    for name, arm in comparison["arms"].items():
-        runs = arm["runs"]
-        figures = [_spread(run[key] for run in runs) for key in ("ap", "ap50", "ap_last")]
-        own = _spread((run.get("ultralytics") or {}).get("map50_95") for run in runs)
-        rows.append([name, str(len(runs)), *figures, own])
     head = ["arm", "seeds", "AP, best epoch", "AP50, best epoch", "AP, last epoch", "Ultralytics mAP50-95"]
+    arms = {f"{name} (as given)": [row] for name, row in comparison["references"].items()}
+    arms |= {name: arm["runs"] for name, arm in comparison["arms"].items()}
+    rows = []
+    for name, runs in arms.items():
+        figures = [_spread(run.get(key) for run in runs) for key in ("ap", "ap50", "ap_last")]
+        own, full = ([(run.get(key) or {}) for run in runs] for key in ("ultralytics", "full_val"))
+        seeds = str(len(runs)) if "seed" in runs[0] else ""
+        figures += [_spread(run.get("map50_95") for run in own), _spread(run.get("ap") for run in full)]
+        rows.append([name, seeds, *figures])
+    if any(row[-1] for row in rows):
+        head.append("AP on all of val2017, best epoch")
+    else:
+        rows = [row[:-1] for row in rows]
     return f"## Accuracy\n\n{_table(head, rows)}\n\n{_WHY_TWO} Mean ± standard deviation over seeds."
 
 
 def _differences(comparison: dict[str, Any]) -> str:
     rows = [
         [_pair(e), *_difference(e["d_ap"]), *_difference(e["d_ap50"]), f"{100 * e['mde']:.1f}", _plain(e["verdict"])]
-        for e in comparison["comparisons"]
+        for e in entries(comparison)
     ]
     if not rows:
         return ""
@@ -131,7 +134,7 @@ def _cost(comparison: dict[str, Any]) -> str:
 
 def _checks(comparison: dict[str, Any]) -> str:
     lines = [
-        f"- {name}: {_value(value)}"
+        f"- {part}, {name}: {_value(value)}"
         for part in ("audit", "controls")
         for name, value in (comparison.get(part) or {}).items()
     ]
@@ -175,10 +178,6 @@ def _plain(verdict: str) -> str:
 
 def _certain(row: dict[str, Any]) -> bool:
     return row["p_holm"] is not None and row["p_holm"] < 0.05
-
-
-def _point(fraction: float | None) -> str:
-    return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _p(value: float | None) -> str:

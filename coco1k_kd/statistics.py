@@ -103,9 +103,10 @@ def estimate(differences: np.ndarray, images: int) -> Estimate:
     if seeds > 1:
         of_one = float(replicates.var(axis=0).mean()) * correction
         single = min(max(of_one - of_mean, 0.0) * seeds / (seeds - 1), of_mean * seeds)
-        # The spread between seeds also holds `single`, which the images' variance holds already. Half of it is taken
-        # off: with all of it, few seeds that agree by chance give too narrow an interval (docs/statistics.md).
-        between = max(float(per_seed.var(ddof=1)) - single / 2, 0.0)
+        # The spread between seeds also holds `single`, which the images' variance holds already. Only half of it is
+        # taken off, and with two seeds nothing: seeds that agree by chance would narrow it (docs/statistics.md).
+        counted_twice = single / 2 if seeds > 2 else 0.0
+        between = max(float(per_seed.var(ddof=1)) - counted_twice, 0.0)
     return Estimate(float(per_seed.mean()), seeds, images, of_mean - single / seeds, single, between)
 
 

@@ -141,6 +141,15 @@ def test_markdown_says_the_verdict_first_and_the_figures_in_points():
     assert "None" not in text and "nan" not in text
 
 
+def test_all_of_val2017_is_told_and_drawn_beside_the_subset(tmp_path):
+    content = comparison()
+    content["comparisons"][0]["full_val"] = comparison(gain=0.2, images=5000)["comparisons"][0]
+    content["arms"]["cwd"]["runs"][0]["full_val"] = {"ap": 0.255}
+    text = report.markdown(valid(content))
+    assert "- **cwd against baseline, all of val2017**: Improves: +20.0" in text and "25.5" in text
+    report.draw(content, tmp_path / "kd.png")
+
+
 def test_certain_classes_are_named():
     content = comparison()
     classes = content["comparisons"][0]["per_class"]
