@@ -221,11 +221,10 @@ def goals(pool: Pool, size: int, balance: str, tolerance: int) -> Goals:
     natural = features.sum(axis=1) * size
     target = (natural + images // 2) // images
     low, high = np.zeros_like(target), np.full_like(target, size)
-    if balance == "context":  # in whole images; the nearest whole number is always allowed
-        held = slice(len(classes), len(classes) + len(context))
-        slack = size * tolerance // 100
-        low[held], high[held] = -(-natural[held] // images) - slack, natural[held] // images + slack
-        low[held], high[held] = np.minimum(low[held], target[held]), np.maximum(high[held], target[held])
+    if balance == "context":  # in whole images; both whole numbers next to the source's share are always allowed
+        held, slack = slice(len(classes), len(classes) + len(context)), size * tolerance // 100
+        below, above = natural[held] // images, -(-natural[held] // images)
+        low[held], high[held] = np.minimum(above - slack, below), np.maximum(below + slack, above)
     weight = np.repeat([4, 8 if balance == "context" else 1, 1], [len(classes), len(context), len(wishes)])
     return Goals(features, target, low, high, weight, len(classes))
 
