@@ -36,7 +36,8 @@ def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     for entry in comparison["comparisons"]:
         found.append(entry)
         if "full_val" in entry:
-            found.append({"arm": entry["arm"], "against": f"{entry['against']}, all of val2017", **entry["full_val"]})
+            names = {"arm": entry["arm"], "against": f"{entry['against']}, all of val2017"}
+            found.append(entry["full_val"] | names)
     return found
 
 
