@@ -58,9 +58,10 @@ done
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")") # the project, also when called through a symbolic link
 venv=$(realpath -m "${VENV:-$here/.venv}")
 python=$venv/bin/python
-out=$PWD${demo:+/coco1k_demo} # what is written goes below the current folder, like the scripts' own defaults
+out=$PWD${demo:+/coco1k_demo} # below the current folder, like the programs' own defaults
 logs=$out/logs project=$out/coco1k_kd_experiments
 if [[ $demo ]]; then
+  [[ ! $download ]] || die "--demo makes its own data: leave --download out"
   coco_root=$out/coco
   : "${TEACHER:=$out/teacher/weights/last.pt}" "${STUDENT:=$out/student/weights/last.pt}"
   : "${EPOCHS:=4}" "${BATCH:=8}" "${SEEDS:=0 1}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}"
@@ -174,10 +175,7 @@ stage() { # name, product, files it depends on
     return
   fi
   echo "== $name"
-  if [[ $dry ]]; then
-    "$name"
-    return
-  fi
+  if [[ $dry ]]; then "$name" && return; fi
   # a begun study of these very inputs goes on; after a changed flag a new one starts
   continuing=''
   if [[ ! $forced && $(cat "$stamp" 2>/dev/null) == "$key begun" ]]; then
@@ -194,7 +192,7 @@ stage() { # name, product, files it depends on
   if ((rc)); then
     rows+=("$name|failed ($rc)|$((SECONDS - began))")
     hint "$log"
-    echo "the stage $name failed; its log is $log. The same command goes on from here." >&2
+    echo "the stage $name failed (log: $log); the same command goes on from here" >&2
     exit "$rc"
   fi
   echo "$(key_of "$name" "$@") done" >"$stamp"
@@ -202,16 +200,21 @@ stage() { # name, product, files it depends on
 }
 
 hint() { # log: what to do about failures that tools report at length
-  if grep -q 'No space left on device' "$1"; then
-    echo "error: the disk is full: make room in $out, $venv and ${TMPDIR:-/tmp}, then give the same command" >&2
+  if grep -q 'No space left on device' "$1" || (($(free_kb "$out") < 1000)); then
+    echo "error: the disk is full: make room in $out, $venv and ${TMPDIR:-/tmp}" >&2
   elif grep -qE 'No matching distribution|NewConnectionError|Max retries exceeded|ReadTimeout' "$1"; then
-    echo "error: no network: check the connection or the proxy (pip config list), then give the same command" >&2
+    echo "error: no network: check the connection or the proxy (pip config list)" >&2
   fi
+}
+
+free_kb() {
+  df -Pk "$1" | awk 'END {print $4}'
 }
 
 interrupt() { # exit code
   trap '' INT TERM HUP
   if [[ $job ]]; then
+    rows+=("$name|interrupted|$((SECONDS - began))") # of the stage that this trap broke into
     kill -INT -- -"$job" 2>/dev/null || true
     for _ in {1..75}; do
       kill -0 -- -"$job" 2>/dev/null || break
@@ -239,7 +242,7 @@ rows=() job='' forced='' continuing=''
 [[ -x $venv/bin/pip ]] || base=$(find_python)
 if [[ ! $dry ]]; then
   mkdir -p "$logs" "$venv" || die "cannot write to $out or $venv"
-  if [[ ! -x $venv/bin/pip ]] && (($(df -Pk "$venv" | awk 'END {print $4}') < 7000000)); then
+  if [[ ! -x $venv/bin/pip ]] && (($(free_kb "$venv") < 7000000)); then
     die "the environment needs 7 GB on the disk of $venv: make room, or choose another place with VENV=DIR"
   fi
   exec 9>>"$logs/lock"
@@ -251,16 +254,15 @@ if [[ ! $dry ]]; then
 fi
 
 code=$here/coco1k_kd
+if [[ ! $dry ]]; then # the environment is shared by the runs of all folders
+  exec 8>>"$venv/.lock"
+  flock -n 8 || { echo "waiting for another run that installs $venv" && flock 8; }
+fi
 stage environment "$python" "$here/requirements.txt"
+exec 8>&-
 [[ $setup ]] && exit
-[[ $dry ]] || "$python" - <<'PY'
-import torch
-
-if torch.cuda.is_available():
-    print(f"device: {torch.cuda.get_device_name()}")
-else:
-    print("device: CPU, no GPU found; after its first epoch each run says how long it will take")
-PY
+[[ $dry ]] || "$python" -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available()
+else "CPU, no GPU found; after its first epoch each run says how long it will take")'
 
 draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,verification,files,demo}.py)
 if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $forced && ! $dry ]]; then

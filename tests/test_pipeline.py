@@ -153,6 +153,7 @@ def test_help_fits_a_screen_and_starts_with_examples(pipeline):
         (["--frm"], "unknown argument --frm"),
         (["--epochs", "3"], "after --"),
         (["--from", "plot"], "choose one of environment data weights compare report"),
+        (["--demo", "--download"], "--demo makes its own data"),
         (["--from"], "--from needs a value"),
         (["--coco-root"], "--coco-root needs"),
         (["--coco-root", "/nowhere"], "--coco-root DIR, fetch 0.6 GB of it with --download, or try --demo"),
@@ -222,7 +223,7 @@ def test_flags_reach_the_programs_and_results_are_named(pipeline):
 def test_a_failed_stage_is_named_and_the_next_run_goes_on(pipeline):
     output = pipeline.run(code=1, FAIL="1")
     assert "compare      failed (1)" in output and "error: it went wrong" in output
-    assert f"its log is {pipeline.folder}/logs/compare.log" in output
+    assert f"(log: {pipeline.folder}/logs/compare.log); the same command goes on" in output
     pipeline.calls()
     assert pipeline.made() == ["study", "report"]
 
@@ -236,7 +237,7 @@ def test_interrupted_it_ends_its_children_and_the_next_run_resumes(pipeline, num
     assert process.returncode == code, output
     assert time.monotonic() - began < 10
     assert not any(map(_alive, pids))
-    assert "the same command goes on from here" in output[1]
+    assert "the same command goes on from here" in output[1] and "compare      interrupted" in output[0]
     pipeline.calls()
     pipeline.run()
     assert ["--resume" in call for call in pipeline.calls()] == [True, False]
