@@ -71,13 +71,14 @@ def trainer_of(variant: str, args: argparse.Namespace, data: Path) -> DetectionT
 def step_of(variant: str, args: argparse.Namespace, data: Path) -> Callable[[], None]:
     """A function that takes one optimizer step of the variant."""
     trainer = trainer_of(variant, args, data)
-    batch = trainer.preprocess_batch(next(iter(trainer.train_loader)))
+    raw = next(iter(trainer.train_loader))
     teacher = None
     if variant.startswith("floor"):
         teacher = trainer_of("cwd" if variant == "floor" else "cwd_fp32", args, data).teacher
 
     def step() -> None:
         with autocast(trainer.amp, device=trainer.device.type):
+            batch = trainer.preprocess_batch(dict(raw))
             if teacher:
                 teacher(batch["img"])
             losses, _ = trainer.model(batch)

@@ -14,10 +14,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+os.environ["YOLO_VERBOSE"] = "False"  # before Ultralytics is imported: standard output is for our JSON
 
 import coco1k_kd.trainer
 from coco1k_kd import YOLO

@@ -18,7 +18,6 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.curves import plot_distillation
 from coco1k_kd.distiller import FIT_BATCHES, Distiller, agreement, gradient_ratio, schedule_factor
 from coco1k_kd.errors import UserError
 from coco1k_kd.settings import RATIO_LIMITS, Distillation
@@ -27,6 +26,7 @@ from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels,
 MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
 PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
+TARGET = "teacher_features"  # key of a batch under which the teacher's answer travels to the criterion
 STATE = "distillation"  # key of our entry in the optimizer's state dict
 
 
@@ -55,10 +55,12 @@ class DistillationCriterion:
         """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
         losses, items = self.task(preds, batch)
         features = preds.get("one2many", preds)["feats"]
-        target = self.teacher(batch["img"])
+        target = batch[TARGET]
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
-        value, aligned = self.distiller(features, target)
+        half = self.teacher.dtype != torch.float32
+        with torch.autocast(batch["img"].device.type, self.teacher.dtype if half else None, enabled=half):
+            value, aligned = self.distiller(features, target)
         broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
         self.broken = broken if self.broken is None else self.broken | broken
         self.step += 1
@@ -148,6 +150,15 @@ class DistillationTrainer(DetectionTrainer):
         optimizer.register_load_state_dict_pre_hook(self._load_distiller)
         return optimizer
 
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ultralytics' batch with the teacher's features.
+
+        Here, before the student's forward: what the teacher needs for a moment is gone when the student's activations
+        come to stay.
+        """
+        batch = super().preprocess_batch(batch)
+        return {**batch, TARGET: self.teacher(batch["img"])}
+
     def optimizer_step(self) -> None:
         """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
 
@@ -197,6 +208,8 @@ class DistillationTrainer(DetectionTrainer):
     def plot_metrics(self) -> None:
         """Ultralytics' results.png, and distillation.png: does the loss fall, do the features align."""
         super().plot_metrics()
+        from coco1k_kd.curves import plot_distillation  # here, since a run without plots need not load matplotlib
+
         self.on_plot(plot_distillation(self.csv))
 
     def final_eval(self) -> None:
