@@ -96,7 +96,7 @@ data() {
     # what the models have seen before the study, as the published ones have seen all of COCO
     run "${draw[@]}" --output-dir "$out/pool" --target-size 600 --val-size "$VAL_SIZE"
   elif [[ $download ]]; then
-    draw+=(--download)
+    draw+=(--download --workers 16) # connections wait more than they work
   fi
   run "${draw[@]}" --output-dir "$out/coco1k" --target-size "$TARGET_SIZE" --val-size "$VAL_SIZE"
 }

@@ -46,6 +46,10 @@ class _Again(Exception):
     """A failure that may pass: worth another attempt."""
 
 
+class _Unreachable(UserError):
+    """The server cannot be reached at all: trying the next image would only take longer."""
+
+
 def fetch_annotations(coco_root: Path) -> None:
     """Fetch COCO 2017's annotations into `coco_root`, unless they are there.
 
@@ -91,7 +95,7 @@ def fetch_images(images: list[tuple[str, Path]], workers: int) -> None:
                     bar.update()
                 except UserError as error:
                     failures.append(str(error))
-                    if len(failures) == GIVE_UP_AFTER:
+                    if isinstance(error, _Unreachable) or len(failures) == GIVE_UP_AFTER:
                         break
         finally:
             stop.set()
@@ -238,6 +242,7 @@ def _retrying(
     """Call `attempt` until it returns, with exponential back-off and jitter; UserError when it fails for good."""
     failed, most = 0, gained()
     while True:
+        kind = UserError
         try:
             return attempt()
         except _Again as error:
@@ -246,11 +251,12 @@ def _retrying(
             if isinstance(error, ValueError):
                 raise UserError(f"{url} is no address: {error}") from None
             fault = _plain(error)
+            kind = _Unreachable if isinstance(error, (requests.ConnectionError, requests.Timeout)) else UserError
         if gained() >= most + _PROGRESS:
             failed, most = 0, gained()
         failed += 1
         if failed == ATTEMPTS or (stop and stop.is_set()):
-            raise UserError(f"cannot fetch {url}: {fault} ({failed} attempts)")
+            raise kind(f"cannot fetch {url}: {fault} ({failed} attempts)")
         wait = BACKOFF_SECONDS * 2 ** (failed - 1) * random.uniform(0.5, 1.5)
         (stop or threading.Event()).wait(wait)
 
