@@ -87,7 +87,7 @@ def compare_matches(
     images, names, rankings = runs[0].images, runs[0].names, runs[0].rankings
     # The first column is the sample itself, each image once: the point estimate.
     weights = np.concatenate([np.ones((images, 1)), bootstrap_weights(images, replicates, rng)], axis=1)
-    sizes = [size for size in SIZES if size in rankings and any(r.boxes.any() for r in rankings[size])]
+    sizes = [size for size in SIZES if size in rankings and any(ranking.boxes.any() for ranking in rankings[size])]
     if not sizes:
         raise UserError("the validation images hold no boxes: nothing to compare")
     ap, ap50 = {}, {}  # box size -> (classes, 1 + B, seeds)
@@ -98,9 +98,14 @@ def compare_matches(
     overall, overall50 = (estimate(mean_over_classes(d), images) for d in (ap["all"], ap50["all"]))
     swapped = _swapped(runs, against, swap_weights(images, replicates, rng))
 
-    shown_in = [int(np.count_nonzero(ranking.boxes)) for ranking in rankings["all"]]
+    boxes = {size: np.array([ranking.boxes for ranking in rankings[size]]) for size in sizes}  # (classes, images)
+    shown_in = np.count_nonzero(boxes["all"], axis=1).tolist()
     per_class = {n: estimate(d, i) for n, d, i in zip(names, ap["all"], shown_in, strict=True) if i}
-    per_size = {s: estimate(mean_over_classes(ap[s]), images) for s in sizes if s != "all"}
+    per_size = {
+        size: estimate(mean_over_classes(ap[size]), int(np.count_nonzero(boxes[size].any(axis=0))))
+        for size in sizes
+        if size != "all"
+    }
     return {
         "images": images,
         "replicates": replicates,
