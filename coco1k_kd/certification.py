@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.sampling import Pool, goals, level_of, levels
+from coco1k_kd.sampling import Pool, goals, level_of, levels, room
 
 
 def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> str:
     """Compare a draw's k with what a linear program can reach; return a line of text. Raise UserError without scipy.
 
-    The relaxation of the sampler's own bounds (classes, context, classes per image) lets images be drawn in fractions:
+    The relaxation of the sampler's own bounds (images per class, context, classes per image) lets images be drawn in fractions:
     what it cannot reach, no draw can. Where the draw is even, its rivals must be even as well.
     """
     try:
@@ -28,19 +28,18 @@ def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> 
 
     bounded = (base.low > 0) | (base.high < size)
     bounded[: base.classes] = True
-    shown = pool.presence.sum(axis=1)
+    shown = pool.presence[:, even].sum(axis=1)
     bits = np.concatenate((base.features[bounded], [shown >> bit & 1 for bit in range(int(shown.max()).bit_length())]))
     _, first, times = np.unique(np.packbits(bits.astype(bool), axis=0), axis=1, return_index=True, return_counts=True)
     features = base.features[bounded][:, first].astype(float)
-    slack = 100 + tolerance if balance == "context" else 100 * len(shown)  # strict does not bound it
-    room = int(shown.sum()) * size * slack // (100 * len(shown))
+    most = room(pool, size, balance, tolerance)[1] if balance == "context" else size * len(even)  # strict: no limit
 
     def reachable(k: int) -> bool:
         bounds = base.at(k, supply, equal)
         answer = linprog(
             np.zeros(len(first)),
             A_ub=np.concatenate((features, -features, shown[None, first])),
-            b_ub=np.concatenate((bounds.high[bounded], -bounds.low[bounded], [room])),
+            b_ub=np.concatenate((bounds.high[bounded], -bounds.low[bounded], [most])),
             A_eq=np.ones((1, len(first))),
             b_eq=[size],
             bounds=np.stack((np.zeros(len(first)), times), axis=1),
@@ -56,7 +55,7 @@ def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> 
         "" if equal else " or all there are"
     )
     if best > k:
-        return f"{what}; proven that no draw has more than {best}"
+        return f"{what}; proven that no draw within the bounds has more than {best}"
     if not reachable(k + 1):
-        return f"{what}; proven that no draw has more"
+        return f"{what}; proven that no draw within the bounds has more"
     return f"{what}; more would need more classes per image than the source has, so the sampler stops here"

@@ -66,6 +66,12 @@ class Pool:
         """Class index of `person`, which context leaves at its natural share; None where there is no such class."""
         return self.names.index(PERSON) if PERSON in self.names else None
 
+    def ordered(self, seed: int) -> Pool:
+        """The pool in the order in which it is drawn from: like beside like, and by seed where there is no other."""
+        rarest = np.where(self.presence, self.supply, len(self.ids) + 1).argmin(axis=1)
+        order = np.lexsort((priorities(self.ids, seed), self.presence.sum(axis=1), rarest))
+        return replace(self, ids=self.ids[order], instances=self.instances[order], sizes=self.sizes[order])
+
     def balanced(self, balance: str) -> np.ndarray:
         """(C,) bool: the classes that shall be in equally many images."""
         return balanced(self.names, self.supply, balance)
@@ -96,9 +102,7 @@ def draw(pool: Pool, size: int, seed: int, balance: str, tolerance: int) -> np.n
     """
     if size > len(pool.ids):
         raise UserError(f"asked for {size} images, but only {len(pool.ids)} have a valid box; ask for fewer")
-    rarest = np.where(pool.presence, pool.supply, len(pool.ids) + 1).argmin(axis=1)
-    order = np.lexsort((priorities(pool.ids, seed), pool.presence.sum(axis=1), rarest))
-    pool = replace(pool, ids=pool.ids[order], instances=pool.instances[order], sizes=pool.sizes[order])
+    pool = pool.ordered(seed)
     base, supply = goals(pool, size, balance, tolerance), pool.supply[pool.balanced(balance)]
     lowest, level = levels(pool, size, balance, tolerance)
     best = _bisect(lowest, level, lambda k: Attempt.at(base.at(k, supply, equal=True), size))
@@ -149,21 +153,24 @@ def level_of(counts: np.ndarray, supply: np.ndarray) -> int:
     return int(counts[short].min() if short.any() else counts.max(initial=0))
 
 
-def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:
-    """Return the lowest and highest k worth trying, by the classes that `size` images of the source show.
+def room(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:
+    """Return the fewest and most (image, balanced class) pairs that `size` images of scenes like the pool's may show.
 
-    The highest needs no more classes per image than the source has (and `tolerance` percent): a larger k could be had
-    by piling crowded scenes into each tolerated bin, but those would not be the source's scenes. The lowest fills
-    `size` images with one class each (strict), or with nearly as many as in the source (context).
+    That is as many as in the source, within `tolerance` percent of all pairs. Without the upper limit a larger k could
+    be had by piling crowded scenes into each tolerated bin; `strict` has no lower one than a class in each image.
     """
-    even = pool.balanced(balance)
-    supply, images, shown = pool.supply[even], len(pool.ids), int(pool.supply.sum())
-    others = int(pool.supply[~even].sum()) * size // images
-    room = shown * size * (100 + tolerance) // (100 * images) - others
-    floor = size if balance == "strict" else shown * size * (100 - tolerance) // (100 * images) - others
+    images, shown = len(pool.ids), int(pool.supply.sum())
+    others = int(pool.supply[~pool.balanced(balance)].sum()) * size // images
+    fewest, most = (shown * size * (100 + points) // (100 * images) - others for points in (-tolerance, tolerance))
+    return (size if balance == "strict" else fewest), most
+
+
+def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:
+    """Return the lowest and highest k that fit into the room, every class in min(k, supply) images."""
+    supply, (fewest, most) = pool.supply[pool.balanced(balance)], room(pool, size, balance, tolerance)
     needed = [int(np.minimum(k, supply).sum()) for k in range(int(supply.max(initial=0)) + 1)]
-    highest = bisect_right(needed, room) - 1
-    return min(bisect_left(needed, floor), highest), highest
+    highest = bisect_right(needed, most) - 1
+    return min(bisect_left(needed, fewest), highest), highest
 
 
 @dataclass(frozen=True)
@@ -306,11 +313,12 @@ def repair(goals: Goals, drawn: np.ndarray, polish: bool = False) -> tuple[np.nd
                 total[members[f]] += change[f] - prices[f]
             prices[:] = change
 
+        violations = goals.violations(counts)
         leavers = _cheapest(leaving, drawn, FEW)
         gain, leaver, joiner = min(
             (p + int(leaving[i]), i, j) for p, i, j in (swap(i, joining, drawn) for i in leavers)
         )
-        if gain >= 0 and goals.violations(counts) != NONE:
+        if gain >= 0 and violations != NONE:
             over, short = counts > goals.high, counts < goals.low
             leavers = _cheapest(leaving, drawn & features[over].any(axis=0), MANY)
             joiners = _cheapest(joining, ~drawn & features[short].any(axis=0), MANY)
@@ -326,7 +334,7 @@ def repair(goals: Goals, drawn: np.ndarray, polish: bool = False) -> tuple[np.nd
             if violations <= fewest:
                 waited = waited if violations == fewest else 0
                 best, fewest = drawn.copy(), violations
-        elif fewest == NONE or waited == PATIENCE or idle == IDLE or sum(fewest) > 2 * goals.classes:
+        elif fewest == NONE or waited == PATIENCE or idle == IDLE or sum(violations) > 2 * goals.classes:
             break
         else:
             waited, idle = waited + 1, idle + 1

@@ -60,9 +60,11 @@ def test_strict_has_person_even_as_well():
 
 def test_a_proof_tells_a_good_draw_from_a_poor_one():
     pool = make_pool(600, 12)
-    assert "proven that no draw has more" in certify(pool, draw(pool, 100, 0, "context", 2), "context", 2)
+    assert "proven that no draw within the bounds has more" in certify(
+        pool, draw(pool, 100, 0, "context", 2), "context", 2
+    )
     uniform = np.sort(pool.ids[np.argsort(priorities(pool.ids, 1))[:100]])
-    assert "no draw has more than" in certify(pool, uniform, "context", 2)
+    assert "has more than" in certify(pool, uniform, "context", 2)
 
 
 def test_without_person_context_evens_all_classes():
