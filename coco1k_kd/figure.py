@@ -84,9 +84,9 @@ class _Drawing:
         images = f"{self.all['dataset']['val_images']:,} validation images"
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         numbers = ", ".join(str(run["seed"]) for run in next(iter(self.arms.values())))
-        return (
-            f"{images}, {seeds} ({numbers}). COCOeval AP in AP points, best epoch. Bars are 95% intervals.\n{versions}"
-        )
+        data = self.all["dataset"].get("description") or self.all["dataset"].get("yaml", "")
+        measure = "COCOeval AP in AP points, best epoch. Bars are 95% intervals."
+        return f"{data}\n{images}, {seeds} ({numbers}). {measure}\n{versions}"
 
     def differences(self, axes: Axes) -> None:
         axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
@@ -130,6 +130,9 @@ class _Drawing:
             else:
                 outside.append(f"{name} {value:.1f} {'↑' if value > high else '↓'}")
         axes.margins(y=0.15)
+        low, high = axes.get_ylim()
+        spare = max(1 - (high - low), 0) / 2  # at least one AP point high: a tenth of one must not look like a cliff
+        axes.set_ylim(low - spare, high + spare)
         axes.annotate("   ".join(outside), (1, 1), (0, 3), xycoords="axes fraction", **_RIGHT)
 
     def accuracy_curves(self, axes: Axes) -> None:
@@ -203,7 +206,7 @@ class _Drawing:
                 axes.plot(epochs, values, color=self.colour[name], label=name if i == 0 else None, **style)
         axes.legend(frameon=False, ncols=1 + (len(self.arms) > 4), fontsize=9)
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
     def _cost(self, axes: Axes, key: str, scale: float, title: str, unit: str) -> None:
         values = {name: [run[key] for run in runs if run.get(key) is not None] for name, runs in self.arms.items()}

@@ -27,6 +27,7 @@ class Split:
     annotations: Path
     images: Path
     names: tuple[str, ...]  # file names of the images
+    description: str = ""  # what the annotations say they are: COCO 2017, or generated scenes
 
     @property
     def size(self) -> int:
@@ -48,6 +49,7 @@ class Data:
         """What identifies the data, for the comparison's JSON."""
         manifest = self.root / "manifest.json"
         return {
+            "description": self.val.description,
             "yaml": str(self.yaml),
             "manifest_sha256": sha256(manifest) if manifest.exists() else None,
             "train_annotations_sha256": sha256(self.train.annotations),
@@ -204,7 +206,9 @@ def _split(root: Path, images: Path, classes: Sequence[str]) -> Split:
     _check_classes(annotations, content, classes)
     names = _check_images(annotations, content, images)
     _check_labels(annotations, content, images)
-    return Split(annotations.resolve(), images, names)
+    info = content.get("info")
+    description = str(info.get("description", "")) if isinstance(info, dict) else ""
+    return Split(annotations.resolve(), images, names, description)
 
 
 def _read_annotations(path: Path) -> dict[str, Any]:
