@@ -131,7 +131,8 @@ class Study:
         s = self.settings
         control = arm in (WEIGHT0, RANDOM)
         images = [str(self.data.train.images / name) for name in self.data.train.names[:_PLACEBO_IMAGES]]
-        distillation = s.loss if control else arm if arm in distilled([arm]) else None
+        distillation = s.loss if control else arm if distilled([arm]) else None
+        weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
         return {
             "kind": "train",
             "arm": arm,
@@ -142,7 +143,7 @@ class Study:
             "random_teacher": arm == RANDOM,
             "placebo_images": images if arm == RANDOM else [],
             "distillation": distillation,
-            "distillation_weight": 0.0 if arm == WEIGHT0 else s.distillation_weight,
+            "distillation_weight": weight if distillation in LOSSES else None,  # the stock one has its own
             "annotations": str(self.data.val.annotations),
             "train_args": {
                 **self.val_args(),

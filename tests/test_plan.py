@@ -1,0 +1,120 @@
+"""What a study will run, under which names and with which settings; and what its controls find. No training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ultralytics import YOLO
+
+from coco1k_kd import comparison, study
+from coco1k_kd.errors import UserError
+from coco1k_kd.inputs import Data, Split, Weights
+from coco1k_kd.study import Settings, Study
+
+
+def made(**settings: Any) -> Study:
+    """A study of no files."""
+    split = Split(Path("/data/annotations/x.json"), Path("/data/images/x"), tuple(f"{i}.jpg" for i in range(100)))
+    weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32))
+    chosen = Settings(data=Path("/data/coco1k.yaml"), **settings).checked()
+    data = Data(Path("/data/coco1k.yaml"), Path("/data"), ("a", "b"), split, split)
+    return Study(chosen, data, weights, weights, None, Path("/project"), "20260101_120000")
+
+
+def test_runs_go_seed_by_seed_and_the_timed_baseline_comes_last() -> None:
+    arms = ["baseline_same_time", "cwd", "ultralytics"]
+    assert made(arms=arms, seeds=[3, 5], controls=True).plan() == [
+        *[("baseline", 3), ("cwd", 3), ("ultralytics", 3)],
+        *[("baseline", 5), ("cwd", 5), ("ultralytics", 5)],
+        *[("weight0", 3), ("random_teacher", 3), ("random_teacher", 5)],
+        *[("baseline_same_time", 3), ("baseline_same_time", 5)],
+    ]
+
+
+def test_folders_have_the_names_of_the_contract() -> None:
+    one, several = made(), made(seeds=[0, 1])
+    assert one.folder("baseline", 0) == Path("/project/baseline_20260101_120000")
+    assert one.folder("cwd", 0) == Path("/project/kd_cwd_20260101_120000")
+    assert several.folder("cwd", 1) == Path("/project/kd_cwd_20260101_120000_seed1")
+    assert several.folder("weight0", 0) == Path("/project/control_weight0_20260101_120000_seed0")
+
+
+def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone() -> None:
+    plan = made(arms=["cwd", "ultralytics"], controls=True, distillation_weight=2.0)
+    specs = {arm: plan.spec(arm, 0, 7) for arm, _ in plan.plan()}
+    assert json.loads(json.dumps(specs)) == specs
+    for spec in specs.values():
+        assert spec["train_args"] == specs["baseline"]["train_args"]
+        assert spec["student"] == "/w/student.pt"
+    assert specs["baseline"]["teacher"] is None and specs["baseline"]["distillation"] is None
+    chosen = {
+        arm: (spec["distillation"], spec["distillation_weight"]) for arm, spec in specs.items() if arm != "baseline"
+    }
+    assert chosen == {
+        "cwd": ("cwd", 2.0),
+        "ultralytics": ("ultralytics", None),
+        "weight0": ("cwd", 0.0),
+        "random_teacher": ("cwd", 2.0),
+    }
+    assert [arm for arm, spec in specs.items() if spec["random_teacher"]] == ["random_teacher"]
+    fixed = specs["cwd"]["train_args"]
+    assert (fixed["epochs"], fixed["patience"], fixed["deterministic"], fixed["optimizer"]) == (7, 0, True, "AdamW")
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(180.0, 18), (104.0, 10), (50.0, 10)])
+def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_time(
+    seconds: float, epochs: int
+) -> None:
+    plan = made(arms=["mgd", "cwd", "baseline_same_time"], loss="mgd", seeds=[0, 1], epochs=10)
+    took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
+    results = {(arm, seed): {"train_seconds": took[arm] + seed} for arm in took for seed in (0, 1)}
+    assert study._same_time_epochs(plan, results) == epochs
+
+
+@pytest.mark.parametrize(
+    ("shift", "device", "d_ap", "passed"),
+    [(0.0, "cpu", 0.0, True), (0.1, "cpu", 0.0, False), (0.1, "H100", 0.002, True), (0.1, "H100", 0.01, False)],
+)
+def test_weight_0_that_is_not_the_baseline_fails(
+    shift: float, device: str, d_ap: float, passed: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = YOLO("yolo11n.yaml")
+    plan = SimpleNamespace(folder=lambda arm, seed: tmp_path / arm)
+    for arm, moved in (("baseline", 0.0), ("weight0", shift)):
+        with torch.no_grad():
+            next(model.model.parameters()).add_(moved)
+        (tmp_path / arm / "weights").mkdir(parents=True)
+        model.save(tmp_path / arm / "weights" / "last.pt")
+    runs = {(arm, 0): {"ap_last": 0.3 + d_ap * (arm == "weight0"), "dir": arm} for arm in ("baseline", "weight0")}
+    found = comparison._weight0(plan, runs, 0, device)
+    assert found["passed"] is passed
+    assert (found["state_difference"] == 0) is (shift == 0)
+
+
+def test_the_study_that_matches_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Data, "record", lambda self: {"train_images": 100, "val_annotations_sha256": "0" * 64})
+    plan = Study(**{**vars(made(epochs=5)), "project": tmp_path})
+    assert study._find(plan) is None
+    for stamp, epochs in (("20260101_000001", 5), ("20260101_000002", 6), ("20260101_000003", 5)):
+        record = {**plan.record(), "epochs": epochs}
+        (tmp_path / f"study_{stamp}.json").write_text(json.dumps(record))
+    assert study._find(plan).stamp == "20260101_000003"
+    (tmp_path / "comparison_20260101_000003.json").write_text("{}")
+    assert study._find(plan).stamp == "20260101_000001", "an unfinished one goes before a finished one"
+    (tmp_path / "comparison_20260101_000001.json").write_text("{}")
+    assert study._find(plan).stamp == "20260101_000003", "all done: the newest, to be reported again"
+    with pytest.raises(UserError, match=r"study_20260101_000002\.json has epochs 6, you ask for 7"):
+        study._find(Study(**{**vars(made(epochs=7)), "project": tmp_path}))
+
+
+def test_two_processes_cannot_do_the_same_study(tmp_path: Path) -> None:
+    plan = Study(**{**vars(made()), "project": tmp_path})
+    (tmp_path / f"study_{plan.stamp}.json").write_text("{}")
+    with study._lock(plan), pytest.raises(UserError, match="another process"), study._lock(plan):
+        pass
