@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Does knowledge distillation help my YOLO student? From a bare machine to the verdict: environment, data, weights,
 # compare, report. Every stage that stands is skipped, so the same command goes on after any kind of end.
-set -Eeuo pipefail
+set -euo pipefail
 shopt -s inherit_errexit
 
 usage() {
   cat <<'TEXT'
-  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, about 5 minutes
-  ./run_coco1k_kd.sh --coco-root /data/coco        # your COCO 2017; about an hour on one GPU
+  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, 5 minutes
+  ./run_coco1k_kd.sh --coco-root /data/coco        # your COCO 2017; for 100 epochs take a GPU
   ./run_coco1k_kd.sh --download                    # no COCO yet: fetches 0.6 GB of it instead of 20
   SEEDS="0 1 2" LOSS=mgd ./run_coco1k_kd.sh --coco-root /data/coco -- --imgsz 416 --controls
 
@@ -117,7 +117,7 @@ pretrain() { # architecture, epochs, name
     val=False plots=False workers=1 ${DEVICE:+device="$DEVICE"}
 }
 fetch='import sys; from coco1k_kd.errors import run_cli; from coco1k_kd.inputs import read_weights
-run_cli(lambda: [read_weights(path, role) for path, role in zip(sys.argv[1:], ("teacher", "student"))] and 0)'
+run_cli(lambda: [read_weights(*pair) for pair in zip(sys.argv[1:], ("teacher", "student"))] and 0)'
 
 compare() {
   # shellcheck disable=SC2086 # SEEDS is a list
@@ -167,15 +167,13 @@ stage() { # name, product, files it depends on
   local name=$1 product=$2 began=$SECONDS rc=0 key stamp log=$logs/$1.log
   shift 2
   [[ $name == "$from" ]] && forced=1
-  stamp=$logs/$name.stage
-  [[ $name == environment ]] && stamp=$venv/.coco1k_kd.stage
+  stamp=$([[ $name == environment ]] && echo "$venv" || echo "$logs")/$name.stage
   key=$(key_of "$name" "$@")
   if [[ ! $forced && -e $product && $(cat "$stamp" 2>/dev/null) == "$key done" ]]; then
-    rows+=("$name|stands|")
-    return
+    rows+=("$name|stands|") && return
   fi
   echo "== $name"
-  if [[ $dry ]]; then "$name" && return; fi
+  [[ ! $dry ]] || { "$name" && return; }
   # a begun study of these very inputs goes on; after a changed flag a new one starts
   continuing=''
   if [[ ! $forced && $(cat "$stamp" 2>/dev/null) == "$key begun" ]]; then

@@ -220,6 +220,14 @@ def test_flags_reach_the_programs_and_results_are_named(pipeline):
     assert "--epochs 3" in (logs / "compare.log").read_text()
 
 
+def test_setup_only_and_download(pipeline, tmp_path):
+    output = pipeline.run("--setup-only", COCO_ROOT=str(tmp_path / "none"))
+    assert output.splitlines()[-1].startswith("environment") and pipeline.calls() == []
+    pipeline.run("--download", COCO_ROOT=str(tmp_path / "none"))
+    (create, *_) = pipeline.calls()
+    assert "--download" in create and create[create.index("--coco-root") + 1] == str(tmp_path / "none")
+
+
 def test_a_failed_stage_is_named_and_the_next_run_goes_on(pipeline):
     output = pipeline.run(code=1, FAIL="1")
     assert "compare      failed (1)" in output and "error: it went wrong" in output
