@@ -9,10 +9,10 @@ from coco1k_kd.sampling import Pool, goals, level_of, levels, room
 
 
 def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> str:
-    """Compare a draw's k with what a linear program can reach; return a line of text. Raise UserError without scipy.
+    """Compare a draw's k with what a linear program can reach, in a line of text. Raise UserError without scipy.
 
-    The relaxation of the sampler's own bounds (images per class, context, classes per image) lets images be drawn in fractions:
-    what it cannot reach, no draw can. Where the draw is even, its rivals must be even as well.
+    The relaxation of the sampler's own bounds (images per class, context, classes per image) lets images be drawn in
+    fractions: what it cannot reach, no draw can. Where the draw is even, its rivals must be even as well.
     """
     try:
         from scipy.optimize import linprog
@@ -29,7 +29,7 @@ def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> 
     bounded = (base.low > 0) | (base.high < size)
     bounded[: base.classes] = True
     shown = pool.presence[:, even].sum(axis=1)
-    bits = np.concatenate((base.features[bounded], [shown >> bit & 1 for bit in range(int(shown.max()).bit_length())]))
+    bits = np.concatenate((base.features[bounded], [shown >> bit & 1 for bit in range(len(even).bit_length())]))
     _, first, times = np.unique(np.packbits(bits.astype(bool), axis=0), axis=1, return_index=True, return_counts=True)
     features = base.features[bounded][:, first].astype(float)
     most = room(pool, size, balance, tolerance)[1] if balance == "context" else size * len(even)  # strict: no limit
@@ -51,9 +51,7 @@ def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> 
     while best + 1 < impossible:
         middle = (best + impossible) // 2
         best, impossible = (middle, impossible) if reachable(middle) else (best, middle)
-    what = f"k={k}, classes in {'equally' if equal else 'at least so'} many images" + (
-        "" if equal else " or all there are"
-    )
+    what = f"k={k}, every class in exactly so many images" if equal else f"k={k}, or all there are, in every class"
     if best > k:
         return f"{what}; proven that no draw within the bounds has more than {best}"
     if not reachable(k + 1):
