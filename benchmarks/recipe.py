@@ -2,7 +2,7 @@
 """Compare settings of the distillation in short trainings: weight, schedule, aligner's start, precision.
 
     python benchmarks/recipe.py --data coco1k/coco1k.yaml --teacher yolov8m.pt --epochs 5 --imgsz 256 \
-        baseline cwd cwd:weight=3 mgd:weight=30 cwd:start=random cwd:precision=fp32
+        baseline cwd cwd:weight=3 mgd:weight=1 cwd:start=random cwd:precision=fp32
 
 Each run is LOSS[:SETTING=VALUE...], of `coco1k_kd.YOLO.train(distillation_SETTING=VALUE)`; start=random leaves
 the aligners as PyTorch initialises them. Prints one JSON object per run: the last row of results.csv in short. One seed

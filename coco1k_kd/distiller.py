@@ -15,7 +15,7 @@ from coco1k_kd.losses import CWDLoss, MGDLoss, standardise
 LOSSES = ("cwd", "mgd")
 SCHEDULES = ("cosine", "constant")
 # Chosen by measurement, not copied: docs/method.md, "Weights".
-DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 30.0}
+DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 4.0}
 FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
 RIDGE = 1e-2  # of the mean squared feature
 FINAL_FRACTION = 0.1  # of the weight, at the end of the cosine schedule (DAMO-YOLO, arXiv 2211.15444, section 3.4)
