@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import PIL.Image
 import requests
+from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
 from coco1k_kd.errors import UserError
@@ -131,7 +131,8 @@ def _fetch_image(url: str, path: Path, stop: threading.Event) -> int:
 def _jpeg_fault(data: bytes) -> str | None:
     """What a mirror or a proxy may have sent instead of a whole JPEG, in words."""
     try:
-        with PIL.Image.open(BytesIO(data), formats=["JPEG"]) as picture:
+        # not Image.open: Ultralytics, where imported, replaces it by one that installs packages for unknown formats
+        with JpegImageFile(BytesIO(data)) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError):
         return f"the {len(data)} bytes that came are no whole JPEG"

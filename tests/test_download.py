@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import ultralytics  # noqa: F401  patches PIL, and what follows must hold with that too
 
 from coco1k_kd import download
 from coco1k_kd.errors import UserError
