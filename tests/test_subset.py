@@ -8,7 +8,10 @@ import io
 import json
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
@@ -429,3 +432,24 @@ def test_a_wrong_flag_ends_with_2(flags: list[str]):
     with pytest.raises(SystemExit) as caught:
         create_coco1k.parser().parse_args(flags)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["--coco-root", "nowhere"], 2, "error: no COCO annotations at nowhere/.*--coco-root.*--download"),
+        (["--verify", "nowhere"], 2, "error: cannot read nowhere/manifest.json: No such file"),
+        (["--verify", "{subset}"], 0, ""),
+        (["--from-manifest", "{subset}/coco1k.yaml"], 2, "error: .*coco1k.yaml: not a whole manifest"),
+    ],
+)
+def test_the_program_ends_with_one_line_and_a_code(
+    subset: Path, tmp_path: Path, flags: list[str], code: int, says: str
+):
+    script = Path(create_coco1k.__file__).resolve()
+    command = [sys.executable, str(script), *(flag.format(subset=subset) for flag in flags)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code
+    assert re.match(says, done.stderr)
+    assert done.stderr.count("\n") == (code != 0)
+    assert list(tmp_path.iterdir()) == []
