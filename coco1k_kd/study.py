@@ -268,10 +268,10 @@ def _find(study: Study) -> Study | None:
     if not unfinished:
         return None
     path, found = unfinished[0]
-    key = next(key for key in wanted if wanted[key] != found.get(key))
+    key = next(key for key in (*wanted, *found) if wanted.get(key) != found.get(key))
     raise UserError(
-        f"--resume: the unfinished {path} has {key} {found.get(key)}, you ask for {wanted[key]}: give the settings it "
-        "was started with, or leave --resume out for a new study"
+        f"--resume: the unfinished {path} has {key} {found.get(key)}, you ask for {wanted.get(key)}: give the settings "
+        "it was started with, or leave --resume out for a new study"
     )
 
 

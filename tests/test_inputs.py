@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 
@@ -165,3 +166,20 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         inputs.check_device("99")
     with pytest.raises(UserError, match="--device tpu"):
         inputs.check_device("tpu")
+
+
+def test_all_of_val2017_is_read_through_links_that_leave_it_alone(coco_root: Path, copy: Path, tmp_path: Path) -> None:
+    classes = inputs.read_data(copy / "coco1k.yaml").classes
+    before = sorted(coco_root.rglob("*"))
+    split = inputs.read_full_val(coco_root, classes)
+    path = inputs.full_val_yaml(split, classes, tmp_path / "project")
+    assert inputs.full_val_yaml(split, classes, tmp_path / "project") == path, "a second time over the first"
+    content = yaml.safe_load(path.read_text())
+    linked = Path(content["path"]) / content["val"]
+    assert tuple(content["names"].values()) == classes
+    assert {entry.name: entry.read_bytes() for entry in linked.iterdir()} == {
+        name: (coco_root / "val2017" / name).read_bytes() for name in split.names
+    }
+    assert sorted(coco_root.rglob("*")) == before
+    with pytest.raises(UserError, match="classes"):
+        inputs.read_full_val(coco_root, classes[1:])
