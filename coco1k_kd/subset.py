@@ -225,7 +225,9 @@ def replaceable(output: Path, force: bool) -> set[str]:
     manifest = read_manifest(output / MANIFEST)
     changed = [f for f, digest in manifest.files.items() if (output / f).is_file() and hash_file(output / f) != digest]
     yaml = yaml_text(output, list(manifest.train.images_per_class))
-    if (output / YAML).is_file() and _body((output / YAML).read_text(encoding="utf-8")) != _body(yaml):
+    if (output / YAML).is_file() and _body((output / YAML).read_text(encoding="utf-8", errors="replace")) != _body(
+        yaml
+    ):
         changed.append(YAML)
     if changed:
         raise UserError(

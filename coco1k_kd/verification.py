@@ -27,7 +27,7 @@ def verify(folder: Path) -> list[str]:
     yaml = folder / YAML
     if not yaml.is_file():
         faults.append(f"{YAML}: missing")
-    elif yaml.read_text(encoding="utf-8") != yaml_text(folder.resolve(), names):
+    elif yaml.read_text(encoding="utf-8", errors="replace") != yaml_text(folder.resolve(), names):
         faults.append(f"{YAML}: path, folders or names are not those of {folder.resolve()} (has it been moved?)")
     return faults
 

@@ -383,6 +383,23 @@ def test_a_failure_leaves_the_old_subset_or_none(copy: Path, tmp_path: Path, mon
     assert not list(output.parent.glob(".*")) if output.parent.exists() else True
 
 
+@pytest.mark.parametrize("moment", [0, 1])
+def test_an_interrupt_while_renaming_leaves_the_old_subset(made: Path, copy: Path, monkeypatch, moment: int):
+    old, rename, calls = content(made), Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == moment + 1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(copy, made, "--seed", "1", "--force")
+    assert content(made) == old
+    assert not list(made.parent.glob(".*"))
+
+
 def test_a_target_larger_than_the_pool_says_how_large_the_pool_is(copy: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"asked for 9999 images, but only \d+ have a valid box"):
         make(copy, tmp_path / "made", "--target-size", "9999")
