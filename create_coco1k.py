@@ -110,7 +110,8 @@ def main() -> None:
         faults = verify(args.verify)
         print(*faults, sep="\n", end="\n" if faults else "")
         if faults:
-            raise UserError(f"{args.verify} has {len(faults)} faults; create_coco1k.py --force makes it anew")
+            again = f"--from-manifest {args.verify / 'manifest.json'} with another --output-dir"
+            raise UserError(f"{args.verify} has {len(faults)} faults; make it again: {again}")
         print(f"{args.verify}: every file is what the manifest says")
         return
     create(args)
