@@ -1,0 +1,55 @@
+"""simple_kd_example.py runs as it stands, and differs from plain Ultralytics in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import ultralytics
+
+PROJECT = Path(__file__).resolve().parents[1]
+EXAMPLE = PROJECT / "simple_kd_example.py"
+
+
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_CONFIG_DIR": str(folder)}
+    command = [sys.executable, str(EXAMPLE), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_it_runs_with_its_defaults(subset, tmp_path):
+    for name, architecture in (("yolo11n.pt", "yolo11n.yaml"), ("yolo11l.pt", "yolov8n.yaml")):
+        torch.manual_seed(0)
+        ultralytics.YOLO(architecture, verbose=False).save(tmp_path / name)
+    (tmp_path / "coco1k").symlink_to(subset)
+    done = run(tmp_path, "--epochs", 1, "--imgsz", 64)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # Ultralytics puts its runs where its settings say
+    folder = re.search(r"Results saved to (?:\x1b\[1m)?([^\x1b\n]+)", done.stdout).group(1)
+    table = (Path(folder.strip()) / "results.csv").read_text().splitlines()
+    assert float(dict(zip(*(line.split(",") for line in table[:2]), strict=True))["train/kd_loss"]) > 0
+
+
+def test_faults_are_one_line(tmp_path):
+    data = tmp_path / "data.yaml"
+    data.write_text("path: .\n")
+    for arguments, message in (
+        (["--data", "nothing.yaml"], "make it with create_coco1k.py"),
+        (["--data", data, "--student", "nothing.pt"], "cannot load the student"),
+        (["--data", data, "--student", "yolo11n.yaml", "--teacher", "nothing.pt"], "cannot load the teacher"),
+    ):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr and "Traceback" not in done.stderr
+        assert not (tmp_path / "runs").exists()
+
+
+def test_it_is_short_and_one_import_away_from_ultralytics():
+    text = EXAMPLE.read_text()
+    assert len(text.splitlines()) <= 40
+    lines = [line for line in text.splitlines() if "import YOLO" in line]
+    assert lines == ["from coco1k_kd import YOLO  # plain Ultralytics would say: from ultralytics import YOLO"]
