@@ -16,11 +16,13 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
+
 from coco1k_kd import subset
 from coco1k_kd.certification import certify
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.manifest import read_manifest, table
-from coco1k_kd.sampling import BALANCES, TOLERANCE, Pool, draw
+from coco1k_kd.sampling import BALANCES, TOLERANCE, Pool, draw, drift
 from coco1k_kd.verification import verify
 
 
@@ -70,6 +72,15 @@ def _seed(text: str) -> int:
     return value
 
 
+def context(pool: Pool, image_ids: np.ndarray, split: str) -> str:
+    """Say how far the scenes are from the source's, and plainly where that is more than was aimed at."""
+    far = drift(pool, image_ids)
+    text = "from the source: person {person:+.1f}, classes per image {histogram:.1f}, box sizes {sizes:.1f} points"
+    aimed = TOLERANCE[split] + 100 / len(image_ids)  # shares of few images come in coarse steps
+    missed = max(abs(far["person"]), far["histogram"]) > aimed
+    return text.format(**far) + (f" (context aims at {TOLERANCE[split]} at most)" if missed else "")
+
+
 def create(args: argparse.Namespace) -> None:
     """Draw a subset and write it."""
     output = args.output_dir.resolve()
@@ -86,7 +97,7 @@ def create(args: argparse.Namespace) -> None:
         pool = Pool.of(source)
         drawing = (pool, size, seed, balance, TOLERANCE[split])
         image_ids = subset.listed(source, given, split) if given else draw(*drawing)
-        print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images")
+        print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images; {context(pool, image_ids, split)}")
         if args.certify:
             print(f"{split}: {certify(pool, image_ids, balance, TOLERANCE[split])}")
         drawn.append(subset.take(source, pool, split, image_ids, balance))

@@ -26,7 +26,7 @@ sys.path.insert(0, str(PROJECT))
 from coco1k_kd.annotations import Annotations, parse, read  # noqa: E402
 from coco1k_kd.certification import certify  # noqa: E402
 from coco1k_kd.errors import run_cli  # noqa: E402
-from coco1k_kd.sampling import BALANCES, TOLERANCE, Attempt, Pool, draw, goals, level_of, priorities  # noqa: E402
+from coco1k_kd.sampling import BALANCES, TOLERANCE, Attempt, Pool, draw, drift, goals, level_of, priorities  # noqa: E402
 from coco1k_kd.subset import annotation_file  # noqa: E402
 
 SIZES = {"train": 1500, "val": 400}
@@ -70,16 +70,13 @@ def speed(coco_root: Path) -> dict:
 def describe(pool: Pool, ids: np.ndarray, balance: str) -> dict[str, float]:
     """Balance of a draw, and how many points its context is from the source's."""
     mask = np.isin(pool.ids, ids)
-    even, presence = pool.balanced(balance), pool.presence[mask]
-    counts, sizes = presence.sum(axis=0), pool.sizes[mask].sum(axis=0) / pool.sizes[mask].sum()
-    shares = [np.bincount(p.sum(axis=1), minlength=len(pool.names) + 1) / len(p) for p in (presence, pool.presence)]
-    person = pool.presence[:, pool.person] if pool.person is not None else np.zeros(len(mask))
+    presence, far = pool.presence[mask], drift(pool, ids)
+    counts = presence.sum(axis=0)
+    even = counts[pool.balanced(balance)]
     return {
         "k": level_of(counts, pool.supply),
-        "cv": round(float(counts[even].std() / counts[even].mean()), 4),
-        "histogram_points": round(100 * float(np.abs(shares[0] - shares[1]).max()), 2),
-        "person_points": round(100 * float(person[mask].mean() - person.mean()), 2),
-        "size_points": round(100 * float(np.abs(sizes - pool.sizes.sum(axis=0) / pool.sizes.sum()).max()), 2),
+        "cv": round(float(even.std() / even.mean()), 4),
+        **{f"{key}_points": value for key, value in far.items()},
         "classes_per_image": round(float(presence.sum(axis=1).mean()), 3),
         "boxes_per_image": round(float(pool.instances[mask].sum(axis=1).mean()), 2),
     }

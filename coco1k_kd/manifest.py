@@ -115,7 +115,11 @@ def table(splits: dict[str, SplitManifest]) -> str:
         person = "" if part.person_share is None else f", person in {part.person_share:.1%}"
         lines.append(
             f"{split}: {len(part.image_ids):,} images, every class in at least {part.k}"
-            + (f" or in all there are ({len(scarce)} scarce: {', '.join(scarce)})" if scarce else "")
+            + (
+                f" or in all there are ({len(scarce)} scarce: {', '.join(scarce[:9])}{', ...' * (len(scarce) > 9)})"
+                if scarce
+                else ""
+            )
             + f", CV {part.cv:.3f}{person}"
         )
     return "\n".join(lines)

@@ -153,6 +153,23 @@ def level_of(counts: np.ndarray, supply: np.ndarray) -> int:
     return int(counts[short].min() if short.any() else counts.max(initial=0))
 
 
+def drift(pool: Pool, image_ids: np.ndarray) -> dict[str, float]:
+    """How many points a draw is from its source: `histogram` of classes per image and box `sizes` (the largest
+    difference of a share), and the share of images with a `person` (signed; 0 where there is no such class)."""
+    mask = np.isin(pool.ids, image_ids)
+    shown = pool.presence.sum(axis=1)
+    person = pool.presence[:, pool.person] if pool.person is not None else np.zeros(len(mask))
+    histogram, sizes = (
+        draw / max(draw.sum(), 1) - source / max(source.sum(), 1)
+        for draw, source in (
+            (np.bincount(shown[mask], minlength=shown.max() + 1), np.bincount(shown)),
+            (pool.sizes[mask].sum(axis=0), pool.sizes.sum(axis=0)),
+        )
+    )
+    points = np.abs(histogram).max(), np.abs(sizes).max(), person[mask].mean() - person.mean()
+    return {key: round(100 * float(v), 2) for key, v in zip(("histogram", "sizes", "person"), points, strict=True)}
+
+
 def room(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, int]:
     """Return the fewest and most (image, balanced class) pairs that `size` images of scenes like the pool's may show.
 

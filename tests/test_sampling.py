@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coco1k_kd.certification import certify
 from coco1k_kd.errors import UserError
-from coco1k_kd.sampling import TOLERANCE, UNIT, Pool, draw, goals, level_of, levels, priorities, rake, systematic
+from coco1k_kd.sampling import TOLERANCE, UNIT, Pool, draw, drift, goals, level_of, levels, priorities, rake, systematic
 
 
 def make_pool(images: int, classes: int, seed: int = 0, person: bool = True) -> Pool:
@@ -135,6 +135,15 @@ def test_raking_meets_every_goal_on_average():
     assert np.abs(reached - base.target)[: base.classes].max() < 1
     assert np.abs(reached - base.target).max() / 400 < 0.02
     assert weights.max() <= UNIT
+
+
+def test_drift_is_in_points_of_the_source():
+    names, ids = ("person", "a"), np.arange(4)
+    pool = Pool(
+        names, ids, np.array([[1, 0], [1, 1], [0, 2], [0, 1]]), np.array([[1, 0, 0], [1, 1, 0], [0, 0, 2], [0, 1, 0]])
+    )
+    assert drift(pool, ids) == {"histogram": 0, "sizes": 0, "person": 0}
+    assert drift(pool, ids[:2]) == {"histogram": 25, "sizes": 33.33, "person": 50}
 
 
 def test_systematic_draws_exactly_and_by_weight():
