@@ -112,14 +112,9 @@ def table(splits: dict[str, SplitManifest]) -> str:
         lines.append(f"{name:{width}}" + "".join(f"{images:14,}{boxes:8,}{of:8,}" for images, boxes, of in columns))
     for split, part in splits.items():
         scarce = [name for name, supply in part.supply_per_class.items() if supply < part.k]
+        some = ", ".join([*scarce[:9], *["..."] * (len(scarce) > 9)])
+        or_all = f" or in all there are ({len(scarce)} scarce: {some})" if scarce else ""
         person = "" if part.person_share is None else f", person in {part.person_share:.1%}"
-        lines.append(
-            f"{split}: {len(part.image_ids):,} images, every class in at least {part.k}"
-            + (
-                f" or in all there are ({len(scarce)} scarce: {', '.join(scarce[:9])}{', ...' * (len(scarce) > 9)})"
-                if scarce
-                else ""
-            )
-            + f", CV {part.cv:.3f}{person}"
-        )
+        images = f"{split}: {len(part.image_ids):,} images"
+        lines.append(f"{images}, every class in at least {part.k}{or_all}, CV {part.cv:.3f}{person}")
     return "\n".join(lines)
