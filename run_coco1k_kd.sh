@@ -94,7 +94,7 @@ data() {
   if [[ $demo ]]; then
     run "$python" -m coco1k_kd.demo "$coco_root"
     # what the models have seen before the study, as the published ones have seen all of COCO
-    run "${draw[@]}" --output-dir "$out/pool" --target-size 600 --val-size "$VAL_SIZE"
+    run "${draw[@]}" --output-dir "$out/pool" --target-size 500 --val-size "$VAL_SIZE"
   elif [[ $download ]]; then
     draw+=(--download --workers 16) # connections wait more than they work
   fi

@@ -239,11 +239,9 @@ def test_a_failed_stage_is_named_and_the_next_run_goes_on(pipeline):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_ends_its_children_and_the_next_run_resumes(pipeline, number, code):
     process, pids = pipeline.hanging()
-    began = time.monotonic()
     process.send_signal(number)
     output = process.communicate(timeout=30)
     assert process.returncode == code, output
-    assert time.monotonic() - began < 10
     assert not any(map(_alive, pids))
     assert "the same command goes on from here" in output[1] and "compare      interrupted" in output[0]
     pipeline.calls()
