@@ -27,6 +27,11 @@ from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
 
 _KEPT = (SPEC, LOG)
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+)  # as GPU and CPU allocators say it
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +176,7 @@ def main() -> int:
         write_json(folder / FAILURE, {"kind": "input", "message": str(error)})
         return EXIT_BAD_INPUT
     except Exception as error:
-        if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
             error = RunError("out of memory; take a smaller --batch or --imgsz")
         if not isinstance(error, RunError):
             raise
