@@ -1,0 +1,103 @@
+"""Every command in the README runs, and the Korean README has the same commands, code and pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import ultralytics
+
+PROJECT = Path(__file__).resolve().parents[1]
+README, KOREAN = (PROJECT / name for name in ("README.md", "README.ko.md"))
+
+
+def blocks(file: Path, language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", file.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(file: Path) -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks(file, "bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def place(coco_root, subset, tmp_path_factory) -> Path:
+    """Where a user would stand: COCO, a subset, and weights under the names of the published ones."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name, architecture in (("yolo11n.pt", "yolo11n.yaml"), ("yolo11l.pt", "yolov8n.yaml")):
+        torch.manual_seed(0)
+        ultralytics.YOLO(architecture, verbose=False).save(folder / name)
+    (folder / "coco1k").symlink_to(subset)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    own = {"OMP_NUM_THREADS": "1", "YOLO_CONFIG_DIR": str(folder), "PYTHONPATH": str(PROJECT)}
+    return {**os.environ, **own, "VENV": str(Path(sys.executable).parents[1])}
+
+
+SMALLER = {"100": "1", "1500": "48", "400": "24", "16": "8"}  # epochs, images, batch: the command, at toy size
+
+
+@pytest.mark.parametrize("command", [c for c in commands(README) if not c.startswith("git clone")])
+def test_command(command, place, coco_root, tmp_path):
+    words = [SMALLER.get(w, w) for w in shlex.split(command.replace("/path/to/coco", str(coco_root)))]
+    program, arguments = words[0], words[1:]
+    if program == "./run_coco1k_kd.sh":
+        words = [str(PROJECT / program), *arguments, "--dry-run"]  # the stages run for real in test_pipeline.py
+    elif program == "tests/run.sh":
+        words = ["bash", "-n", str(PROJECT / program)]  # it is what is running
+    elif arguments[0] == "create_coco1k.py":
+        words = [sys.executable, str(PROJECT / arguments[0]), *arguments[1:], "--output-dir", str(tmp_path / "coco1k")]
+    elif arguments[0] == "test_coco1k_kd.py":
+        arguments = [a for a in arguments if a not in ("1", "2") or arguments[arguments.index(a) - 1] == "--epochs"]
+        words = [
+            sys.executable,
+            str(PROJECT / arguments[0]),
+            *arguments[1:],
+            "--imgsz",
+            "64",
+            "--project",
+            str(tmp_path),
+        ]
+    else:
+        pytest.fail(f"nobody knows how to run {command}")
+    done = subprocess.run(words, cwd=place, env=environment(place), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+
+
+def test_snippet(place):
+    (code,) = blocks(README, "python")
+    code = code.replace("epochs=100", "epochs=1, imgsz=64")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, env=environment(place), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "kd_loss" in done.stdout
+
+
+def test_korean_readme_is_the_same():
+    def comparable(file: Path) -> tuple:
+        text = file.read_text()
+        return (
+            commands(file),
+            [re.sub(r"#.*", "", code) for code in blocks(file, "python")],
+            re.findall(r"\]\(([^)]+)\)", text.replace("README.ko.md", "").replace("README.md", "")),
+            len(re.findall(r"^#+ ", text, re.MULTILINE)),
+            len(re.findall(r"^\|", text, re.MULTILINE)),
+            re.findall(r"`(--[a-z0-9-]+|[a-z_]+=[^`]*)`", text),
+        )
+
+    assert comparable(KOREAN) == comparable(README)
+
+
+def test_what_the_readmes_name_exists():
+    for file in (README, KOREAN):
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", file.read_text()):
+            assert (PROJECT / target).exists(), f"{file.name} names {target}"
