@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -114,6 +115,8 @@ def _failure(folder: Path, label: str, code: int) -> Exception:
     if code < 0:
         name = signal.Signals(-code).name
         why = f"was killed ({name}); if nobody did it on purpose, memory ran out: take a smaller --batch or --workers 0"
+    elif lines and os.strerror(errno.ENOSPC) in lines[-1]:
+        return RunFailed(f"{label} failed: the disk is full: make room for {folder.parent}\n  log: {log}")
     else:
         why = f"failed (exit code {code}): {lines[-1].strip() if lines else 'it said nothing'}"
     tail = "\n".join(f"  | {line[:160]}" for line in lines[-_TAIL:])
