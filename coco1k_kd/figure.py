@@ -143,7 +143,7 @@ class _Drawing:
     def loss_curves(self, axes: Axes) -> None:
         self._curves(axes, "kd_loss", 1)
         axes.set_title("Distillation loss over epochs")
-        axes.set_ylabel("loss as added to the total")
+        axes.set_ylabel("loss before its weight (stock: after)")
         low, high = axes.dataLim.intervaly
         if 0 < low < high / 30:  # the losses of the arms may differ by orders of magnitude
             axes.set_yscale("log")
