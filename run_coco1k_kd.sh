@@ -87,6 +87,12 @@ run() {
 environment() {
   [[ -x $venv/bin/pip ]] || run "$base" -m venv "$venv"
   run "$python" -m pip install -r "$here/requirements.txt" | { grep -v --line-buffered '^Requirement already' || true; }
+  [[ $dry ]] || "$python" -c 'import cv2' 2>/dev/null || headless
+}
+
+headless() { # a bare server lacks the desktop libraries that Ultralytics' OpenCV wants; this build does without
+  run "$python" -m pip uninstall -q -y opencv-python
+  run "$python" -m pip install opencv-python-headless
 }
 
 data() {

@@ -128,6 +128,7 @@ def pipeline(tmp_path: Path, coco_root: Path, small_venv: Path) -> Iterator[Pipe
         "create_coco1k.py": CREATE,
         "test_coco1k_kd.py": STUDY,
         "torch.py": TORCH,
+        "cv2.py": "",
         "coco1k_kd/inputs.py": WEIGHTS,
         "coco1k_kd/report.py": "",
         "coco1k_kd/study.py": "",
@@ -298,6 +299,13 @@ def test_old_python_missing_venv_and_no_network_say_what_to_do(pipeline, tmp_pat
     network = {"PIP_NO_INDEX": "", "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": ""}
     output = pipeline.run(code=1, PIP_RETRIES="0", PIP_FIND_LINKS="", PIP_CONFIG_FILE=os.devnull, **network)
     assert "error: no network: check the connection or the proxy" in output
+
+
+def test_a_bare_server_gets_opencv_without_a_desktop(pipeline, tmp_path):
+    (pipeline.script.parent / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    output = pipeline.run("--setup-only", code=1, VENV=str(tmp_path / "bare"))  # no index: the package cannot be had
+    assert "pip uninstall -q -y opencv-python" in output
+    assert "pip install opencv-python-headless" in output
 
 
 def test_a_full_disk_is_foreseen(pipeline, tmp_path):
