@@ -80,7 +80,8 @@ class DistillationCriterion:
 
     def take_measurements(self) -> Tensor:
         """Mean of the measurements since the last call: ratio KD/task, then the cosine of each level."""
-        mean = torch.stack(self.measured).nanmean(dim=0).cpu() if self.measured else torch.full((1,), float("nan"))
+        nothing = torch.full((1, 1 + len(self.teacher.strides)), float("nan"))  # an epoch that was cut short
+        mean = (torch.stack(self.measured) if self.measured else nothing).nanmean(dim=0).cpu()
         self.measured.clear()
         return mean
 

@@ -373,6 +373,15 @@ def test_ultralytics_recovers_from_a_poisoned_batch(subset, teacher_file, tmp_pa
     assert not isinstance(seen["copy"].criterion, distillation.DistillationCriterion)
 
 
+def test_an_epoch_that_is_cut_short(subset, teacher_file, tmp_path):
+    """As `time=` does it, or an integration that stops the run: no measurement was due yet."""
+    trainer = train(
+        subset, tmp_path, {"on_train_batch_end": lambda t: setattr(t, "stop", True)}, teacher=teacher_file, epochs=3
+    ).trainer
+    (row,) = rows(trainer.save_dir)
+    assert float(row["train/kd_loss"]) > 0 and row["kd/gradient_ratio"] == "nan"
+
+
 def test_autocast(subset, teacher_file, tmp_path, monkeypatch):
     """Ultralytics has autocast on GPUs only; the CPU's stands in for it."""
     monkeypatch.setattr("ultralytics.engine.trainer.autocast", lambda *_, **__: torch.autocast("cpu", torch.bfloat16))
