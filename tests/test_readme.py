@@ -101,3 +101,12 @@ def test_what_the_readmes_name_exists():
     for file in (README, KOREAN):
         for target in re.findall(r"\]\((?!http)([^)]+)\)", file.read_text()):
             assert (PROJECT / target).exists(), f"{file.name} names {target}"
+
+
+@pytest.mark.parametrize("script", sorted((PROJECT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_benchmarks_run_as_the_docs_name_them(script, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
