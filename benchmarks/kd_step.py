@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from ultralytics.utils.torch_utils import autocast
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.demo import generate_coco
+from coco1k_kd.recorder import peak_memory
 from coco1k_kd.settings import Distillation
 from coco1k_kd.trainer import DistillationTrainer
 
@@ -90,13 +90,6 @@ def step_of(variant: str, args: argparse.Namespace, data: Path) -> Callable[[], 
     return step
 
 
-def peak_memory(device: str) -> int:
-    """Bytes: of the GPU if there is one, else of the process."""
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--student", default="yolo11n.yaml")
@@ -122,7 +115,7 @@ def main() -> None:
             step = step_of(args.memory_of, args, data)
             for _ in range(3):
                 step()
-            print(peak_memory(args.device))
+            print(peak_memory(torch.device("cpu" if args.device == "cpu" else "cuda")))
             return
 
         memory = {}

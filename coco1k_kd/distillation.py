@@ -13,7 +13,7 @@ from ultralytics.utils import LOGGER
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.settings import Distillation
-from coco1k_kd.teacher import detect_head, load_teacher, weights_sha256
+from coco1k_kd.teacher import load_teacher, weights_sha256
 from coco1k_kd.trainer import STATE, DistillationTrainer
 
 
@@ -75,7 +75,8 @@ class YOLO(ultralytics.YOLO):
             raise UserError(
                 f"trainer={trainer.__name__} knows no teacher: derive it from coco1k_kd's DistillationTrainer"
             )
-        detect_head(load_teacher(settings.teacher), "teacher")  # before Ultralytics makes the run folder
+        if not kwargs.get("resume"):  # there it has been checked with its hash
+            load_teacher(settings.teacher)  # an unfit one is refused before Ultralytics makes the run folder
         return super().train(trainer=(trainer or DistillationTrainer).bind(settings), **kwargs)
 
     def _resumed_settings(self, teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> Distillation | None:

@@ -34,6 +34,11 @@ class DistillationError(UserError):
     """The distillation is not happening, or does harm: the message names the cause."""
 
 
+def neck_features(preds: dict[str, Any]) -> list[Tensor]:
+    """The neck's levels in a student's raw training predictions, also those of an end-to-end head."""
+    return preds.get("one2many", preds)["feats"]
+
+
 class DistillationCriterion:
     """Ultralytics' criterion of the student plus the distillation term, scaled like the rest (loss x batch).
 
@@ -54,7 +59,7 @@ class DistillationCriterion:
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
         losses, items = self.task(preds, batch)
-        features = preds.get("one2many", preds)["feats"]
+        features = neck_features(preds)
         target = batch[TARGET]
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
@@ -333,5 +338,5 @@ class _Together(nn.Module):
         with torch.no_grad():
             target = self.teacher_network(images.to(self.dtype, memory_format=torch.channels_last))
         predictions = self.student(images)
-        value, _ = self.distiller(predictions.get("one2many", predictions)["feats"], target)
+        value, _ = self.distiller(neck_features(predictions), target)
         return predictions, value
