@@ -11,7 +11,16 @@ SAME_TIME = "baseline_same_time"
 ARMS = (BASELINE, *LOSSES, STOCK, SAME_TIME)
 WEIGHT0, RANDOM = "weight0", "random_teacher"  # the controls
 
+Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
+Key = tuple[str, Replicate]  # a run: its arm, and which replicate of it
+
 
 def distilled(arms: Iterable[str]) -> list[str]:
     """Those of `arms` that learn from the teacher."""
     return [arm for arm in arms if arm in (*LOSSES, STOCK)]
+
+
+def run_label(arm: str, replicate: Replicate) -> str:
+    """The run in words."""
+    draw, seed = replicate
+    return f"{arm} ({f'draw {draw}, ' * (draw > 0)}seed {seed})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coco1k_kd.arms import BASELINE, SAME_TIME
+from coco1k_kd.arms import BASELINE, SAME_TIME, Key, run_label
 from coco1k_kd.errors import UserError
 
 # Where a run lies and whom it learns from is what may differ.
@@ -16,11 +16,11 @@ _SEED = frozenset({"init_hash", "batch_hash", "stream_hash", "train_args.seed"})
 EXCEPTED = {SAME_TIME: _LONGER}
 
 
-def audit(results: Mapping[tuple[str, int], Mapping[str, Any]], train_images: int, val_images: int) -> dict[str, Any]:
-    """Compare the work of every run with that of the baseline of the same seed, and the baselines with each other.
+def audit(results: Mapping[Key, Mapping[str, Any]], train_images: int, val_images: int) -> dict[str, Any]:
+    """Compare the work of every run with that of the baseline of the same replicate, and the baselines with each other.
 
     Args:
-        results: (arm, seed) -> what `training.train` returned.
+        results: (arm, (draw, seed)) -> what `training.train` returned.
         train_images: how many images the data set has to train on.
         val_images: and to validate on.
 
@@ -37,8 +37,8 @@ def audit(results: Mapping[tuple[str, int], Mapping[str, Any]], train_images: in
         for field, value in expected.items():
             if work[field] != value:
                 raise UserError(
-                    f"no verdict: {_label(key)} saw {work[field]} {field.replace('_', ' ')}, the data set has {value} "
-                    "(are some unreadable? its train.log names them)"
+                    f"no verdict: {run_label(*key)} saw {work[field]} {field.replace('_', ' ')}, the data set has "
+                    f"{value} (are some unreadable? its train.log names them)"
                 )
         _same(key, work, (BASELINE, key[1]), works, EXCEPTED.get(key[0], frozenset()))
         if key[0] == BASELINE:
@@ -53,15 +53,15 @@ def audit(results: Mapping[tuple[str, int], Mapping[str, Any]], train_images: in
 
 
 def _same(
-    key: tuple[str, int],
+    key: Key,
     work: Mapping[str, Any],
-    other_key: tuple[str, int],
-    works: Mapping[tuple[str, int], Mapping[str, Any]],
+    other_key: Key,
+    works: Mapping[Key, Mapping[str, Any]],
     excepted: Iterable[str],
 ) -> None:
     other = works.get(other_key)
     if other is None:
-        raise UserError(f"no verdict: {_label(key)} has no baseline of its seed to be compared with")
+        raise UserError(f"no verdict: {run_label(*key)} has no baseline of its seed to be compared with")
     ignored = _OWN | frozenset(excepted)
     differing = [
         name for name in sorted(work.keys() | other.keys()) if name not in ignored and _differ(name, work, other)
@@ -70,7 +70,7 @@ def _same(
         name = differing[0]
         more = f", and {len(differing) - 1} more: {', '.join(differing[1:4])}" if len(differing) > 1 else ""
         raise UserError(
-            f"no verdict: {_label(key)} and {_label(other_key)} did not do the same work: {name} is "
+            f"no verdict: {run_label(*key)} and {run_label(*other_key)} did not do the same work: {name} is "
             f"{_short(work.get(name))} against {_short(other.get(name))}{more}"
         )
 
@@ -93,10 +93,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             item = dict(enumerate(item))
         flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
     return flat
-
-
-def _label(key: tuple[str, int]) -> str:
-    return f"{key[0]} (seed {key[1]})"
 
 
 def _short(value: Any) -> str:

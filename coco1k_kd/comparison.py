@@ -14,13 +14,13 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import coco1k_kd
-from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0
+from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate
 from coco1k_kd.evaluation import coco_metrics, compare
 
 if TYPE_CHECKING:
     from coco1k_kd.study import Study
 
-Results = Mapping[tuple[str, int], Mapping[str, Any]]
+Results = Mapping[Key, Mapping[str, Any]]
 SCHEMA_VERSION = 1
 STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
 AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
@@ -58,6 +58,7 @@ def build(
         "hardware": _hardware(results),
         "dataset": study.data.record(),
         "settings": study.record(),
+        "at_once": max(entry["at_once"] for entry in runs.values()),
         "arms": arms,
         "references": dict(references),
         "comparisons": comparisons,
@@ -66,14 +67,12 @@ def build(
     }
 
 
-def _run(
-    study: Study, key: tuple[str, int], result: Mapping[str, Any], full: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    arm, seed = key
-    folder, truth = study.folder(arm, seed), study.data.val.annotations
+def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> dict[str, Any]:
+    (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (_known(coco_metrics(truth, folder / f"predictions_{name}.json")) for name in ("best", "last"))
     same = ("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "epochs", "batch_hash", "init_hash")
     entry = {
+        "draw": draw,
         "seed": seed,
         "dir": str(folder),
         **best,
@@ -83,6 +82,7 @@ def _run(
         **{name: result[name] for name in same},
         "images_per_second": result["images"] / result["train_seconds"],
         "resumed_after_epochs": result["resumed_after_epochs"],
+        "at_once": result.get("at_once", 1),
         "curves": _curves(folder / "results.csv"),
     }
     return entry | ({"full_val": _known(full)} if full else {})
@@ -108,15 +108,15 @@ def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
 
 
 def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, Any]:
-    seeds = study.settings.seeds
+    replicates = study.replicates
 
-    def predictions(name: str) -> dict[int, Path]:
-        return {seed: study.folder(name, seed) / "predictions_best.json" for seed in seeds}
+    def predictions(name: str) -> dict[Replicate, Path]:
+        return {replicate: study.folder(name, replicate) / "predictions_best.json" for replicate in replicates}
 
     entry = {"arm": arm, "against": against}
     entry |= compare(study.data.val.annotations, predictions(arm), predictions(against))
     if study.full_val:
-        sides = ({seed: Path(full[name, seed]["predictions"]) for seed in seeds} for name in (arm, against))
+        sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
         entry["full_val"] = compare(study.full_val.annotations, *sides)
     return entry
 
@@ -124,24 +124,27 @@ def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, 
 def _controls(study: Study, results: Results, runs: Results, comparisons: list[dict[str, Any]]) -> dict[str, Any]:
     if not study.settings.controls:
         return {}
-    seed = study.settings.seeds[0]
+    first = study.replicates[0]
     placebo = next(entry for entry in comparisons if (entry["arm"], entry["against"]) == (RANDOM, BASELINE))
     return {
-        WEIGHT0: _weight0(study, runs, seed, results[WEIGHT0, seed]["work"]["device"]),
+        WEIGHT0: _weight0(study, runs, first, results[WEIGHT0, first]["work"]["device"]),
         RANDOM: {"d_ap": placebo["d_ap"]["mean"], "verdict": placebo["verdict"], "sentence": placebo["sentence"]},
     }
 
 
-def _weight0(study: Study, runs: Results, seed: int, device: str) -> dict[str, Any]:
+def _weight0(study: Study, runs: Results, replicate: Replicate, device: str) -> dict[str, Any]:
     """Distilling with weight 0 must be the baseline: the distiller touches nothing else."""
-    difference = state_difference(*(study.folder(arm, seed) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE)))
-    d_ap = runs[WEIGHT0, seed]["ap_last"] - runs[BASELINE, seed]["ap_last"]
+    difference = state_difference(
+        *(study.folder(arm, replicate) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE))
+    )
+    d_ap = runs[WEIGHT0, replicate]["ap_last"] - runs[BASELINE, replicate]["ap_last"]
     exact = difference <= STATE_TOLERANCE
     passed = exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE)
     return {
         "passed": passed,
-        "seed": seed,
-        "dir": runs[WEIGHT0, seed]["dir"],
+        "draw": replicate[0],
+        "seed": replicate[1],
+        "dir": runs[WEIGHT0, replicate]["dir"],
         "state_difference": difference,
         "state_tolerance": STATE_TOLERANCE,
         "d_ap_last": d_ap,

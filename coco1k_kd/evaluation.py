@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +17,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from coco1k_kd.arms import Replicate
 from coco1k_kd.errors import UserError
 from coco1k_kd.resampling import (
     Ranking,
@@ -60,58 +61,69 @@ def match(annotations: Path, predictions: Path) -> Matches:
 
 
 def compare(
-    annotations: Path, runs: dict[int, Path], against: dict[int, Path], replicates: int = 2000, seed: int = 0
+    annotations: Path,
+    runs: Mapping[Replicate, Path],
+    against: Mapping[Replicate, Path],
+    replicates: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Does the arm `runs` differ from the arm `against`? Both map a training seed to a predictions file.
+    """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
     Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names; AP values are fractions.
-    The method is in docs/statistics.md. Raises UserError if the arms have different seeds or a file is unusable.
+    The method is in docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
         raise UserError(
-            f"arms are compared seed by seed, but have seeds {sorted(runs)} and {sorted(against)}: run the missing ones"
+            "arms are compared run by run, but have the (draw, seed) "
+            f"{sorted(runs)} and {sorted(against)}: run the missing ones"
         )
-    seeds = sorted(runs)
-    return compare_matches(
-        [match(annotations, runs[s]) for s in seeds],
-        [match(annotations, against[s]) for s in seeds],
-        replicates,
-        np.random.default_rng(seed),
-    ) | {"seeds": seeds}
+    keys = sorted(runs)
+    sides = [[match(annotations, side[key]) for key in keys] for side in (runs, against)]
+    return compare_matches(*sides, keys, replicates, np.random.default_rng(seed))
 
 
 def compare_matches(
-    runs: Sequence[Matches], against: Sequence[Matches], replicates: int, rng: np.random.Generator
+    runs: Sequence[Matches],
+    against: Sequence[Matches],
+    keys: Sequence[Replicate],
+    replicates: int,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """`compare` on matches, one of each arm per seed."""
+    """`compare` on matches, one of each arm per (draw, seed) of `keys`."""
+    draws = [draw for draw, _ in keys]
     images, names, rankings = runs[0].images, runs[0].names, runs[0].rankings
     # The first column is the sample itself, each image once: the point estimate.
     weights = np.concatenate([np.ones((images, 1)), bootstrap_weights(images, replicates, rng)], axis=1)
     sizes = [size for size in SIZES if size in rankings and any(ranking.boxes.any() for ranking in rankings[size])]
     if not sizes:
         raise UserError("the validation images hold no boxes: nothing to compare")
-    ap, ap50 = {}, {}  # box size -> (classes, 1 + B, seeds)
+    ap, ap50 = {}, {}  # box size -> (classes, 1 + B, runs)
     for size in sizes:
         ap[size], ap50[size] = _figures([m.rankings[size] for m in runs], weights) - _figures(
             [m.rankings[size] for m in against], weights
         )
-    overall, overall50 = (estimate(mean_over_classes(d), images) for d in (ap["all"], ap50["all"]))
+    overall, overall50 = (estimate(mean_over_classes(d), draws, images) for d in (ap["all"], ap50["all"]))
     swapped = _swapped(runs, against, swap_weights(images, replicates, rng))
 
     boxes = {size: np.array([ranking.boxes for ranking in rankings[size]]) for size in sizes}  # (classes, images)
     shown_in = np.count_nonzero(boxes["all"], axis=1).tolist()
-    per_class = {n: estimate(d, i) for n, d, i in zip(names, ap["all"], shown_in, strict=True) if i}
+    per_class = {n: estimate(d, draws, i) for n, d, i in zip(names, ap["all"], shown_in, strict=True) if i}
     per_size = {
-        size: estimate(mean_over_classes(ap[size]), int(np.count_nonzero(boxes[size].any(axis=0))))
+        size: estimate(mean_over_classes(ap[size]), draws, int(np.count_nonzero(boxes[size].any(axis=0))))
         for size in sizes
         if size != "all"
     }
     return {
+        "draws": sorted({draw for draw, _ in keys}),
+        "seeds": sorted({seed for _, seed in keys}),
         "images": images,
         "replicates": replicates,
         "d_ap": overall.summary() | {"p_images": permutation_p(overall.mean, swapped[0])},
         "d_ap50": overall50.summary() | {"p_images": permutation_p(overall50.mean, swapped[1])},
-        "per_seed": mean_over_classes(ap["all"])[0].tolist(),
+        "per_run": [
+            {"draw": draw, "seed": seed, "d_ap": d}
+            for (draw, seed), d in zip(keys, mean_over_classes(ap["all"])[0].tolist(), strict=True)
+        ],
         "mde": overall.mde,
         **judge(overall),
         "per_class": corrected(per_class),

@@ -21,35 +21,52 @@ _ALPHA, _POWER = 0.05, 0.8
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean difference over seeds and where its uncertainty comes from. All in AP fractions, variances squared."""
+    """A mean difference and where its uncertainty comes from. All in AP fractions, variances squared.
+
+    What is repeated are draws of the train images where there are several, else seeds: the `units`.
+    """
 
     mean: float
-    seeds: int
+    draws: int
+    seeds: int  # of each draw
     images: int
-    shared: float  # variance from the choice of images that all seeds share
-    single: float  # variance from the choice of images that each seed has for itself
-    between: float  # variance from training again with another seed; 0 with one seed, where it is unknown
+    shared: float  # variance from the choice of images that all units share
+    single: float = 0.0  # variance from the choice of images that each unit has for itself
+    spread: float = 0.0  # variance seen between units, which holds `single`; 0 with one unit, where it is unknown
+    of_seeds: float = 0.0  # variance of a unit from its seeds; told apart from that of draws where a draw has several
 
     @property
-    def variance_images(self) -> float:
-        return self.shared + self.single / self.seeds
+    def units(self) -> int:
+        return self.draws if self.draws > 1 else self.seeds
 
     @property
-    def variance_seeds(self) -> float:
-        return self.between / self.seeds
+    def variance_units(self) -> float:
+        return self.spread / self.units
 
     @property
     def se(self) -> float:
-        return float(np.sqrt(self.variance_images + self.variance_seeds))
+        return float(np.sqrt(self.shared + self.variance_units))
+
+    def split(self) -> dict[str, float | None]:
+        """The variance of the mean by source; None where it cannot be known.
+
+        Estimates, none below zero: their sum may be more than se².
+        """
+        images = self.shared + self.single / self.units
+        rest = max(self.spread - self.single, 0.0) / self.units
+        if self.draws == 1:
+            return {"seed": rest if self.seeds > 1 else None, "draw": None, "image": images}
+        seeds = min(self.of_seeds / self.units, rest)
+        return {"seed": seeds if self.seeds > 1 else None, "draw": rest - seeds, "image": images}
 
     def quantile(self, probability: float) -> float:
         """Cochran's: Student quantiles of both sources of variance, weighted with the variances."""
         of_images = student.ppf(probability, max(self.images - 1, 1))
-        if not self.variance_seeds:
+        if not self.spread:
             return float(of_images)
-        of_seeds = student.ppf(probability, self.seeds - 1)
-        weight = self.variance_seeds / self.se**2
-        return float((1 - weight) * of_images + weight * of_seeds)
+        of_units = student.ppf(probability, self.units - 1)
+        weight = self.variance_units / self.se**2
+        return float((1 - weight) * of_images + weight * of_units)
 
     @property
     def half_width(self) -> float:
@@ -73,41 +90,60 @@ class Estimate:
         """The true difference that this design finds (5% two-sided) with 80% probability."""
         return (self.quantile(1 - _ALPHA / 2) + self.quantile(_POWER)) * self.se
 
-    def planned(self, seeds: int, images: int) -> Estimate:
-        """What the same study with other numbers of seeds and images would be expected to give."""
+    def planned(self, units: int, images: int) -> Estimate:
+        """What the same study with other numbers of units and images would be expected to give."""
         scale = self.images / images
-        return replace(self, seeds=seeds, images=images, shared=self.shared * scale, single=self.single * scale)
+        single = self.single * scale
+        return replace(
+            self,
+            **{"draws" if self.draws > 1 else "seeds": units},
+            images=images,
+            shared=self.shared * scale,
+            single=single,
+            spread=single + max(self.spread - self.single, 0.0),
+        )
 
     def summary(self) -> dict[str, Any]:
-        return {
-            "mean": self.mean,
-            "ci95": list(self.ci95),
-            "p": self.p,
-            "se_images": float(np.sqrt(self.variance_images)),
-            "se_seeds": float(np.sqrt(self.variance_seeds)) if self.seeds > 1 else None,
-        }
+        return {"mean": self.mean, "ci95": list(self.ci95), "p": self.p, "variance": self.split()}
 
 
-def estimate(differences: np.ndarray, images: int) -> Estimate:
-    """`differences` is (1 + B, S): the sample itself, then B bootstrap resamples of the images, for each of S seeds.
+def estimate(differences: np.ndarray, draws: Sequence[int], images: int) -> Estimate:
+    """`differences` is (1 + B, R): the sample itself, then B bootstrap resamples of the images, for each of R runs.
 
-    `images` is the number of images that carry the figure (those that show the class, for a class). Resamples without a
-    box of the class (NaN) do not count.
+    `draws` says of which draw of the train images each run is. `images` is the number of images that carry the figure
+    (those that show the class, for a class). Resamples without a box of the class (NaN) do not count.
     """
-    per_seed, replicates = differences[0], differences[1:]
-    replicates = replicates[~np.isnan(replicates).any(axis=1)]
-    seeds = len(per_seed)
+    differences = differences[~np.isnan(differences).any(axis=1)]
     correction = images / max(images - 1, 1)  # the bootstrap's variance is that of a sample, not of its population
+    by_draw = [differences[:, np.equal(draws, draw)] for draw in sorted(set(draws))]
+    seeds = min(runs.shape[1] for runs in by_draw)
+    of_seeds = 0.0
+    if len(by_draw) > 1:
+        units = np.stack([runs.mean(axis=1) for runs in by_draw], axis=1)
+        if seeds > 1:
+            of_seeds = float(np.mean([_excess(runs, correction) / runs.shape[1] for runs in by_draw]))
+    else:
+        units = differences
+    shared, single, spread = _components(units, correction)
+    return Estimate(float(units[0].mean()), len(by_draw), seeds, images, shared, single, spread, of_seeds)
+
+
+def _components(units: np.ndarray, correction: float) -> tuple[float, float, float]:
+    """Image variance that units share, that each has for itself, and the variance seen between units (1 + B, U)."""
+    observed, replicates = units[0], units[1:]
+    count = units.shape[1]
     of_mean = float(replicates.mean(axis=1).var()) * correction
-    single = between = 0.0
-    if seeds > 1:
-        of_one = float(replicates.var(axis=0).mean()) * correction
-        single = min(max(of_one - of_mean, 0.0) * seeds / (seeds - 1), of_mean * seeds)
-        # The spread between seeds also holds `single`, which the images' variance holds already. Only half of it is
-        # taken off, and with two seeds nothing: seeds that agree by chance would narrow it (docs/statistics.md).
-        counted_twice = single / 2 if seeds > 2 else 0.0
-        between = max(float(per_seed.var(ddof=1)) - counted_twice, 0.0)
-    return Estimate(float(per_seed.mean()), seeds, images, of_mean - single / seeds, single, between)
+    if count == 1:
+        return of_mean, 0.0, 0.0
+    of_one = float(replicates.var(axis=0).mean()) * correction
+    single = min(max(of_one - of_mean, 0.0) * count / (count - 1), of_mean * count)
+    return of_mean - single / count, single, float(observed.var(ddof=1))
+
+
+def _excess(runs: np.ndarray, correction: float) -> float:
+    """Variance between runs beyond what the choice of images explains."""
+    _, single, spread = _components(runs, correction)
+    return max(spread - single, 0.0)
 
 
 def permutation_p(observed: float, swapped: np.ndarray) -> float:
@@ -141,9 +177,9 @@ def corrected(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
 
 
 def verdict(difference: Estimate) -> str:
-    """`improves`, `hurts`, `no_difference` or `inconclusive`; with one seed always the last."""
+    """`improves`, `hurts`, `no_difference` or `inconclusive`; with one run always the last."""
     low, high = difference.ci95
-    if difference.seeds == 1:
+    if difference.units == 1:
         return "inconclusive"
     if max(-low, high) <= BAND:
         return "no_difference"
@@ -153,12 +189,14 @@ def verdict(difference: Estimate) -> str:
 
 
 def needed(difference: Estimate) -> dict[str, int | None]:
-    """Seeds, or images, in all that would settle the question if the truth is what was seen; None: too many.
+    """Seeds (draws, where there are several), or images, in all that would settle the question; None: too many.
 
-    Settled means a difference as large as this one is found with 80% probability, or the interval fits into the band.
+    Takes what was seen for the truth. Settled means a difference as large as this one is found with 80% probability, or
+    the interval fits into the band.
     """
-    if difference.seeds == 1:
-        return {"seeds": MIN_SEEDS, "images": None}
+    plan: dict[str, int | None] = {"seeds": None, "draws": None, "images": None}
+    if difference.units == 1:
+        return plan | {"seeds": MIN_SEEDS}
 
     def settles(plan: Estimate) -> bool:
         return plan.mde <= abs(plan.mean) or abs(plan.mean) + plan.half_width <= BAND
@@ -168,10 +206,15 @@ def needed(difference: Estimate) -> dict[str, int | None]:
         found = bisect_left(numbers, True, key=lambda n: settles(plan(n)))
         return numbers[found] if found < len(numbers) else None
 
-    return {
-        "seeds": smallest(lambda n: difference.planned(n, difference.images), difference.seeds, MAX_SEEDS),
-        "images": smallest(lambda n: difference.planned(difference.seeds, n), difference.images, MAX_IMAGES),
+    units, images = difference.units, difference.images
+    return plan | {
+        _unit(difference): smallest(lambda n: difference.planned(n, images), units + 1, MAX_SEEDS),
+        "images": smallest(lambda n: difference.planned(units, n), images + 1, MAX_IMAGES),
     }
+
+
+def _unit(d: Estimate) -> str:
+    return "draws" if d.draws > 1 else "seeds"
 
 
 def judge(difference: Estimate) -> dict[str, Any]:
@@ -184,8 +227,9 @@ def judge(difference: Estimate) -> dict[str, Any]:
 def _sentence(word: str, d: Estimate, plan: dict[str, int | None] | None) -> str:
     low, high = (points(x) for x in d.ci95)
     seen = f"{points(d.mean)} AP points (95% interval {low} to {high})"
-    design = f"with {_count(d.seeds, 'seed')} on {_count(d.images, 'image')}"
-    if d.seeds == 1:
+    of_draws = f" of each of {_count(d.draws, 'draw')}" if d.draws > 1 else ""
+    design = f"with {_count(d.seeds, 'seed')}{of_draws} on {_count(d.images, 'image')}"
+    if d.units == 1:
         return (
             f"Inconclusive about the method: one seed compares this pair of models only, {seen} over "
             f"{_count(d.images, 'image')}. Run {_count(MIN_SEEDS - 1, 'more seed')} at least."
@@ -202,12 +246,12 @@ def _sentence(word: str, d: Estimate, plan: dict[str, int | None] | None) -> str
 
 def _advice(d: Estimate, plan: dict[str, int | None]) -> str:
     ways = []
-    if plan["seeds"]:
-        ways.append(f"run {_count(plan['seeds'] - d.seeds, 'more seed')}")
+    if more := plan[_unit(d)]:
+        ways.append(f"run {_count(more - d.units, f'more {_unit(d)[:-1]}')}")
     if plan["images"]:
         ways.append(f"evaluate on {plan['images']:,} images")
     if not ways:
-        return f"Neither {MAX_SEEDS} seeds nor {MAX_IMAGES:,} images alone would settle it."
+        return f"Neither {MAX_SEEDS} {_unit(d)} nor {MAX_IMAGES:,} images alone would settle it."
     return f"To settle it, {' or '.join(ways)}."
 
 

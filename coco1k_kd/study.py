@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd import comparison, inputs
-from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, distilled
+from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate, distilled, run_label
 from coco1k_kd.audit import audit
 from coco1k_kd.errors import UserError
 from coco1k_kd.evaluation import coco_metrics
@@ -107,17 +107,23 @@ class Study:
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
 
-    def plan(self) -> list[tuple[str, int]]:
-        """Every (arm, seed) in the order of running; the arm that needs the others' time comes last."""
-        arms, seeds = self.settings.arms or [], self.settings.seeds
-        runs = [(arm, seed) for seed in seeds for arm in arms if arm != SAME_TIME]
-        if self.settings.controls:
-            runs += [(WEIGHT0, seeds[0]), *((RANDOM, seed) for seed in seeds)]
-        return runs + [(SAME_TIME, seed) for seed in seeds if SAME_TIME in arms]
+    @property
+    def replicates(self) -> list[Replicate]:
+        """The (draw, seed) that each arm is trained for."""
+        return [(0, seed) for seed in self.settings.seeds]
 
-    def folder(self, arm: str, seed: int) -> Path:
+    def plan(self) -> list[Key]:
+        """Every run in the order of running; the arm that needs the others' time comes last."""
+        arms, replicates = self.settings.arms or [], self.replicates
+        runs = [(arm, replicate) for replicate in replicates for arm in arms if arm != SAME_TIME]
+        if self.settings.controls:
+            runs += [(WEIGHT0, replicates[0]), *((RANDOM, replicate) for replicate in replicates)]
+        return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
+
+    def folder(self, arm: str, replicate: Replicate) -> Path:
         """Where the run lies."""
-        several = f"_seed{seed}" if len(self.settings.seeds) > 1 else ""
+        draw, seed = replicate
+        several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
         return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm}_{self.stamp}{several}"
 
     @property
@@ -126,7 +132,7 @@ class Study:
         arms = distilled(self.settings.arms or [])
         return self.settings.loss if self.settings.loss in arms else arms[0]
 
-    def spec(self, arm: str, seed: int, epochs: int) -> dict[str, Any]:
+    def spec(self, arm: str, replicate: Replicate, epochs: int) -> dict[str, Any]:
         """All that `training.train` needs to know, as plain JSON."""
         s = self.settings
         control = arm in (WEIGHT0, RANDOM)
@@ -136,8 +142,8 @@ class Study:
         return {
             "kind": "train",
             "arm": arm,
-            "seed": seed,
-            "folder": str(self.folder(arm, seed)),
+            "seed": replicate[1],
+            "folder": str(self.folder(arm, replicate)),
             "student": self.student.path,
             "teacher": self.teacher.path if self.teacher and distillation else None,
             "random_teacher": arm == RANDOM,
@@ -149,7 +155,7 @@ class Study:
                 **self.val_args(),
                 **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
                 "epochs": epochs,
-                "seed": seed,
+                "seed": replicate[1],
                 "deterministic": True,
                 "patience": 0,  # no early stopping: it would give the arms different numbers of epochs
                 "plots": False,
@@ -286,29 +292,29 @@ def _lock(study: Study) -> Iterator[None]:
         yield
 
 
-def _train(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
+def _train(study: Study) -> dict[Key, dict[str, Any]]:
     plan = study.plan()
-    results: dict[tuple[str, int], dict[str, Any]] = {}
-    for number, (arm, seed) in enumerate(plan, 1):
-        folder, label = study.folder(arm, seed), f"{arm}, seed {seed}"
+    results: dict[Key, dict[str, Any]] = {}
+    for number, (arm, replicate) in enumerate(plan, 1):
+        folder, label = study.folder(arm, replicate), run_label(arm, replicate)
         result = finished(folder)
         if result is None:
             epochs = _same_time_epochs(study, results) if arm == SAME_TIME else study.settings.epochs
             print(f"run {number}/{len(plan)}: {label}, {epochs} epoch{'s' * (epochs > 1)}, in {folder}", flush=True)
-            result = launch(study.spec(arm, seed, epochs), label, epochs)
-        results[arm, seed] = result
+            result = launch(study.spec(arm, replicate, epochs), label, epochs)
+        results[arm, replicate] = result
         print(f"  {label}: {_line(study, folder, result)}", flush=True)
     return results
 
 
-def _same_time_epochs(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> int:
+def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
     """How many epochs of the baseline take the training time of the distilled arm.
 
     Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it;
     it would count validation, and the machine's other load. A fixed number is a whole schedule, and repeatable.
     """
     settings, arm = study.settings, study.timed_arm
-    seconds = {name: sum(results[name, s]["train_seconds"] for s in settings.seeds) for name in (BASELINE, arm)}
+    seconds = {name: sum(results[name, r]["train_seconds"] for r in study.replicates) for name in (BASELINE, arm)}
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
 
 
@@ -336,15 +342,15 @@ def _references(study: Study) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _full_val(study: Study, results: dict[tuple[str, int], dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+def _full_val(study: Study, results: dict[Key, dict[str, Any]]) -> dict[Key, dict[str, Any]]:
     """COCO figures of every run's best checkpoint on the 5,000 images."""
     full = {}
-    for arm, seed in results:
+    for arm, replicate in results:
         if arm == WEIGHT0:
             continue
-        best = study.folder(arm, seed) / "weights" / "best.pt"
-        label = f"{arm}, seed {seed}, all of val2017"
-        full[arm, seed] = _evaluated(study, str(best), sha256(best), label, study.full_val, study.full_val)
+        best = study.folder(arm, replicate) / "weights" / "best.pt"
+        label = f"{run_label(arm, replicate)}, all of val2017"
+        full[arm, replicate] = _evaluated(study, str(best), sha256(best), label, study.full_val, study.full_val)
     return full
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from coco1k_kd.arms import Key
 from coco1k_kd.audit import audit
 from coco1k_kd.errors import UserError
 
@@ -34,9 +35,9 @@ RESULT: dict[str, Any] = {
 }
 
 
-def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[tuple[str, int], dict[str, Any]]:
-    made = {(arm, seed): copy.deepcopy(RESULT) for arm in arms for seed in seeds}
-    for (arm, seed), result in made.items():
+def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[Key, dict[str, Any]]:
+    made = {(arm, (0, seed)): copy.deepcopy(RESULT) for arm in arms for seed in seeds}
+    for (arm, (_, seed)), result in made.items():
         result["work"]["train_args"] |= {"seed": seed, "model": f"{arm}.pt"}
         result |= {"init_hash": f"{seed}" * 64, "batch_hash": f"{seed}" * 64, "stream_hash": f"{seed}" * 64}
     return made
@@ -76,7 +77,7 @@ def test_equal_arms_pass_and_say_what_was_compared() -> None:
 )
 def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
     unequal = results("baseline", "cwd", seeds=(0, 1))
-    change(unequal["cwd", 1], field, value)
+    change(unequal["cwd", (0, 1)], field, value)
     with pytest.raises(UserError) as caught:
         audit(unequal, 100, 20)
     message = str(caught.value)
@@ -86,7 +87,7 @@ def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
 
 def test_a_field_that_only_one_run_has_is_refused() -> None:
     unequal = results("baseline", "cwd")
-    del unequal["baseline", 0]["work"]["train_args"]["iou"]
+    del unequal["baseline", (0, 0)]["work"]["train_args"]["iou"]
     with pytest.raises(UserError, match=r"train_args\.iou is 0\.7 against None"):
         audit(unequal, 100, 20)
 
@@ -94,17 +95,17 @@ def test_a_field_that_only_one_run_has_is_refused() -> None:
 def test_baselines_of_two_seeds_may_differ_in_what_the_seed_changes_alone() -> None:
     unequal = results("baseline", "cwd", seeds=(0, 1))
     for arm in ("baseline", "cwd"):
-        unequal[arm, 1]["work"]["versions"]["torch"] = "2.8"  # equal within the seed, not across
+        unequal[arm, (0, 1)]["work"]["versions"]["torch"] = "2.8"  # equal within the seed, not across
     with pytest.raises(UserError, match=r"versions\.torch is 2\.8 against 2\.9"):
         audit(unequal, 100, 20)
 
 
 def test_only_the_baseline_of_equal_time_may_be_longer() -> None:
     longer = results("baseline", "cwd", "baseline_same_time")
-    longer["baseline_same_time", 0] |= {"epochs": 8, "images": 800, "stream_hash": "e" * 64}
-    longer["baseline_same_time", 0]["work"]["train_args"]["epochs"] = 8
+    longer["baseline_same_time", (0, 0)] |= {"epochs": 8, "images": 800, "stream_hash": "e" * 64}
+    longer["baseline_same_time", (0, 0)]["work"]["train_args"]["epochs"] = 8
     assert "epochs" in audit(longer, 100, 20)["excepted"]["baseline_same_time"]
-    longer["baseline_same_time", 0]["init_hash"] = "f" * 64
+    longer["baseline_same_time", (0, 0)]["init_hash"] = "f" * 64
     with pytest.raises(UserError, match="init_hash"):
         audit(longer, 100, 20)
 
@@ -116,6 +117,6 @@ def test_images_that_training_left_out_are_noticed() -> None:
 
 def test_a_run_without_a_baseline_of_its_seed_is_refused() -> None:
     lonely = results("baseline", "cwd", seeds=(0, 1))
-    del lonely["baseline", 1]
+    del lonely["baseline", (0, 1)]
     with pytest.raises(UserError, match=r"cwd \(seed 1\) has no baseline"):
         audit(lonely, 100, 20)

@@ -39,7 +39,7 @@ def scene(tmp_path):
 
 
 def arm(files, name):
-    return {seed: path for (a, seed), path in files.items() if a == name}
+    return {(0, seed): path for (a, seed), path in files.items() if a == name}
 
 
 def precision(annotations: Path, predictions: Path) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_interval_agrees_with_cocoeval_on_every_resample(scene, tmp_path):
     annotations, files = scene
     content = json.loads(annotations.read_bytes())
     replicates = 40
-    ours = compare(annotations, {0: files["good", 0]}, {0: files["poor", 0]}, replicates, seed=3)
+    ours = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]}, replicates, seed=3)
     weights = bootstrap_weights(40, replicates, np.random.default_rng(3))
     naive = []
     for column in weights.T:
@@ -129,7 +129,7 @@ def test_interval_agrees_with_cocoeval_on_every_resample(scene, tmp_path):
             copies = resampled(content, json.loads(files[name, 0].read_bytes()), column)
             ap.append(coco_metrics(write(tmp_path, "t", copies[0]), write(tmp_path, "p", copies[1]))["ap"])
         naive.append(ap[0] - ap[1])
-    assert ours["d_ap"]["se_images"] == pytest.approx(np.std(naive) * np.sqrt(40 / 39), abs=1e-9)
+    assert ours["d_ap"]["variance"]["image"] == pytest.approx(np.var(naive) * 40 / 39, abs=1e-9)
 
 
 def test_comparison_of_clearly_different_arms(scene):
@@ -139,7 +139,7 @@ def test_comparison_of_clearly_different_arms(scene):
     assert entry["d_ap"]["mean"] == pytest.approx(means[0] - means[1], abs=1e-9)
     assert entry["verdict"] == "improves" and entry["d_ap"]["p"] < 0.05
     assert entry["d_ap"]["p_images"] == pytest.approx(1 / 301)
-    assert entry["seeds"] == [0, 1, 2] and entry["images"] == 40 and len(entry["per_seed"]) == 3
+    assert entry["seeds"] == [0, 1, 2] and entry["images"] == 40 and len(entry["per_run"]) == 3
     assert set(entry["per_class"]) == {"class 2", "class 5", "class 7"}, "class 11 has no box to find"
     assert set(entry["per_size"]) == {"small", "medium", "large"}
     back = compare(annotations, arm(files, "poor"), arm(files, "good"), replicates=300)
@@ -161,17 +161,18 @@ def test_an_arm_against_itself(scene):
 
 def test_one_seed_says_nothing_about_the_method(scene):
     annotations, files = scene
-    entry = compare(annotations, {0: files["good", 0]}, {0: files["poor", 0]}, replicates=100)
+    entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]}, replicates=100)
     assert entry["d_ap"]["ci95"][0] > 0, "the pair of models differs for sure"
     assert entry["verdict"] == "inconclusive" and "one seed" in entry["sentence"]
-    assert entry["d_ap"]["se_seeds"] is None and entry["needed"] == {"seeds": 3, "images": None}
+    assert entry["d_ap"]["variance"]["seed"] is None
+    assert entry["needed"] == {"seeds": 3, "draws": None, "images": None}
 
 
 def test_an_arm_that_finds_nothing(scene, tmp_path):
     annotations, files = scene
     nothing = write(tmp_path, "nothing", [])
     assert coco_metrics(annotations, nothing)["ap"] == 0
-    entry = compare(annotations, {0: files["good", 0]}, {0: nothing}, replicates=20)
+    entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): nothing}, replicates=20)
     assert entry["d_ap"]["mean"] == pytest.approx(coco_metrics(annotations, files["good", 0])["ap"], abs=1e-9)
 
 
@@ -208,12 +209,12 @@ def test_missing_files_and_seeds_are_named(scene, tmp_path):
     annotations, files = scene
     with pytest.raises(UserError, match=r"cannot read .*gone\.json"):
         coco_metrics(annotations, tmp_path / "gone.json")
-    with pytest.raises(UserError, match=r"\[0, 1, 2\] and \[0\]"):
-        compare(annotations, arm(files, "good"), {0: files["poor", 0]})
+    with pytest.raises(UserError, match=r"\(0, 2\)\] and \[\(0, 0\)\]"):
+        compare(annotations, arm(files, "good"), {(0, 0): files["poor", 0]})
 
 
 def test_annotations_without_boxes(scene, tmp_path):
     annotations, files = scene
     empty = write(tmp_path, "empty", json.loads(annotations.read_bytes()) | {"annotations": []})
     with pytest.raises(UserError, match="no boxes"):
-        compare(empty, {0: files["good", 0]}, {0: files["poor", 0]})
+        compare(empty, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]})

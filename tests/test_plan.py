@@ -29,24 +29,25 @@ def made(**settings: Any) -> Study:
 def test_runs_go_seed_by_seed_and_the_timed_baseline_comes_last() -> None:
     arms = ["baseline_same_time", "cwd", "ultralytics"]
     assert made(arms=arms, seeds=[3, 5], controls=True).plan() == [
-        *[("baseline", 3), ("cwd", 3), ("ultralytics", 3)],
-        *[("baseline", 5), ("cwd", 5), ("ultralytics", 5)],
-        *[("weight0", 3), ("random_teacher", 3), ("random_teacher", 5)],
-        *[("baseline_same_time", 3), ("baseline_same_time", 5)],
+        *[("baseline", (0, 3)), ("cwd", (0, 3)), ("ultralytics", (0, 3))],
+        *[("baseline", (0, 5)), ("cwd", (0, 5)), ("ultralytics", (0, 5))],
+        *[("weight0", (0, 3)), ("random_teacher", (0, 3)), ("random_teacher", (0, 5))],
+        *[("baseline_same_time", (0, 3)), ("baseline_same_time", (0, 5))],
     ]
 
 
 def test_folders_have_the_names_of_the_contract() -> None:
     one, several = made(), made(seeds=[0, 1])
-    assert one.folder("baseline", 0) == Path("/project/baseline_20260101_120000")
-    assert one.folder("cwd", 0) == Path("/project/kd_cwd_20260101_120000")
-    assert several.folder("cwd", 1) == Path("/project/kd_cwd_20260101_120000_seed1")
-    assert several.folder("weight0", 0) == Path("/project/control_weight0_20260101_120000_seed0")
+    assert one.folder("baseline", (0, 0)) == Path("/project/baseline_20260101_120000")
+    assert one.folder("cwd", (0, 0)) == Path("/project/kd_cwd_20260101_120000")
+    assert several.folder("cwd", (0, 1)) == Path("/project/kd_cwd_20260101_120000_seed1")
+    assert several.folder("weight0", (0, 0)) == Path("/project/control_weight0_20260101_120000_seed0")
+    assert several.folder("cwd", (2, 1)) == Path("/project/kd_cwd_20260101_120000_draw2_seed1")
 
 
 def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone() -> None:
     plan = made(arms=["cwd", "ultralytics"], controls=True, distillation_weight=2.0)
-    specs = {arm: plan.spec(arm, 0, 7) for arm, _ in plan.plan()}
+    specs = {arm: plan.spec(arm, (0, 0), 7) for arm, _ in plan.plan()}
     assert json.loads(json.dumps(specs)) == specs
     for spec in specs.values():
         assert spec["train_args"] == specs["baseline"]["train_args"]
@@ -72,7 +73,7 @@ def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_t
 ) -> None:
     plan = made(arms=["mgd", "cwd", "baseline_same_time"], loss="mgd", seeds=[0, 1], epochs=10)
     took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
-    results = {(arm, seed): {"train_seconds": took[arm] + seed} for arm in took for seed in (0, 1)}
+    results = {(arm, (0, seed)): {"train_seconds": took[arm] + seed} for arm in took for seed in (0, 1)}
     assert study._same_time_epochs(plan, results) == epochs
 
 
@@ -85,14 +86,14 @@ def test_weight_0_that_is_not_the_baseline_fails(
 ) -> None:
     torch.manual_seed(0)
     model = YOLO("yolo11n.yaml")
-    plan = SimpleNamespace(folder=lambda arm, seed: tmp_path / arm)
+    plan = SimpleNamespace(folder=lambda arm, replicate: tmp_path / arm)
     for arm, moved in (("baseline", 0.0), ("weight0", shift)):
         with torch.no_grad():
             next(model.model.parameters()).add_(moved)
         (tmp_path / arm / "weights").mkdir(parents=True)
         model.save(tmp_path / arm / "weights" / "last.pt")
-    runs = {(arm, 0): {"ap_last": 0.3 + d_ap * (arm == "weight0"), "dir": arm} for arm in ("baseline", "weight0")}
-    found = comparison._weight0(plan, runs, 0, device)
+    runs = {(arm, (0, 0)): {"ap_last": 0.3 + d_ap * (arm == "weight0"), "dir": arm} for arm in ("baseline", "weight0")}
+    found = comparison._weight0(plan, runs, (0, 0), device)
     assert found["passed"] is passed
     assert (found["state_difference"] == 0) is (shift == 0)
 

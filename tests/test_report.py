@@ -27,6 +27,7 @@ def run(seed, ap, distilled):
     epochs = list(range(1, 11))
     curves = {"epoch": epochs, "ap": [ap * e / 10 for e in epochs]}
     return {
+        "draw": 0,
         "seed": seed,
         "dir": f"runs/{seed}",
         **{"ap": ap, "ap50": ap + 0.15, "ap_last": ap - 0.002, "ap50_last": ap + 0.148},
@@ -44,14 +45,18 @@ def run(seed, ap, distilled):
 
 def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images=400):
     """A comparison with made-up figures; every arm but the first is compared with the first."""
-    estimate = Estimate(gain, seeds, images, 2e-5, 1e-5, 1e-5 if seeds > 1 else 0.0)
+    estimate = Estimate(gain, 1, seeds, images, 2e-5, 1e-5, 2e-5 if seeds > 1 else 0.0)
     names = [f"a class with quite a long name, number {i}" for i in range(classes)]
-    parts = {n: Estimate((i - classes / 2) / 100, seeds, 3 + i, 1e-4, 0, 0) for i, n in enumerate(names)}
-    sizes = {n: Estimate(gain, seeds, images, 1e-4, 0, 0) for n in ("small", "medium", "large")}
+    parts = {n: Estimate((i - classes / 2) / 100, 1, seeds, 3 + i, 1e-4) for i, n in enumerate(names)}
+    sizes = {n: Estimate(gain, 1, seeds, images, 1e-4) for n in ("small", "medium", "large")}
     entry = {
-        **{"seeds": list(range(seeds)), "images": images, "replicates": 2000},
+        **{"draws": [0], "seeds": list(range(seeds)), "images": images, "replicates": 2000},
         **{name: estimate.summary() | {"p_images": 0.1} for name in ("d_ap", "d_ap50")},
-        **{"per_seed": [gain] * seeds, "mde": estimate.mde, **judge(estimate)},
+        **{
+            "per_run": [{"draw": 0, "seed": s, "d_ap": gain} for s in range(seeds)],
+            "mde": estimate.mde,
+            **judge(estimate),
+        },
         **{"per_class": corrected(parts), "per_size": corrected(sizes)},
     }
     return {
@@ -172,7 +177,8 @@ def test_a_real_comparison_fits_the_schema_and_is_drawn(tmp_path):
     rng = np.random.default_rng(0)
     annotations = truth(30, rng)
     files = [
-        {s: write(tmp_path, f"{skill}{s}", detections(annotations, skill, rng)) for s in (0, 1)} for skill in (0.9, 0.4)
+        {(0, s): write(tmp_path, f"{skill}{s}", detections(annotations, skill, rng)) for s in (0, 1)}
+        for skill in (0.9, 0.4)
     ]
     entry = compare(write(tmp_path, "truth", annotations), *files, replicates=50)
     content = comparison()
