@@ -4,6 +4,7 @@
     python test_coco1k_kd.py                                        # yolo11n, CWD from yolo11l, 100 epochs, one seed
     python test_coco1k_kd.py --loss mgd --seeds 0 1 2               # three seeds: a verdict about the method
     python test_coco1k_kd.py --arms baseline cwd mgd ultralytics baseline_same_time --controls
+    python test_coco1k_kd.py --seeds 0 1 2 --parallel 3             # three runs at a time
     python test_coco1k_kd.py --resume ...                           # the same command again, after any kind of end
     python test_coco1k_kd.py --report-only coco1k_kd_experiments/comparison_20260101_120000.json
 
@@ -20,7 +21,8 @@ from pathlib import Path
 
 from coco1k_kd import study
 from coco1k_kd.arms import ARMS
-from coco1k_kd.errors import run_cli
+from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.slots import Slots
 
 HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
@@ -36,6 +38,8 @@ HELP = {
     "imgsz": "pixels, a multiple of 32",
     "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU",
     "workers": "data loaders; a CPU run has none",
+    "parallel": "runs at a time, on this machine: several small students fit on one card. Their times are then "
+    "those of runs that share the machine",
     "project": "folder of the runs and the comparison",
     "resume": "go on with the newest study of these settings in --project; where there is none, start it",
     "report-only": "draw the picture and the tables of a comparison again, without training",
@@ -67,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add(how, "device")
     add(how, "workers", 8, type=int, metavar="N")
     where = p.add_argument_group("where it goes")
+    add(where, "parallel", 1, type=int, metavar="N")
     add(where, "project", Path("coco1k_kd_experiments"), type=Path, metavar="DIR")
     where.add_argument("--resume", action="store_true", help=HELP["resume"])
     add(where, "report-only", type=Path, metavar="JSON")
@@ -76,11 +81,13 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse, run, and let the study print."""
     args = vars(parser().parse_args())
-    resume, report = args.pop("resume"), args.pop("report_only")
+    resume, report, parallel = (args.pop(name) for name in ("resume", "report_only", "parallel"))
     if report:
         return study.report_only(report)
     args["device"] = args["device"] or ""
-    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]))
+    if parallel < 1:
+        raise UserError(f"--parallel {parallel}: must be at least 1")
+    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), Slots(parallel))
 
 
 if __name__ == "__main__":

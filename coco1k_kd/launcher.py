@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
 from coco1k_kd.files import write_json
 
-SPEC, RESULT, FAILURE, LOG, CURVES = "spec.json", "result.json", "failure.json", "train.log", "results.csv"
+SPEC, RESULT, FAILURE, LOG, LOCK = "spec.json", "result.json", "failure.json", "train.log", "run.lock"
 TIED = "--tied"  # tells a run that its standard input is its study's life line
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
+_LOCK_SECONDS = 120  # the lock of a node that lost its power stays for up to 90 on NFS
 _TAIL = 8
 
 
 class RunFailed(Exception):
     """A run ended without a result. The message says which, why, and where its log is."""
+
+
+class RunKilled(RunFailed):
+    """A run was ended by a signal: where it was does not matter, and it goes on from its snapshot."""
+
+
+class Stopped(Exception):
+    """The study ends, and with it a run that is under way."""
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -34,20 +46,32 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_bytes()) if path.exists() else None
 
 
-def launch(spec: dict[str, Any], label: str, epochs: int = 0) -> dict[str, Any]:
-    """Run `spec` in a process of its own until it ends, with a bar of its epochs; return its result.
+def holder(folder: Path) -> str:
+    """Host and process that run in `folder`, or did when they were killed; "" for none."""
+    with contextlib.suppress(OSError):
+        return (folder / LOCK).read_text()
+    return ""
 
-    The run's output goes to `train.log` in its folder. Interrupted, it ends the run before it lets go.
+
+def launch(spec: dict[str, Any], label: str, stop: threading.Event | None = None) -> dict[str, Any]:
+    """Run `spec` in a process of its own until it ends, however long that takes; return its result.
+
+    The run's output goes to `train.log` in its folder. Interrupted or told to `stop`, it ends the run before it lets
+    go; a run that another process is still at is waited for, for two minutes.
 
     Raises:
         UserError: the run found its input bad.
-        RunFailed: it failed otherwise, or was killed.
+        RunKilled: it was killed.
+        RunFailed: it failed otherwise.
+        Stopped: as it was told.
     """
-    folder = Path(spec["folder"])
+    folder, stop = Path(spec["folder"]), stop or threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SPEC, spec)
-    (folder / FAILURE).unlink(missing_ok=True)
-    with (folder / LOG).open("ab") as log:
+    with _locked(folder, stop) as lock, (folder / LOG).open("ab") as log:
+        if result := finished(folder):  # by whom we waited for
+            return result
+        write_json(folder / SPEC, spec)
+        (folder / FAILURE).unlink(missing_ok=True)
         # Its standard input is our life line: closed by the system when we end, however we do.
         child = subprocess.Popen(
             [sys.executable, "-m", "coco1k_kd.training", str(folder / SPEC), TIED],
@@ -55,43 +79,51 @@ def launch(spec: dict[str, Any], label: str, epochs: int = 0) -> dict[str, Any]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[lock],
             env={**os.environ, "PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
         )
         try:
-            _watch(child, folder, label, epochs)
+            _wait(child, stop)
         except BaseException:
             _end(child)
             raise
-    result = finished(folder)
+        result = finished(folder)
     if child.returncode == 0 and result is not None:
         return result
     raise _failure(folder, label, child.returncode)
 
 
-def _watch(child: subprocess.Popen[bytes], folder: Path, label: str, epochs: int) -> None:
-    first, _ = _progress(folder / CURVES)
-    # also where there is no terminal: run_coco1k_kd.sh passes all that we print on, and keeps it
-    with tqdm(total=epochs, initial=first, desc=label, unit="epoch", disable=not epochs, leave=False) as bar:
+@contextlib.contextmanager
+def _locked(folder: Path, stop: threading.Event) -> Iterator[int]:
+    """Hold the run folder for us and for what we start: the lock goes with the last of these processes.
+
+    Two writers in one folder would tear it: an orphan whose study was killed, a node that was given up too early.
+    """
+    with (folder / LOCK).open("a+") as file:
+        end = time.monotonic() + _LOCK_SECONDS
         while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_POLL_SECONDS)
-                return
-            done, seconds = _progress(folder / CURVES)
-            if bar.n == first < done < epochs:
-                epoch = seconds / (done - first)
-                bar.write(f"  an epoch takes {epoch:.0f} s: about {epoch * (epochs - done) / 60:.0f} min to go")
-            if done != bar.n:
-                bar.update(done - bar.n)
-            elif sys.stderr.isatty():  # the clock ticks; in a file each tick would be a line
-                bar.refresh()
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > end:
+                raise RunFailed(f"{folder} is still written to by process {holder(folder)}: end that first")
+            if stop.wait(_POLL_SECONDS):
+                raise Stopped
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield file.fileno()
+        finally:
+            file.truncate(0)
 
 
-def _progress(csv: Path) -> tuple[int, float]:
-    """Epochs done, and the seconds since training began or went on."""
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        rows = csv.read_text().splitlines()[1:]
-        return len(rows), float(rows[-1].split(",")[1])
-    return 0, 0.0
+def _wait(child: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    while not stop.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_POLL_SECONDS)
+            return
+    raise Stopped
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -115,12 +147,15 @@ def _failure(folder: Path, label: str, code: int) -> Exception:
     if code < 0:
         name = signal.Signals(-code).name
         why = f"was killed ({name}); if nobody did it on purpose, memory ran out: take a smaller --batch or --workers 0"
-    elif lines and os.strerror(errno.ENOSPC) in lines[-1]:
+        return RunKilled(_told(label, why, lines, log))
+    if lines and os.strerror(errno.ENOSPC) in lines[-1]:
         return RunFailed(f"{label} failed: the disk is full: make room for {folder.parent}\n  log: {log}")
-    else:
-        why = f"failed (exit code {code}): {lines[-1].strip() if lines else 'it said nothing'}"
-    tail = "\n".join(f"  | {line[:160]}" for line in lines[-_TAIL:])
-    return RunFailed(f"{label} {why}\n{tail}\n  log: {log}")
+    why = f"failed (exit code {code}): {lines[-1].strip() if lines else 'it said nothing'}"
+    return RunFailed(_told(label, why, lines, log))
+
+
+def _told(label: str, why: str, lines: list[str], log: Path) -> str:
+    return "\n".join([f"{label} {why}", *(f"  | {line[:160]}" for line in lines[-_TAIL:]), f"  log: {log}"])
 
 
 def _import_path() -> str:

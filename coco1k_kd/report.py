@@ -129,7 +129,13 @@ def _cost(comparison: dict[str, Any]) -> str:
             ]
         )
     head = ["arm", "training, minutes", "images/s", "peak memory, GiB", "epochs"]
-    return f"## Cost\n\n{_table(head, rows)}\n\nTraining time is without validation."
+    shared = (
+        f" Up to {at_once} runs were under way at once: these are times of runs that shared the machine, not of runs "
+        "that have it to themselves."
+        if (at_once := comparison.get("at_once", 1)) > 1
+        else ""
+    )
+    return f"## Cost\n\n{_table(head, rows)}\n\nTraining time is without validation.{shared}"
 
 
 def _checks(comparison: dict[str, Any]) -> str:

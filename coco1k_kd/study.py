@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +25,14 @@ from coco1k_kd.audit import audit
 from coco1k_kd.errors import UserError
 from coco1k_kd.evaluation import coco_metrics
 from coco1k_kd.files import sha256, write_json
-from coco1k_kd.launcher import RunFailed, finished, launch
+from coco1k_kd.launcher import RunFailed, finished
+from coco1k_kd.progress import Board
 from coco1k_kd.report import markdown, write_report
+from coco1k_kd.slots import Slots
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
+_POLL_SECONDS = 0.5
 _FREE = ("project", "eval_full_val")  # may change between a study and its --resume
 
 
@@ -120,6 +124,12 @@ class Study:
             runs += [(WEIGHT0, replicates[0]), *((RANDOM, replicate) for replicate in replicates)]
         return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
 
+    def needs(self, key: Key) -> set[Key]:
+        """The runs that must be finished before this one: their time is what `baseline_same_time` is given."""
+        if key[0] != SAME_TIME:
+            return set()
+        return {(arm, replicate) for arm in (BASELINE, self.timed_arm) for replicate in self.replicates}
+
     def folder(self, arm: str, replicate: Replicate) -> Path:
         """Where the run lies."""
         draw, seed = replicate
@@ -170,8 +180,14 @@ class Study:
         return {"data": str(self.data.yaml), **args}
 
 
-def run(settings: Settings, resume: bool, command: str) -> int:
+def run(settings: Settings, resume: bool, command: str, slots: Slots | None = None) -> int:
     """Do the study, or what is left of it, and write and print the comparison.
+
+    Args:
+        settings: what is compared, and how it is trained.
+        resume: go on with a study that is there.
+        command: what was typed, for the record.
+        slots: where runs go, and how many at a time; one at a time on this machine by default.
 
     Returns:
         Exit code: 0, or 1 when a run or a control failed; finished runs are kept either way.
@@ -181,11 +197,11 @@ def run(settings: Settings, resume: bool, command: str) -> int:
     """
     settings = settings.checked()
     study = _open(settings, resume)
-    with _lock(study):
+    with _lock(study), slots or Slots() as slots:
         try:
-            results = _train(study)
-            references = _references(study)
-            full = _full_val(study, results) if study.full_val else {}
+            results = _train(study, slots)
+            references = _references(study, slots)
+            full = _full_val(study, results, slots) if study.full_val else {}
         except RunFailed as failure:
             print(f"error: {failure}\n  finished runs are kept: give the same command with --resume", file=sys.stderr)
             return 1
@@ -292,19 +308,28 @@ def _lock(study: Study) -> Iterator[None]:
         yield
 
 
-def _train(study: Study) -> dict[Key, dict[str, Any]]:
+def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
+    """Do every run that is not finished, as many at a time as there are slots; results in the order of the plan."""
     plan = study.plan()
-    results: dict[Key, dict[str, Any]] = {}
-    for number, (arm, replicate) in enumerate(plan, 1):
-        folder, label = study.folder(arm, replicate), run_label(arm, replicate)
-        result = finished(folder)
-        if result is None:
-            epochs = _same_time_epochs(study, results) if arm == SAME_TIME else study.settings.epochs
-            print(f"run {number}/{len(plan)}: {label}, {epochs} epoch{'s' * (epochs > 1)}, in {folder}", flush=True)
-            result = launch(study.spec(arm, replicate, epochs), label, epochs)
-        results[arm, replicate] = result
-        print(f"  {label}: {_line(study, folder, result)}", flush=True)
-    return results
+    results = {key: result for key in plan if (result := finished(study.folder(*key)))}
+    for key, result in results.items():
+        print(f"finished before: {run_label(*key)}: {_line(study, study.folder(*key), result)}", flush=True)
+    waiting = [key for key in plan if key not in results]
+    under_way: dict[Future[dict[str, Any]], Key] = {}
+    with Board(len(results), len(plan), len(waiting) * study.settings.epochs) as board:
+        while waiting or under_way:
+            for key in [key for key in waiting if study.needs(key) <= results.keys()]:
+                waiting.remove(key)
+                epochs = _same_time_epochs(study, results) if key[0] == SAME_TIME else study.settings.epochs
+                board.add(run_label(*key), study.folder(*key), epochs)
+                spec = study.spec(*key, epochs) | {"at_once": min(slots.number, len(plan))}
+                under_way[slots.submit(spec, run_label(*key))] = key
+            for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
+                key = under_way.pop(future)
+                results[key] = future.result()
+                board.remove(run_label(*key), _line(study, study.folder(*key), results[key]))
+            board.refresh()
+    return {key: results[key] for key in plan}
 
 
 def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
@@ -318,7 +343,7 @@ def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
 
 
-def _references(study: Study) -> dict[str, dict[str, Any]]:
+def _references(study: Study, slots: Slots) -> dict[str, dict[str, Any]]:
     """Student and teacher as they are given, on the same val images; kept for every study of this project."""
     rows: dict[str, dict[str, Any]] = {}
     for role, weights in (("student", study.student), ("teacher", study.teacher)):
@@ -332,17 +357,19 @@ def _references(study: Study) -> dict[str, dict[str, Any]]:
                 f"its {len(weights.classes)} classes are not the data's {len(study.data.classes)}: no AP on them"
             )
         else:
-            row |= _evaluated(study, weights.path, weights.sha256 or "", f"{role} as given", study.data.val, None)
+            row |= _evaluated(
+                study, slots, weights.path, weights.sha256 or "", f"{role} as given", study.data.val, None
+            )
             if study.full_val:
                 split = study.full_val
                 row["full_val"] = _evaluated(
-                    study, weights.path, weights.sha256 or "", f"{role} as given, all of val2017", split, split
+                    study, slots, weights.path, weights.sha256 or "", f"{role} as given, all of val2017", split, split
                 )
         rows[role] = row
     return rows
 
 
-def _full_val(study: Study, results: dict[Key, dict[str, Any]]) -> dict[Key, dict[str, Any]]:
+def _full_val(study: Study, results: dict[Key, dict[str, Any]], slots: Slots) -> dict[Key, dict[str, Any]]:
     """COCO figures of every run's best checkpoint on the 5,000 images."""
     full = {}
     for arm, replicate in results:
@@ -350,12 +377,12 @@ def _full_val(study: Study, results: dict[Key, dict[str, Any]]) -> dict[Key, dic
             continue
         best = study.folder(arm, replicate) / "weights" / "best.pt"
         label = f"{run_label(arm, replicate)}, all of val2017"
-        full[arm, replicate] = _evaluated(study, str(best), sha256(best), label, study.full_val, study.full_val)
+        full[arm, replicate] = _evaluated(study, slots, str(best), sha256(best), label, study.full_val, study.full_val)
     return full
 
 
 def _evaluated(
-    study: Study, weights: str, digest: str, label: str, split: inputs.Split, full: inputs.Split | None
+    study: Study, slots: Slots, weights: str, digest: str, label: str, split: inputs.Split, full: inputs.Split | None
 ) -> dict[str, Any]:
     """COCO figures of a checkpoint on a split; the same checkpoint on the same data is evaluated once per project."""
     args = study.val_args()
@@ -367,7 +394,7 @@ def _evaluated(
     if result is None:
         print(f"evaluating on {split.size} images: {label}", flush=True)
         spec = {"kind": "evaluate", "folder": str(folder), "weights": weights, "val_args": args}
-        result = launch(spec | {"annotations": str(split.annotations)}, label)
+        result = slots.submit(spec | {"annotations": str(split.annotations)}, label).result()
     predictions = folder / "predictions.json"
     figures = coco_metrics(split.annotations, predictions)
     own = None if full else result["ultralytics"]  # there are no YOLO labels for the 5,000 images

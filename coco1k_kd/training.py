@@ -22,11 +22,11 @@ from torch import nn
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
 from coco1k_kd.files import write_json
-from coco1k_kd.launcher import FAILURE, LOG, RESULT, SPEC, TIED
+from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
 
-_KEPT = (SPEC, LOG)
+_KEPT = (SPEC, LOG, LOCK)
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -70,6 +70,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         **recorder.figures,
+        "at_once": spec.get("at_once", 1),
         "effective_batch": recorder.work["effective_batch"],
         "ultralytics": own["best"],
         "ultralytics_last": own["last"],

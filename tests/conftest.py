@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from studies import EPOCHS, PROGRAM, run
 
 from coco1k_kd.demo import generate_coco
 
@@ -31,3 +34,49 @@ def subset(coco_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """student.pt and teacher.pt with the subset's classes and random weights: what they know does not matter here."""
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    folder = tmp_path_factory.mktemp("models")
+    truth = json.loads((subset / "annotations" / "instances_val2017.json").read_bytes())
+    names = [category["name"] for category in sorted(truth["categories"], key=lambda category: category["id"])]
+    torch.manual_seed(0)
+    for name, architecture in (("student", "yolo11n.yaml"), ("teacher", "yolov8n.yaml")):
+        model = YOLO(architecture)
+        model.model = DetectionModel(model.model.yaml, nc=len(names), verbose=False)
+        model.model.names = dict(enumerate(names))
+        model.save(folder / f"{name}.pt")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def command(subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The study's command: the baseline and CWD, one seed."""
+    project = tmp_path_factory.mktemp("study") / "experiments"
+    flags = {
+        "--data": subset / "coco1k.yaml",
+        "--student": models / "student.pt",
+        "--teacher": models / "teacher.pt",
+        "--epochs": EPOCHS,
+        "--batch": 8,
+        "--imgsz": 64,
+        "--device": "cpu",
+        "--project": project,
+    }
+    return [sys.executable, str(PROGRAM), *(str(part) for flag in flags.items() for part in flag)]
+
+
+@pytest.fixture(scope="session")
+def whole(command: list[str]) -> SimpleNamespace:
+    """A study that nobody disturbed, one run after the other."""
+    done = run(command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = Path(command[-1])
+    path = next(project.glob("comparison_*.json"))
+    return SimpleNamespace(out=done.stdout, project=project, path=path, content=json.loads(path.read_bytes()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +76,30 @@ def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_t
     took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
     results = {(arm, (0, seed)): {"train_seconds": took[arm] + seed} for arm in took for seed in (0, 1)}
     assert study._same_time_epochs(plan, results) == epochs
+
+
+class Instant:
+    """Slots whose runs take no time, and that remember in which order they came."""
+
+    number = 2
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+        self.begun.append(label)
+        future: Future[dict[str, Any]] = Future()
+        future.set_result({"train_seconds": 30.0 if spec["arm"] == "cwd" else 10.0})
+        return future
+
+
+def test_the_timed_baseline_waits_for_what_it_is_timed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, slots = made(arms=["cwd", "mgd", "baseline_same_time"], seeds=[0, 1]), Instant()
+    monkeypatch.setattr(study, "_line", lambda *_: "")
+    results = study._train(plan, slots)
+    assert list(results) == plan.plan(), "results come in the plan's order, whichever ended first"
+    last = [label for label in slots.begun if label.startswith("baseline_same_time")]
+    assert slots.begun[-2:] == last and len(slots.begun) == 8
 
 
 @pytest.mark.parametrize(

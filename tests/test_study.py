@@ -3,100 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import jsonschema
 import pytest
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
+from studies import EPOCHS, PROGRAM, alive, assert_same_study, children_of, environment, run, wait_for
 
 from coco1k_kd.comparison import state_difference
 from coco1k_kd.launcher import RunFailed, launch
 from coco1k_kd.recorder import Recorder, RunError, batch_hash
-
-PROGRAM = Path(__file__).resolve().parents[1] / "test_coco1k_kd.py"
-EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def models(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """student.pt and teacher.pt with the subset's classes and random weights: what they know does not matter here."""
-    folder = tmp_path_factory.mktemp("models")
-    truth = json.loads((subset / "annotations" / "instances_val2017.json").read_bytes())
-    names = [category["name"] for category in sorted(truth["categories"], key=lambda category: category["id"])]
-    torch.manual_seed(0)
-    for name, architecture in (("student", "yolo11n.yaml"), ("teacher", "yolov8n.yaml")):
-        model = YOLO(architecture)
-        model.model = DetectionModel(model.model.yaml, nc=len(names), verbose=False)
-        model.model.names = dict(enumerate(names))
-        model.save(folder / f"{name}.pt")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def command(subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The study's command: the baseline and CWD, one seed."""
-    project = tmp_path_factory.mktemp("study") / "experiments"
-    flags = {
-        "--data": subset / "coco1k.yaml",
-        "--student": models / "student.pt",
-        "--teacher": models / "teacher.pt",
-        "--epochs": EPOCHS,
-        "--batch": 8,
-        "--imgsz": 64,
-        "--device": "cpu",
-        "--project": project,
-    }
-    return [sys.executable, str(PROGRAM), *(str(part) for flag in flags.items() for part in flag)]
-
-
-@pytest.fixture(scope="module")
-def whole(command: list[str]) -> SimpleNamespace:
-    """A study that nobody disturbed."""
-    done = run(command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    project = Path(command[-1])
-    path = next(project.glob("comparison_*.json"))
-    return SimpleNamespace(out=done.stdout, project=project, path=path, content=json.loads(path.read_bytes()))
-
-
-def run(command: list[str], *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *more], capture_output=True, text=True, env=environment(), timeout=120)
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("waited in vain")
-
-
-def children_of(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(word) for word in listed.split()]
-
-
-def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespace) -> None:
@@ -172,15 +95,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(whole: SimpleNamespac
     assert baseline.stat().st_mtime_ns == finished_at, "a finished run was repeated"
     assert "evaluating" not in done.stdout, "a reference was evaluated twice"
     content = json.loads((whole.project / f"comparison_{stamp}.json").read_bytes())
-    resumed = content["arms"]["cwd"]["runs"][0]
-    assert resumed["resumed_after_epochs"] and resumed["curves"] == whole.content["arms"]["cwd"]["runs"][0]["curves"]
-    for arm in ("baseline", "cwd"):
-        one, other = (Path(c["arms"][arm]["runs"][0]["dir"]) for c in (content, whole.content))
-        for name in ("predictions_best.json", "predictions_last.json"):
-            assert (one / name).read_bytes() == (other / name).read_bytes()
-        assert state_difference(one / "weights" / "last.pt", other / "weights" / "last.pt") == 0
-    for key in ("d_ap", "d_ap50", "verdict", "mde", "per_class"):
-        assert content["comparisons"][0][key] == whole.content["comparisons"][0][key]
+    assert content["arms"]["cwd"]["runs"][0]["resumed_after_epochs"]
+    assert_same_study(content, whole.content)
 
 
 def test_interrupted_it_ends_its_run_and_exits_130(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
@@ -232,7 +148,7 @@ def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_p
     spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
     spec |= {"folder": str(tmp_path), "distillation_weight": 1e38}
     with pytest.raises(Exception, match="cwd, seed 0") as caught:
-        launch(spec, "cwd, seed 0", EPOCHS)
+        launch(spec, "cwd, seed 0")
     assert "loss" in str(caught.value) and "epoch" in str(caught.value)
     assert not (tmp_path / "result.json").exists()
 

@@ -1,0 +1,64 @@
+"""Studies as their users start them, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from coco1k_kd.comparison import state_difference
+
+PROGRAM = Path(__file__).resolve().parents[1] / "test_coco1k_kd.py"
+EPOCHS = 3
+
+
+def run(command: list[str], *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *more], capture_output=True, text=True, env=environment(), timeout=120)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in listed.split()]
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def assert_same_study(content: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Two comparisons of the same settings: the same predictions, weights, curves and verdicts, apart from timings."""
+    assert content["audit"] == expected["audit"] and list(content["arms"]) == list(expected["arms"])
+    for name, arm in content["arms"].items():
+        for one, other in zip(arm["runs"], expected["arms"][name]["runs"], strict=True):
+            assert one["seed"] == other["seed"] and one["draw"] == other["draw"]
+            assert one["batch_hash"] == other["batch_hash"] and one["curves"] == other["curves"]
+            here, there = Path(one["dir"]), Path(other["dir"])
+            for which in ("best", "last"):
+                file = f"predictions_{which}.json"
+                assert (here / file).read_bytes() == (there / file).read_bytes()
+                assert json.loads((here / file).read_bytes()), "nothing predicted, nothing shown"
+            assert state_difference(*(place / "weights" / "last.pt" for place in (here, there))) == 0
+    assert [(entry["arm"], entry["against"]) for entry in content["comparisons"]] == [
+        (entry["arm"], entry["against"]) for entry in expected["comparisons"]
+    ]
+    for one, other in zip(content["comparisons"], expected["comparisons"], strict=True):
+        for key in ("d_ap", "d_ap50", "verdict", "mde", "per_class"):
+            assert one[key] == other[key]
