@@ -18,7 +18,7 @@ from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate
 from coco1k_kd.evaluation import coco_metrics, compare
 
 if TYPE_CHECKING:
-    from coco1k_kd.study import Study
+    from coco1k_kd.plan import Study
 
 Results = Mapping[Key, Mapping[str, Any]]
 SCHEMA_VERSION = 1

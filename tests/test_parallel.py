@@ -47,7 +47,7 @@ def test_all_runs_end_when_the_study_ends(command: list[str], tmp_path: Path, fa
         doing.send_signal(signal.SIGINT)
     else:
         os.kill(children[1], signal.SIGKILL)
-    _, said = doing.communicate(timeout=60)
+    _, said = doing.communicate(timeout=300)
     assert doing.returncode == (130 if fault == "interrupt" else 1) and "Traceback" not in said
     assert ("interrupted" if fault == "interrupt" else "was killed (SIGKILL)") in said
     assert not any(map(alive, children))

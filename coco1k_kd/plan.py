@@ -1,0 +1,159 @@
+"""What a study is: its arms, seeds and settings, and each run as a function of a plain spec. Nothing is done here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coco1k_kd import inputs
+from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate, distilled
+from coco1k_kd.errors import UserError
+
+_PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
+_PLACEBO_IMAGES = 16
+_FREE = ("project", "eval_full_val")  # may change between a study and its --resume
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `test_coco1k_kd.py` is asked for; flags of the same names."""
+
+    data: Path
+    student: str = "yolo11n.pt"
+    teacher: str = "yolo11l.pt"
+    loss: str = "cwd"
+    arms: list[str] | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+    distillation_weight: float | None = None
+    controls: bool = False
+    eval_full_val: Path | None = None
+    epochs: int = 100
+    batch: int = 16
+    imgsz: int = 640
+    device: str = ""
+    workers: int = 8
+    project: Path = Path("coco1k_kd_experiments")
+
+    def checked(self) -> Settings:
+        """The same with the arms written out. UserError if something cannot be."""
+        loss = self.loss.lower()
+        if loss not in LOSSES:
+            raise UserError(f"unknown --loss {self.loss}: choose {' or '.join(LOSSES)}")
+        arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
+        for arm in arms:
+            if arm not in ARMS:
+                raise UserError(f"unknown arm {arm}: choose of {', '.join(ARMS)}")
+        for name, values in (("--arms", arms), ("--seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
+        arms = [arm for arm in ARMS if arm in {BASELINE, *arms}]  # nothing can be said without the baseline
+        if SAME_TIME in arms and not distilled(arms):
+            raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
+        for flag, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--batch", self.batch, 1),
+            ("--workers", self.workers, 0),
+        ):
+            if value < least:
+                raise UserError(f"{flag} {value}: must be at least {least}")
+        if min(self.seeds) < 0:
+            raise UserError(f"--seeds {min(self.seeds)}: must be at least 0")
+        if self.imgsz < inputs.STRIDE or self.imgsz % inputs.STRIDE:
+            raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {inputs.STRIDE}")
+        if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):
+            raise UserError(f"--distillation-weight {self.distillation_weight}: must be a number, 0 or more")
+        if "," in self.device:
+            raise UserError(f"--device {self.device}: a run of a study uses one device")
+        return Settings(**{**vars(self), "loss": loss, "arms": arms})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with its inputs read, and its place on disk."""
+
+    settings: Settings
+    data: inputs.Data
+    student: inputs.Weights
+    teacher: inputs.Weights | None
+    full_val: inputs.Split | None
+    project: Path
+    stamp: str
+
+    def record(self) -> dict[str, Any]:
+        """The settings and the hashes of what they name: equal records are the same study."""
+        chosen = {k: v for k, v in vars(self.settings).items() if k not in _FREE}
+        chosen |= {"data": str(self.data.yaml), "student": self.student.path, "student_sha256": self.student.sha256}
+        chosen |= {
+            key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
+        }
+        teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
+        return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
+
+    @property
+    def replicates(self) -> list[Replicate]:
+        """The (draw, seed) that each arm is trained for."""
+        return [(0, seed) for seed in self.settings.seeds]
+
+    def plan(self) -> list[Key]:
+        """Every run in the order of running; the arm that needs the others' time comes last."""
+        arms, replicates = self.settings.arms or [], self.replicates
+        runs = [(arm, replicate) for replicate in replicates for arm in arms if arm != SAME_TIME]
+        if self.settings.controls:
+            runs += [(WEIGHT0, replicates[0]), *((RANDOM, replicate) for replicate in replicates)]
+        return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
+
+    def needs(self, key: Key) -> set[Key]:
+        """The runs that must be finished before this one: their time is what `baseline_same_time` is given."""
+        if key[0] != SAME_TIME:
+            return set()
+        return {(arm, replicate) for arm in (BASELINE, self.timed_arm) for replicate in self.replicates}
+
+    def folder(self, arm: str, replicate: Replicate) -> Path:
+        """Where the run lies."""
+        draw, seed = replicate
+        several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
+        return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm}_{self.stamp}{several}"
+
+    @property
+    def timed_arm(self) -> str:
+        """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
+        arms = distilled(self.settings.arms or [])
+        return self.settings.loss if self.settings.loss in arms else arms[0]
+
+    def spec(self, arm: str, replicate: Replicate, epochs: int) -> dict[str, Any]:
+        """All that `training.train` needs to know, as plain JSON."""
+        s = self.settings
+        control = arm in (WEIGHT0, RANDOM)
+        images = [str(self.data.train.images / name) for name in self.data.train.names[:_PLACEBO_IMAGES]]
+        distillation = s.loss if control else arm if distilled([arm]) else None
+        weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
+        return {
+            "kind": "train",
+            "arm": arm,
+            "seed": replicate[1],
+            "folder": str(self.folder(arm, replicate)),
+            "student": self.student.path,
+            "teacher": self.teacher.path if self.teacher and distillation else None,
+            "random_teacher": arm == RANDOM,
+            "placebo_images": images if arm == RANDOM else [],
+            "distillation": distillation,
+            "distillation_weight": weight if distillation in LOSSES else None,  # the stock one has its own
+            "annotations": str(self.data.val.annotations),
+            "train_args": {
+                **self.val_args(),
+                **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
+                "epochs": epochs,
+                "seed": replicate[1],
+                "deterministic": True,
+                "patience": 0,  # no early stopping: it would give the arms different numbers of epochs
+                "plots": False,
+                "exist_ok": True,
+            },
+        }
+
+    def val_args(self) -> dict[str, Any]:
+        """What training and validation share."""
+        s = self.settings
+        args = {"imgsz": s.imgsz, "batch": s.batch, "device": s.device or None, "workers": s.workers}
+        return {"data": str(self.data.yaml), **args}
