@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import math
@@ -18,6 +19,11 @@ from coco1k_kd.files import sha256, write_atomic
 
 STRIDE = 32
 _NOMINAL_BATCH = 64  # Ultralytics' `nbs`
+# Settings of Ultralytics that have flags of their own, or with which there would be nothing left to compare.
+_SETTLED = (
+    "task mode model data epochs time patience batch imgsz save device workers project name exist_ok pretrained seed "
+    "deterministic single_cls classes fraction val resume save_dir distill_model plots profile tracker"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Weights:
     classes: tuple[str, ...]
     parameters: int
     strides: tuple[int, ...]
+    backbone: int  # its layers, the first of the model
 
     @property
     def scratch(self) -> bool:
@@ -141,6 +148,7 @@ def read_weights(path: str, role: str) -> Weights:
         classes=tuple(model.names[i] for i in range(len(model.names))),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
         strides=tuple(int(stride) for stride in head.stride),
+        backbone=len(model.model.yaml["backbone"]),
     )
 
 
@@ -153,6 +161,33 @@ def resolve_optimizer(train_images: int, batch: int, epochs: int, classes: int) 
     iterations = math.ceil(train_images / max(batch, _NOMINAL_BATCH)) * epochs
     name, rate = ("MuSGD", 0.01) if iterations > 10_000 else ("AdamW", round(0.002 * 5 / (4 + classes), 6))
     return {"optimizer": name, "lr0": rate, "momentum": 0.9, "warmup_bias_lr": 0.0}
+
+
+def read_train_args(pairs: Sequence[str]) -> dict[str, Any]:
+    """Ultralytics' training settings from `KEY=VALUE`. UserError if it knows none such, or a study settles it."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    chosen: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or key not in DEFAULT_CFG_DICT:
+            near = [name for name in DEFAULT_CFG_DICT if key and key in name] or difflib.get_close_matches(
+                key, DEFAULT_CFG_DICT
+            )
+            hint = f"did you mean {' or '.join(near[:3])}?" if near else "give KEY=VALUE, a setting of Ultralytics"
+            raise UserError(f"--train {pair}: {hint}")
+        if key in _SETTLED.split() or key in chosen:
+            raise UserError(f"--train {pair}: {'given twice' if key in chosen else 'a study settles that itself'}")
+        try:
+            chosen[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--train {pair}: the value cannot be read") from None
+    try:
+        get_cfg(overrides=chosen)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise UserError(f"--train: {str(error).splitlines()[0]}") from None
+    return chosen
 
 
 def check_device(device: str) -> None:

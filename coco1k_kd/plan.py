@@ -9,6 +9,7 @@ from typing import Any
 from coco1k_kd import inputs
 from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate, distilled
 from coco1k_kd.errors import UserError
+from coco1k_kd.start import BACKBONE, BACKBONE_TRAINING, STARTS, WEIGHTS
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
@@ -28,6 +29,8 @@ class Settings:
     distillation_weight: float | None = None
     controls: bool = False
     eval_full_val: Path | None = None
+    start: str = WEIGHTS
+    train: list[str] = field(default_factory=list)
     epochs: int = 100
     batch: int = 16
     imgsz: int = 640
@@ -63,6 +66,13 @@ class Settings:
             raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {inputs.STRIDE}")
         if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):
             raise UserError(f"--distillation-weight {self.distillation_weight}: must be a number, 0 or more")
+        if self.start not in STARTS:
+            raise UserError(f"unknown --start {self.start}: choose {' or '.join(STARTS)}")
+        if self.start == BACKBONE and not self.student.endswith(".pt"):
+            raise UserError(
+                f"--start {BACKBONE}: {self.student} has no trained backbone to keep; give a checkpoint (.pt)"
+            )
+        inputs.read_train_args(self.train)
         if "," in self.device:
             raise UserError(f"--device {self.device}: a run of a study uses one device")
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
@@ -89,6 +99,12 @@ class Study:
         }
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
+
+    def files(self) -> list[Path]:
+        """What runs read, on whichever machine they run; of the images one each."""
+        images = [split.images / split.names[0] for split in (self.data.train, self.data.val)]
+        weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
+        return [self.data.yaml, self.data.val.annotations, *images, *weights]
 
     @property
     def replicates(self) -> list[Replicate]:
@@ -134,6 +150,7 @@ class Study:
             "seed": replicate[1],
             "folder": str(self.folder(arm, replicate)),
             "student": self.student.path,
+            "start": s.start,
             "teacher": self.teacher.path if self.teacher and distillation else None,
             "random_teacher": arm == RANDOM,
             "placebo_images": images if arm == RANDOM else [],
@@ -143,6 +160,12 @@ class Study:
             "train_args": {
                 **self.val_args(),
                 **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
+                **(
+                    {**BACKBONE_TRAINING, "nbs": s.batch, "freeze": self.student.backbone}
+                    if s.start == BACKBONE
+                    else {}
+                ),
+                **inputs.read_train_args(s.train),
                 "epochs": epochs,
                 "seed": replicate[1],
                 "deterministic": True,

@@ -25,6 +25,7 @@ from coco1k_kd.files import write_json
 from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
+from coco1k_kd.start import BACKBONE, backbone_start
 
 _KEPT = (SPEC, LOG, LOCK)
 _OUT_OF_MEMORY = (
@@ -38,9 +39,9 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one arm with one seed, then write the predictions of its best and last checkpoint.
 
     Args:
-        spec: `folder`, `arm`, `seed`, `student`, `teacher` (path or None), `random_teacher` (bool), `distillation`
-            ("cwd", "mgd", "ultralytics" or None), `distillation_weight`, `annotations`, and `train_args`, what is
-            handed to Ultralytics as it stands.
+        spec: `folder`, `arm`, `seed`, `student`, `start` (of `start.STARTS`), `teacher` (path or None),
+            `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_weight`,
+            `annotations`, and `train_args`, what is handed to Ultralytics as it stands.
 
     Returns:
         The run's figures and its `work`, all that the audit compares.
@@ -50,7 +51,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     if snapshot is None:
         _clear(folder)
     recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
-    weights = folder / "weights" / "last.pt" if snapshot else spec["student"]
+    weights = folder / "weights" / "last.pt" if snapshot else _student(spec, folder)
     model, extra = _model(spec, weights)
     recorder.attach(model)
     if snapshot:
@@ -126,6 +127,13 @@ def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, An
         "distillation_loss": spec["distillation"],
         "distillation_weight": spec["distillation_weight"],
     }
+
+
+def _student(spec: dict[str, Any], folder: Path) -> Path | str:
+    """The weights to begin with: as they are given, or with nothing but their backbone."""
+    if spec["start"] == BACKBONE:
+        return backbone_start(spec["student"], spec["seed"], folder / "start.pt")
+    return spec["student"]
 
 
 def _snapshot(folder: Path) -> dict[str, Any] | None:

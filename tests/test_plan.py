@@ -21,7 +21,7 @@ from coco1k_kd.study import Settings, Study
 def made(**settings: Any) -> Study:
     """A study of no files."""
     split = Split(Path("/data/annotations/x.json"), Path("/data/images/x"), tuple(f"{i}.jpg" for i in range(100)))
-    weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32))
+    weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32), 11)
     chosen = Settings(data=Path("/data/coco1k.yaml"), **settings).checked()
     data = Data(Path("/data/coco1k.yaml"), Path("/data"), ("a", "b"), split, split)
     return Study(chosen, data, weights, weights, None, Path("/project"), "20260101_120000")
@@ -66,6 +66,36 @@ def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone
     assert [arm for arm, spec in specs.items() if spec["random_teacher"]] == ["random_teacher"]
     fixed = specs["cwd"]["train_args"]
     assert (fixed["epochs"], fixed["patience"], fixed["deterministic"], fixed["optimizer"]) == (7, 0, True, "AdamW")
+
+
+def test_the_start_from_the_backbone_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
+    plan = made(arms=["cwd"], start="backbone", student="s.pt", batch=8, train=["lr0=0.005", "cos_lr=True"])
+    baseline, cwd = (plan.spec(arm, (0, 3), 7) for arm in ("baseline", "cwd"))
+    assert baseline["start"] == cwd["start"] == "backbone" and baseline["train_args"] == cwd["train_args"]
+    wanted = {"freeze": 11, "nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
+    assert {key: cwd["train_args"][key] for key in wanted} == wanted
+    assert "freeze" not in made().spec("baseline", (0, 0), 7)["train_args"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": "nowhere"}, "unknown --start nowhere: choose weights or backbone"),
+        ({"start": "backbone", "student": "yolo11n.yaml"}, "no trained backbone"),
+        ({"train": ["lr=0.1"]}, "--train lr=0.1: did you mean cos_lr or lr0 or lrf?"),
+        ({"train": ["moment=0.1"]}, "--train moment=0.1: did you mean momentum"),
+        ({"train": ["lr0"]}, "--train lr0: did you mean lr0"),
+        ({"train": ["zzz=1"]}, "give KEY=VALUE"),
+        ({"train": ["epochs=3"]}, "a study settles that itself"),
+        ({"train": ["lr0=0.1", "lr0=0.2"]}, "given twice"),
+        ({"train": ["lr0=fast"]}, "--train: 'lr0=fast'"),
+        ({"train": ["nbs=[1"]}, "--train nbs=[1: the value cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        made(**settings)
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(180.0, 18), (104.0, 10), (50.0, 10)])
