@@ -26,8 +26,10 @@ import gc
 import itertools
 import json
 import multiprocessing
+import queue
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -253,7 +255,10 @@ def measure(arm: str, args: argparse.Namespace, barrier: Any = None) -> dict[str
 def _child(number: int, arm: str, args: argparse.Namespace, barrier: Any, rows: Any) -> None:
     try:
         rows.put((number, measure(arm, args, barrier)))
-    except BaseException:
+    except threading.BrokenBarrierError:
+        sys.exit(1)  # another has failed, and says why
+    except BaseException as error:
+        rows.put((number, {"error": f"{arm}: {type(error).__name__}: {error}"}))
         barrier.abort()  # the others need not wait for us
         raise
 
@@ -268,9 +273,14 @@ def together(args: argparse.Namespace) -> list[dict[str, Any]]:
         child.start()
     for child in children:
         child.join()
-    if any(child.exitcode for child in children):
-        sys.exit(f"error: {sum(bool(c.exitcode) for c in children)} of {len(children)} runs at once failed; see above")
-    return [row for _, row in sorted((rows.get() for _ in children), key=lambda item: item[0])]
+    done: list[tuple[int, dict[str, Any]]] = []
+    with contextlib.suppress(queue.Empty):
+        while len(done) < len(children):
+            done.append(rows.get(timeout=1))
+    failed = [row["error"] for _, row in done if "error" in row]
+    if failed or len(done) < len(children):
+        sys.exit(f"error: of {len(children)} runs at once failed {'; '.join(failed) or 'some, killed'}")
+    return [row for _, row in sorted(done, key=lambda item: item[0])]
 
 
 def main() -> None:
