@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from coco1k_kd import inputs
 from coco1k_kd.launcher import launch
 
 
@@ -26,6 +29,10 @@ class Slots:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._threads.shutdown(cancel_futures=True)
+
+    def check(self, device: str, project: Path, files: Sequence[Path]) -> None:
+        """UserError if the device is not there. `Cluster` also looks whether its nodes see the files."""
+        inputs.check_device(device)
 
     def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
         """Start `spec` as soon as a slot is free; the future raises what `launch` does."""

@@ -49,8 +49,7 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         UserError: bad input, or arms that did not do the same work.
     """
     settings = settings.checked()
-    study = _open(settings, resume)
-    with _lock(study), slots or Slots() as slots:
+    with slots or Slots() as slots, _lock(_open(settings, resume, slots)) as study:
         try:
             results = _train(study, slots)
             references = _references(study, slots)
@@ -85,11 +84,10 @@ def report_only(path: Path) -> int:
     return 0
 
 
-def _open(settings: Settings, resume: bool) -> Study:
+def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     """Read and check every input, and find or begin the study. Nothing is written before all is well."""
     data = inputs.read_data(settings.data)
     full = inputs.read_full_val(settings.eval_full_val, data.classes) if settings.eval_full_val else None
-    inputs.check_device(settings.device)
     student = inputs.read_weights(settings.student, "student")
     arms = settings.arms or []
     teacher = inputs.read_weights(settings.teacher, "teacher") if distilled(arms) or settings.controls else None
@@ -99,6 +97,7 @@ def _open(settings: Settings, resume: bool) -> Study:
         )
     project = settings.project.absolute()
     study = Study(settings, data, student, teacher, full, project, time.strftime("%Y%m%d_%H%M%S"))
+    slots.check(settings.device, project, study.files())
     if resume and (found := _find(study)):
         print(f"going on with the study of {found.stamp} in {project}")
         return found
@@ -151,14 +150,14 @@ def _find(study: Study) -> Study | None:
 
 
 @contextlib.contextmanager
-def _lock(study: Study) -> Iterator[None]:
+def _lock(study: Study) -> Iterator[Study]:
     """Two processes must not do the same study; the lock goes with its process, however that ends."""
     with _state_file(study).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"another process is doing the study of {study.stamp} in {study.project}") from None
-        yield
+        yield study
 
 
 def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
