@@ -5,6 +5,7 @@
     python test_coco1k_kd.py --loss mgd --seeds 0 1 2               # three seeds: a verdict about the method
     python test_coco1k_kd.py --arms baseline cwd mgd ultralytics baseline_same_time --controls
     python test_coco1k_kd.py --seeds 0 1 2 --parallel 3             # three runs at a time
+    python test_coco1k_kd.py --seeds 0 1 2 --ray --gpus-per-run 0.25    # on a Ray cluster, four runs on a card
     python test_coco1k_kd.py --resume ...                           # the same command again, after any kind of end
     python test_coco1k_kd.py --report-only coco1k_kd_experiments/comparison_20260101_120000.json
 
@@ -23,27 +24,42 @@ from coco1k_kd import study
 from coco1k_kd.arms import ARMS
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.slots import Slots
+from coco1k_kd.start import STARTS
 
 HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
     "student": "a checkpoint to train further, or a .yaml to train from scratch",
+    "start": "weights: the student as it is given; backbone: its backbone alone, frozen, neck and head learn anew "
+    "(AdamW 0.001, a step per batch). What distillation does shows there in minutes",
+    "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
     "teacher": "any Ultralytics detector with as many levels",
     "loss": "cwd or mgd: how the arm beside the baseline is distilled",
     "arms": f"of {', '.join(ARMS)}; default: baseline and --loss. ultralytics is stock distill_model=, "
     "baseline_same_time a baseline that is given the time which distillation took",
     "seeds": "a run of each arm per seed. One seed tells about this pair of models only, more about the method",
+    "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
+    "beyond one choice of images",
+    "coco-root": "folder of the COCO 2017 that the subset was drawn from, for --draws",
     "distillation-weight": "of cwd and mgd; default: each loss's own",
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
     "eval-full-val": "also evaluate on all 5,000 images of val2017",
     "imgsz": "pixels, a multiple of 32",
     "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU",
     "workers": "data loaders; a CPU run has none",
-    "parallel": "runs at a time, on this machine: several small students fit on one card. Their times are then "
-    "those of runs that share the machine",
+    "parallel": "runs at a time on this machine, 1 by default: several small students fit on one card. Their times are "
+    "then those of runs that share the machine",
+    "ray": "run on the Ray cluster at ADDRESS, by default the one this machine belongs to: every run a task with its "
+    "share of a node, started again elsewhere if the node dies. Needs requirements-ray.txt, and --project, data and "
+    "weights on storage that all nodes see at the same path",
+    "gpus-per-run": "with --ray, also a part of a card: 0.25 puts four runs on one (default: 1 where there are any)",
+    "cpus-per-run": "with --ray (default: by its share of the cards the run's share of its node's cores)",
+    "memory-per-run": "with --ray, in GiB (default: 4)",
     "project": "folder of the runs and the comparison",
-    "resume": "go on with the newest study of these settings in --project; where there is none, start it",
+    "resume": "go on with the newest study of these settings in --project, or add arms, seeds or draws to it; where "
+    "there is none, start it",
     "report-only": "draw the picture and the tables of a comparison again, without training",
 }
+_SHARE = ("gpus", "cpus", "memory")  # of a run on a cluster
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +67,11 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def add(group: argparse._ArgumentGroup, name: str, default: object = None, **options: object) -> None:
-        shown = "" if default is None else f" (default: {' '.join(map(str, default if default == [0] else [default]))})"
+        shown = (
+            ""
+            if default in (None, [])
+            else f" (default: {' '.join(map(str, default if default == [0] else [default]))})"
+        )
         group.add_argument(f"--{name}", default=default, help=HELP.get(name, "") + shown, **options)
 
     what = p.add_argument_group("what is compared")
@@ -61,33 +81,55 @@ def parser() -> argparse.ArgumentParser:
     add(what, "loss", "cwd")
     add(what, "arms", nargs="+", metavar="ARM")
     add(what, "seeds", [0], nargs="+", type=int, metavar="N")
+    add(what, "draws", 1, type=int, metavar="N")
+    add(what, "coco-root", type=Path, metavar="DIR")
     add(what, "distillation-weight", type=float, metavar="W")
     what.add_argument("--controls", action="store_true", help=HELP["controls"])
     add(what, "eval-full-val", type=Path, metavar="COCO_ROOT")
     how = p.add_argument_group("how it is trained, the same for all arms")
+    add(how, "start", "weights", choices=STARTS)
+    add(how, "train", [], nargs="+", metavar="KEY=VALUE")
     add(how, "epochs", 100, type=int, metavar="N")
     add(how, "batch", 16, type=int, metavar="N")
     add(how, "imgsz", 640, type=int, metavar="N")
     add(how, "device")
     add(how, "workers", 8, type=int, metavar="N")
     where = p.add_argument_group("where it goes")
-    add(where, "parallel", 1, type=int, metavar="N")
+    add(where, "parallel", type=int, metavar="N")
     add(where, "project", Path("coco1k_kd_experiments"), type=Path, metavar="DIR")
+    where.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=HELP["ray"])
+    for name in _SHARE:
+        add(where, f"{name}-per-run", type=float, metavar="X")
     where.add_argument("--resume", action="store_true", help=HELP["resume"])
     add(where, "report-only", type=Path, metavar="JSON")
     return p
 
 
+def slots(ray: str | None, parallel: int | None, share: dict[str, float | None]) -> Slots:
+    """Where runs go, and how many at a time."""
+    given = {name: value for name, value in share.items() if value is not None}
+    if ray is None:
+        if given:
+            raise UserError(f"--{next(iter(given))}-per-run is said of a run on a cluster: give --ray, too")
+        if parallel is not None and parallel < 1:
+            raise UserError(f"--parallel {parallel}: must be at least 1")
+        return Slots(parallel or 1)
+    if parallel is not None:
+        raise UserError("--parallel is for one machine: with --ray, --gpus-per-run and --cpus-per-run say how many fit")
+    from coco1k_kd.cluster import Cluster
+
+    return Cluster(ray, **given)
+
+
 def main() -> int:
     """Parse, run, and let the study print."""
     args = vars(parser().parse_args())
-    resume, report, parallel = (args.pop(name) for name in ("resume", "report_only", "parallel"))
+    resume, report = args.pop("resume"), args.pop("report_only")
+    places = slots(args.pop("ray"), args.pop("parallel"), {name: args.pop(f"{name}_per_run") for name in _SHARE})
     if report:
         return study.report_only(report)
     args["device"] = args["device"] or ""
-    if parallel < 1:
-        raise UserError(f"--parallel {parallel}: must be at least 1")
-    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), Slots(parallel))
+    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), places)
 
 
 if __name__ == "__main__":

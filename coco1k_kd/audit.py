@@ -13,6 +13,7 @@ _OWN = frozenset(f"train_args.{key}" for key in ("model", "name", "project", "sa
 # More epochs are the point of a baseline that is given the time that distillation took.
 _LONGER = frozenset({"epochs", "images", "stream_hash", "optimizer_steps", "train_args.epochs"})
 _SEED = frozenset({"init_hash", "batch_hash", "stream_hash", "train_args.seed"})
+_DRAW = frozenset({"train_args.data"})
 EXCEPTED = {SAME_TIME: _LONGER}
 
 
@@ -42,7 +43,7 @@ def audit(results: Mapping[Key, Mapping[str, Any]], train_images: int, val_image
                 )
         _same(key, work, (BASELINE, key[1]), works, EXCEPTED.get(key[0], frozenset()))
         if key[0] == BASELINE:
-            _same(key, work, first, works, _SEED)
+            _same(key, work, first, works, _SEED | (_DRAW if key[1][0] != first[1][0] else frozenset()))
     excepted = {arm: sorted(fields) for arm, fields in EXCEPTED.items() if any(key[0] == arm for key in works)}
     return {
         "passed": True,

@@ -13,7 +13,7 @@ from coco1k_kd.start import BACKBONE, BACKBONE_TRAINING, STARTS, WEIGHTS
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
-_FREE = ("project", "eval_full_val")  # may change between a study and its --resume
+FREE = ("project", "eval_full_val", "coco_root")  # may change between a study and its --resume
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Settings:
     loss: str = "cwd"
     arms: list[str] | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
+    draws: int = 1
+    coco_root: Path | None = None
     distillation_weight: float | None = None
     controls: bool = False
     eval_full_val: Path | None = None
@@ -57,6 +59,7 @@ class Settings:
             ("--epochs", self.epochs, 1),
             ("--batch", self.batch, 1),
             ("--workers", self.workers, 0),
+            ("--draws", self.draws, 1),
         ):
             if value < least:
                 raise UserError(f"{flag} {value}: must be at least {least}")
@@ -89,10 +92,12 @@ class Study:
     full_val: inputs.Split | None
     project: Path
     stamp: str
+    further: tuple[inputs.Data, ...] = ()  # draws of the train images after the first, which is `data`
+    base: Study | None = None  # the study that this one adds arms, seeds or draws to, and whose runs it takes over
 
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
-        chosen = {k: v for k, v in vars(self.settings).items() if k not in _FREE}
+        chosen = {k: v for k, v in vars(self.settings).items() if k not in FREE}
         chosen |= {"data": str(self.data.yaml), "student": self.student.path, "student_sha256": self.student.sha256}
         chosen |= {
             key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
@@ -102,14 +107,19 @@ class Study:
 
     def files(self) -> list[Path]:
         """What runs read, on whichever machine they run; of the images one each."""
-        images = [split.images / split.names[0] for split in (self.data.train, self.data.val)]
+        images = [split.images / split.names[0] for data in self.drawn for split in (data.train, data.val)]
         weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
-        return [self.data.yaml, self.data.val.annotations, *images, *weights]
+        return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *weights]
+
+    @property
+    def drawn(self) -> tuple[inputs.Data, ...]:
+        """The data by draw."""
+        return (self.data, *self.further)
 
     @property
     def replicates(self) -> list[Replicate]:
         """The (draw, seed) that each arm is trained for."""
-        return [(0, seed) for seed in self.settings.seeds]
+        return [(draw, seed) for draw in range(self.settings.draws) for seed in self.settings.seeds]
 
     def plan(self) -> list[Key]:
         """Every run in the order of running; the arm that needs the others' time comes last."""
@@ -127,6 +137,8 @@ class Study:
 
     def folder(self, arm: str, replicate: Replicate) -> Path:
         """Where the run lies."""
+        if self.base and (arm, replicate) in self.base.plan():
+            return self.base.folder(arm, replicate)
         draw, seed = replicate
         several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
         return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm}_{self.stamp}{several}"
@@ -139,9 +151,9 @@ class Study:
 
     def spec(self, arm: str, replicate: Replicate, epochs: int) -> dict[str, Any]:
         """All that `training.train` needs to know, as plain JSON."""
-        s = self.settings
+        s, data = self.settings, self.drawn[replicate[0]]
         control = arm in (WEIGHT0, RANDOM)
-        images = [str(self.data.train.images / name) for name in self.data.train.names[:_PLACEBO_IMAGES]]
+        images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
         distillation = s.loss if control else arm if distilled([arm]) else None
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
         return {
@@ -159,6 +171,7 @@ class Study:
             "annotations": str(self.data.val.annotations),
             "train_args": {
                 **self.val_args(),
+                "data": str(data.yaml),
                 **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
                 **(
                     {**BACKBONE_TRAINING, "nbs": s.batch, "freeze": self.student.backbone}

@@ -6,25 +6,23 @@ is there. Each run is a function of a plain spec, so that it does not matter whe
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from coco1k_kd import comparison, inputs
+from coco1k_kd import comparison, inputs, state
 from coco1k_kd.arms import BASELINE, SAME_TIME, WEIGHT0, Key, distilled, run_label
 from coco1k_kd.audit import audit
+from coco1k_kd.draws import further_draws
 from coco1k_kd.errors import UserError
 from coco1k_kd.evaluation import coco_metrics
-from coco1k_kd.files import sha256, write_json
-from coco1k_kd.launcher import RunFailed, finished
+from coco1k_kd.files import sha256
+from coco1k_kd.launcher import SPEC, RunFailed, finished
 from coco1k_kd.plan import Settings, Study
 from coco1k_kd.progress import Board
 from coco1k_kd.report import markdown, write_report
@@ -49,7 +47,7 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         UserError: bad input, or arms that did not do the same work.
     """
     settings = settings.checked()
-    with slots or Slots() as slots, _lock(_open(settings, resume, slots)) as study:
+    with slots or Slots() as slots, state.locked(_open(settings, resume, slots)) as study:
         try:
             results = _train(study, slots)
             references = _references(study, slots)
@@ -96,68 +94,21 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
             f"teacher and student must have the same levels: strides {teacher.strides} and {student.strides}"
         )
     project = settings.project.absolute()
-    study = Study(settings, data, student, teacher, full, project, time.strftime("%Y%m%d_%H%M%S"))
+    study = Study(settings, data, student, teacher, full, project, stamp="")
+    found = state.find(study) if resume else None
+    further = further_draws(data, settings.draws, settings.coco_root, project)
+    study = replace(found or study, further=further)
     slots.check(settings.device, project, study.files())
-    if resume and (found := _find(study)):
-        print(f"going on with the study of {found.stamp} in {project}")
-        return found
-    if resume:
+    if study.stamp:
+        print(f"going on with the study of {study.stamp} in {project}")
+        return study
+    if study.base:
+        print(f"adding to the study of {study.base.stamp} in {project}")
+    elif resume:
         print(f"there is no study in {project} to go on with: starting one")
-    inputs.check_disk(project, len(study.plan()), student.parameters, data.val.size)
-    return _begin(study)
-
-
-def _begin(study: Study) -> Study:
-    """Put the study on disk under a stamp of its own."""
-    while True:
-        try:
-            study.project.mkdir(parents=True, exist_ok=True)
-            path = _state_file(study)
-            if not path.exists():
-                write_json(path, study.record())
-                return study
-        except OSError as error:
-            raise UserError(f"cannot write to --project {study.project}: {error.strerror}") from None
-        time.sleep(1)  # another study began in this second
-        study = _at(study, time.strftime("%Y%m%d_%H%M%S"))
-
-
-def _find(study: Study) -> Study | None:
-    """The newest unfinished study of the same settings, or the newest finished one, which then is only reported."""
-    wanted = json.loads(json.dumps(study.record()))
-    unfinished: list[tuple[Path, dict[str, Any]]] = []
-    complete = None
-    for path in sorted(study.project.glob("study_*.json"), reverse=True):
-        stamp = path.stem.removeprefix("study_")
-        found = json.loads(path.read_bytes())
-        open_ = not (study.project / f"comparison_{stamp}.json").exists()
-        if found == wanted and open_:
-            return _at(study, stamp)
-        if found == wanted:
-            complete = complete or stamp
-        elif open_:
-            unfinished.append((path, found))
-    if complete:
-        return _at(study, complete)
-    if not unfinished:
-        return None
-    path, found = unfinished[0]
-    key = next(key for key in (*wanted, *found) if wanted.get(key) != found.get(key))
-    raise UserError(
-        f"--resume: the unfinished {path} has {key} {found.get(key)}, you ask for {wanted.get(key)}: give the settings "
-        "it was started with, or leave --resume out for a new study"
-    )
-
-
-@contextlib.contextmanager
-def _lock(study: Study) -> Iterator[Study]:
-    """Two processes must not do the same study; the lock goes with its process, however that ends."""
-    with _state_file(study).open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another process is doing the study of {study.stamp} in {study.project}") from None
-        yield study
+    left = [key for key in study.plan() if not finished(study.folder(*key))]
+    inputs.check_disk(project, len(left), student.parameters, data.val.size)
+    return state.begin(study)
 
 
 def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
@@ -191,6 +142,10 @@ def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
     it would count validation, and the machine's other load. A fixed number is a whole schedule, and repeatable.
     """
     settings, arm = study.settings, study.timed_arm
+    for key in study.plan():
+        begun = study.folder(*key) / SPEC
+        if key[0] == SAME_TIME and begun.exists():  # once one has begun, the number stands
+            return json.loads(begun.read_bytes())["train_args"]["epochs"]
     seconds = {name: sum(results[name, r]["train_seconds"] for r in study.replicates) for name in (BASELINE, arm)}
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
 
@@ -261,11 +216,3 @@ def _line(study: Study, folder: Path, result: dict[str, Any]) -> str:
         f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {minutes:.1f} min of training, "
         f"{speed:.1f} images/s, {result['peak_memory_bytes'] / 2**30:.1f} GiB{resumed}"
     )
-
-
-def _state_file(study: Study) -> Path:
-    return study.project / f"study_{study.stamp}.json"
-
-
-def _at(study: Study, stamp: str) -> Study:
-    return Study(**{**vars(study), "stamp": stamp})

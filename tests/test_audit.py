@@ -120,3 +120,21 @@ def test_a_run_without_a_baseline_of_its_seed_is_refused() -> None:
     del lonely["baseline", (0, 1)]
     with pytest.raises(UserError, match=r"cwd \(seed 1\) has no baseline"):
         audit(lonely, 100, 20)
+
+
+def test_draws_may_differ_in_their_data_and_in_nothing_else() -> None:
+    drawn = results("baseline", "cwd")
+    for arm in ("baseline", "cwd"):
+        drawn[arm, (0, 0)]["work"]["train_args"]["data"] = "first.yaml"
+        drawn[arm, (1, 0)] = copy.deepcopy(drawn[arm, (0, 0)])
+        change(drawn[arm, (1, 0)], "work.train_args.data", "second.yaml")
+        change(drawn[arm, (1, 0)], "batch_hash", "e" * 64)
+    assert audit(drawn, 100, 20)["runs"] == 4
+    change(drawn["cwd", (1, 0)], "work.train_args.data", "first.yaml")
+    with pytest.raises(UserError, match=r"train_args\.data is first\.yaml against second\.yaml"):
+        audit(drawn, 100, 20)
+    change(drawn["cwd", (1, 0)], "work.train_args.data", "second.yaml")
+    for arm in ("baseline", "cwd"):
+        change(drawn[arm, (1, 0)], "epochs", 6)
+    with pytest.raises(UserError, match="epochs is 6 against 5"):
+        audit(drawn, 100, 20)

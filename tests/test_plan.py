@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from coco1k_kd import comparison, study
+from coco1k_kd import comparison, state, study
 from coco1k_kd.errors import UserError
 from coco1k_kd.inputs import Data, Split, Weights
-from coco1k_kd.study import Settings, Study
+from coco1k_kd.plan import Settings, Study
 
 
 def made(**settings: Any) -> Study:
@@ -153,24 +154,114 @@ def test_weight_0_that_is_not_the_baseline_fails(
     assert (found["state_difference"] == 0) is (shift == 0)
 
 
-def test_the_study_that_matches_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def begun(project: Path, stamp: str, finished: bool = False, **settings: Any) -> Study:
+    """A study whose record lies in `project`; `finished`: also its comparison."""
+    plan = replace(made(**settings), project=project, stamp=stamp)
+    (project / f"study_{stamp}.json").write_text(json.dumps(plan.record(), default=str))
+    if finished:
+        (project / f"comparison_{stamp}.json").write_text("{}")
+    return plan
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project; the data of its studies are not read."""
     monkeypatch.setattr(Data, "record", lambda self: {"train_images": 100, "val_annotations_sha256": "0" * 64})
-    plan = Study(**{**vars(made(epochs=5)), "project": tmp_path})
-    assert study._find(plan) is None
-    for stamp, epochs in (("20260101_000001", 5), ("20260101_000002", 6), ("20260101_000003", 5)):
-        record = {**plan.record(), "epochs": epochs}
-        (tmp_path / f"study_{stamp}.json").write_text(json.dumps(record))
-    assert study._find(plan).stamp == "20260101_000003"
-    (tmp_path / "comparison_20260101_000003.json").write_text("{}")
-    assert study._find(plan).stamp == "20260101_000001", "an unfinished one goes before a finished one"
-    (tmp_path / "comparison_20260101_000001.json").write_text("{}")
-    assert study._find(plan).stamp == "20260101_000003", "all done: the newest, to be reported again"
+    return tmp_path
+
+
+def asked(project: Path, **settings: Any) -> Study | None:
+    """What --resume finds for these settings."""
+    return state.find(replace(made(**settings), project=project, stamp=""))
+
+
+def test_the_study_that_matches_is_found_and_no_other(shelf: Path) -> None:
+    assert asked(shelf, epochs=5) is None
+    for number, epochs in ((1, 5), (2, 6), (3, 5)):
+        begun(shelf, f"20260101_00000{number}", epochs=epochs)
+    assert asked(shelf, epochs=5).stamp == "20260101_000003"
+    (shelf / "comparison_20260101_000003.json").write_text("{}")
+    assert asked(shelf, epochs=5).stamp == "20260101_000001", "an unfinished one goes before a finished one"
+    (shelf / "comparison_20260101_000001.json").write_text("{}")
+    assert asked(shelf, epochs=5).stamp == "20260101_000003", "all done: the newest, to be reported again"
     with pytest.raises(UserError, match=r"study_20260101_000002\.json has epochs 6, you ask for 7"):
-        study._find(Study(**{**vars(made(epochs=7)), "project": tmp_path}))
+        asked(shelf, epochs=7)
 
 
-def test_two_processes_cannot_do_the_same_study(tmp_path: Path) -> None:
-    plan = Study(**{**vars(made()), "project": tmp_path})
-    (tmp_path / f"study_{plan.stamp}.json").write_text("{}")
-    with study._lock(plan), pytest.raises(UserError, match="another process"), study._lock(plan):
+@pytest.mark.parametrize(
+    "more", [{"seeds": [1, 0, 4]}, {"draws": 2}, {"arms": ["cwd", "mgd"]}, {"controls": True}, {"seeds": [0, 1, 2]}]
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_resume_adds_to_a_study_and_keeps_its_runs(shelf: Path, more: dict[str, Any], finished: bool) -> None:
+    first = begun(shelf, "20260101_000001", finished, seeds=[0, 1])
+    plan = state.begin(asked(shelf, **{"seeds": [0, 1], **more}))
+    assert plan.base.stamp == first.stamp != plan.stamp
+    assert set(first.plan()) < set(plan.plan())
+    for key in plan.plan():
+        kept = key in first.plan()
+        assert plan.folder(*key) == (first.folder(*key) if kept else replace(plan, base=None).folder(*key))
+    again = asked(shelf, **{"seeds": [0, 1], **more})
+    assert again.stamp == plan.stamp and [again.folder(*key) for key in again.plan()] == [
+        plan.folder(*key) for key in plan.plan()
+    ]
+    third = asked(shelf, **{"seeds": [0, 1], **more, "arms": ["cwd", "mgd", "ultralytics"]})
+    assert third.base.base.stamp == first.stamp and third.folder("cwd", (0, 1)) == first.folder("cwd", (0, 1))
+    with state.locked(plan), pytest.raises(UserError, match="another process"), state.locked(first):
         pass
+
+
+def test_a_baseline_alone_gets_arms_with_a_teacher(shelf: Path) -> None:
+    lone = replace(made(arms=["baseline"]), project=shelf, stamp="20260101_000001", teacher=None)
+    (shelf / "study_20260101_000001.json").write_text(json.dumps(lone.record(), default=str))
+    assert asked(shelf, arms=["cwd"]).base.stamp == lone.stamp
+
+
+@pytest.mark.parametrize("less", [{"seeds": [0]}, {"arms": ["baseline"]}, {"seeds": [0, 2]}, {"epochs": 3}])
+def test_a_resume_leaves_nothing_out(shelf: Path, less: dict[str, Any]) -> None:
+    begun(shelf, "20260101_000001", seeds=[0, 1], draws=1)
+    (key,) = less
+    with pytest.raises(UserError, match=f"unfinished .* has {key} .*, you ask for"):
+        asked(shelf, **{"seeds": [0, 1], **less})
+
+
+def test_a_study_of_an_older_program_is_resumed(shelf: Path) -> None:
+    first = begun(shelf, "20260101_000001", seeds=[0, 1])
+    path = shelf / "study_20260101_000001.json"
+    record = json.loads(path.read_bytes())
+    for key in ("draws", "start", "train"):
+        del record[key]
+    path.write_text(json.dumps(record))
+    assert asked(shelf, seeds=[0, 1]).stamp == first.stamp
+    with pytest.raises(UserError, match="has start weights, you ask for backbone"):
+        asked(shelf, seeds=[0, 1], start="backbone")
+
+
+def test_two_processes_cannot_do_the_same_study(shelf: Path) -> None:
+    plan = begun(shelf, "20260101_000001")
+    with state.locked(plan), pytest.raises(UserError, match="another process"), state.locked(plan):
+        pass
+
+
+def test_every_draw_has_its_own_data_and_folder() -> None:
+    plan = made(arms=["cwd"], draws=2, controls=True, seeds=[0])
+    other = replace(plan.data, yaml=Path("/draws/1/coco1k.yaml"))
+    plan = replace(plan, further=(other,))
+    specs = {key: plan.spec(*key, 3) for key in plan.plan()}
+    assert [key for key in specs if key[0] == "cwd"] == [("cwd", (0, 0)), ("cwd", (1, 0))]
+    for (_, (draw, _)), spec in specs.items():
+        assert spec["train_args"]["data"] == str(plan.drawn[draw].yaml)
+        assert spec["annotations"] == str(plan.data.val.annotations), "one val set measures all"
+        assert ("_draw1" in spec["folder"]) == (draw == 1)
+    assert other.yaml in plan.files() and plan.data.yaml in plan.files()
+
+
+def test_the_timed_baseline_keeps_the_epochs_that_it_began_with(tmp_path: Path) -> None:
+    plan = replace(made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10), project=tmp_path)
+    results = {
+        (arm, (0, seed)): {"train_seconds": time} for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)
+    }
+    assert study._same_time_epochs(plan, results) == 30
+    begun = plan.folder("baseline_same_time", (0, 0))
+    begun.mkdir()
+    (begun / "spec.json").write_text(json.dumps({"train_args": {"epochs": 27}}))
+    assert study._same_time_epochs(plan, results) == 27
