@@ -29,8 +29,8 @@ from coco1k_kd.start import STARTS
 HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
     "student": "a checkpoint to train further, or a .yaml to train from scratch",
-    "start": "weights: the student as it is given; backbone: its backbone alone, frozen, neck and head learn anew "
-    "(AdamW 0.001, a step per batch). What distillation does shows there in minutes",
+    "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. backbone: with a fresh "
+    "neck, too. What is fresh is trained with AdamW, learning rate 0.001, a step per batch",
     "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
     "teacher": "any Ultralytics detector with as many levels",
     "loss": "cwd or mgd: how the arm beside the baseline is distilled",

@@ -9,7 +9,7 @@ from typing import Any
 from coco1k_kd import inputs
 from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate, distilled
 from coco1k_kd.errors import UserError
-from coco1k_kd.start import BACKBONE, BACKBONE_TRAINING, STARTS, WEIGHTS
+from coco1k_kd.start import FRESH_TRAINING, STARTS, WEIGHTS
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
@@ -70,14 +70,12 @@ class Settings:
         if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):
             raise UserError(f"--distillation-weight {self.distillation_weight}: must be a number, 0 or more")
         if self.start not in STARTS:
-            raise UserError(f"unknown --start {self.start}: choose {' or '.join(STARTS)}")
-        if self.start == BACKBONE and not self.student.endswith(".pt"):
-            raise UserError(
-                f"--start {BACKBONE}: {self.student} has no trained backbone to keep; give a checkpoint (.pt)"
-            )
+            raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
+        if self.start != WEIGHTS and not self.student.endswith(".pt"):
+            raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
         inputs.read_train_args(self.train)
         if "," in self.device:
-            raise UserError(f"--device {self.device}: a run of a study uses one device")
+            raise UserError(f"--device {self.device}: a run of a study uses one device; --ray uses many, a run each")
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
 
 
@@ -173,11 +171,7 @@ class Study:
                 **self.val_args(),
                 "data": str(data.yaml),
                 **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
-                **(
-                    {**BACKBONE_TRAINING, "nbs": s.batch, "freeze": self.student.backbone}
-                    if s.start == BACKBONE
-                    else {}
-                ),
+                **({} if s.start == WEIGHTS else {**FRESH_TRAINING, "nbs": s.batch}),
                 **inputs.read_train_args(s.train),
                 "epochs": epochs,
                 "seed": replicate[1],

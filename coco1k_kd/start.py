@@ -1,24 +1,26 @@
-"""Where a student starts: with all of its weights, or with its backbone alone."""
+"""Where a student starts: with all of its weights, or with a part of them and the rest fresh."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-WEIGHTS, BACKBONE = STARTS = ("weights", "backbone")
+WEIGHTS, NECK, BACKBONE = STARTS = ("weights", "neck", "backbone")
 
-# For a neck and a head that have everything to learn in minutes; with a step per batch (nbs) and the backbone frozen.
-# Ultralytics' own choice, a learning rate of 0.0001 and a step per 64 images, is for weights that are nearly right.
-BACKBONE_TRAINING = {"optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0}
+# For fresh layers, which have everything to learn in minutes; with a step per batch (`nbs`). Ultralytics' own choice, a
+# learning rate of 0.0001 and a step per 64 images, is for weights that are nearly right.
+FRESH_TRAINING = {"optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0}
 
 
-def backbone_start(weights: str | Path, seed: int, output: Path) -> Path:
-    """Write a checkpoint with the backbone of `weights` and everything above it as a fresh model has it.
+def partial_start(weights: str | Path, keep: str, seed: int, output: Path) -> Path:
+    """Write a checkpoint that keeps the lower part of `weights`; all above it is as a fresh model has it.
 
-    The start of the papers whose losses are used here: a backbone that knows images, a neck and a head that have
-    everything to learn. The fresh weights follow from `seed` alone; the caller's random stream is left as it was.
+    "neck" keeps all but the head, where everyone starts whose classes are new; "backbone" keeps the backbone alone,
+    where the papers start whose losses are used here. The fresh weights follow from `seed` alone; the caller's random
+    stream is left as it was.
 
     Args:
         weights: an Ultralytics detector, .pt.
+        keep: "neck" or "backbone".
         seed: of the fresh weights.
         output: where the checkpoint goes, .pt.
 
@@ -29,7 +31,8 @@ def backbone_start(weights: str | Path, seed: int, output: Path) -> Path:
     import ultralytics
 
     student = ultralytics.YOLO(str(weights))
-    layers = len(student.model.yaml["backbone"])
+    backbone, rest = (len(student.model.yaml[part]) for part in ("backbone", "head"))
+    layers = backbone if keep == BACKBONE else backbone + rest - 1
     kept = {name: w for name, w in student.model.state_dict().items() if int(name.split(".")[1]) < layers}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -25,7 +25,7 @@ from coco1k_kd.files import write_json
 from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
-from coco1k_kd.start import BACKBONE, backbone_start
+from coco1k_kd.start import WEIGHTS, partial_start
 
 _KEPT = (SPEC, LOG, LOCK)
 _OUT_OF_MEMORY = (
@@ -130,10 +130,10 @@ def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, An
 
 
 def _student(spec: dict[str, Any], folder: Path) -> Path | str:
-    """The weights to begin with: as they are given, or with nothing but their backbone."""
-    if spec["start"] == BACKBONE:
-        return backbone_start(spec["student"], spec["seed"], folder / "start.pt")
-    return spec["student"]
+    """The weights to begin with: as they are given, or a part of them."""
+    if spec["start"] == WEIGHTS:
+        return spec["student"]
+    return partial_start(spec["student"], spec["start"], spec["seed"], folder / "start.pt")
 
 
 def _snapshot(folder: Path) -> dict[str, Any] | None:

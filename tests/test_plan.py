@@ -69,20 +69,20 @@ def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone
     assert (fixed["epochs"], fixed["patience"], fixed["deterministic"], fixed["optimizer"]) == (7, 0, True, "AdamW")
 
 
-def test_the_start_from_the_backbone_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
+def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
     plan = made(arms=["cwd"], start="backbone", student="s.pt", batch=8, train=["lr0=0.005", "cos_lr=True"])
     baseline, cwd = (plan.spec(arm, (0, 3), 7) for arm in ("baseline", "cwd"))
     assert baseline["start"] == cwd["start"] == "backbone" and baseline["train_args"] == cwd["train_args"]
-    wanted = {"freeze": 11, "nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
+    wanted = {"nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
     assert {key: cwd["train_args"][key] for key in wanted} == wanted
-    assert "freeze" not in made().spec("baseline", (0, 0), 7)["train_args"]
+    assert "nbs" not in made().spec("baseline", (0, 0), 7)["train_args"]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"start": "nowhere"}, "unknown --start nowhere: choose weights or backbone"),
-        ({"start": "backbone", "student": "yolo11n.yaml"}, "no trained backbone"),
+        ({"start": "nowhere"}, "unknown --start nowhere: choose of weights, neck, backbone"),
+        ({"start": "backbone", "student": "yolo11n.yaml"}, "no weights to keep"),
         ({"train": ["lr=0.1"]}, "--train lr=0.1: did you mean cos_lr or lr0 or lrf?"),
         ({"train": ["moment=0.1"]}, "--train moment=0.1: did you mean momentum"),
         ({"train": ["lr0"]}, "--train lr0: did you mean lr0"),
@@ -131,6 +131,7 @@ def test_the_timed_baseline_waits_for_what_it_is_timed_by(monkeypatch: pytest.Mo
     assert list(results) == plan.plan(), "results come in the plan's order, whichever ended first"
     last = [label for label in slots.begun if label.startswith("baseline_same_time")]
     assert slots.begun[-2:] == last and len(slots.begun) == 8
+    assert [label.split()[0] for label in slots.begun[:6]] == ["mgd", "mgd", "cwd", "cwd", "baseline", "baseline"]
 
 
 @pytest.mark.parametrize(

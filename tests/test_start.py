@@ -1,4 +1,4 @@
-"""A student that keeps its backbone alone: that, all of that, and the same for every arm."""
+"""A student that keeps a part of its weights: that, all of that, and the same for every arm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 import ultralytics
 
-from coco1k_kd.start import backbone_start
+from coco1k_kd.start import partial_start
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,10 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return {k: v.float() for k, v in ultralytics.YOLO(str(path)).model.state_dict().items() if v.is_floating_point()}
 
 
-def test_the_backbone_is_kept_and_the_rest_is_fresh(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("keep", "layers"), [("backbone", 11), ("neck", 23)])  # of YOLO11
+def test_the_part_is_kept_and_the_rest_is_fresh(keep: str, layers: int, trained: Path, tmp_path: Path) -> None:
     before, random_state = _weights(trained), torch.get_rng_state()
-    started = _weights(backbone_start(trained, 0, tmp_path / "a" / "start.pt"))
+    started = _weights(partial_start(trained, keep, 0, tmp_path / "a" / "start.pt"))
     assert torch.equal(torch.get_rng_state(), random_state)
     assert started.keys() == before.keys()
     torch.manual_seed(0)
@@ -38,13 +39,15 @@ def test_the_backbone_is_kept_and_the_rest_is_fresh(trained: Path, tmp_path: Pat
         for k, v in ultralytics.nn.tasks.DetectionModel("yolo11n.yaml", verbose=False).state_dict().items()
     }
     for name, weight in started.items():
-        backbone = int(name.split(".")[1]) < 11  # layers of YOLO11's backbone
-        assert torch.equal(weight, (before if backbone else fresh)[name]), name
-        if not backbone:
+        kept = int(name.split(".")[1]) < layers
+        assert torch.equal(weight, (before if kept else fresh)[name]), name
+        if not kept:
             assert not torch.equal(weight, before[name]), name
 
 
 def test_the_seed_alone_decides(trained: Path, tmp_path: Path) -> None:
-    first, same, other = (_weights(backbone_start(trained, s, tmp_path / f"{i}.pt")) for i, s in enumerate((0, 0, 1)))
+    first, same, other = (
+        _weights(partial_start(trained, "backbone", s, tmp_path / f"{i}.pt")) for i, s in enumerate((0, 0, 1))
+    )
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["model.16.cv1.conv.weight"], other["model.16.cv1.conv.weight"])
