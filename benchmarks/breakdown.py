@@ -222,7 +222,7 @@ def measure(arm: str, args: argparse.Namespace, barrier: Any = None) -> dict[str
         watch, row = measurement.watch, measurement.row
         peak = peak_memory(trainer.device)  # before validation, which a larger batch feeds
         trainer.epoch, trainer.metrics, trainer.fitness = 0, {}, 0.0  # what validating and saving ask for
-        for _ in range(1 if barrier else 2):  # the second time everything is warm
+        for _ in range(2):  # the second time everything is warm
             began = watch.wait()
             trainer.validate()
             validated = watch.wait()

@@ -23,7 +23,8 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-STARTS = {"weights": 5, "backbone": 10, "scratch": 50}  # of the student: with fewer epochs a study would say nothing
+# of the student; with fewer epochs a study would say nothing
+STARTS = {"weights": 5, "neck": 10, "backbone": 10, "scratch": 50}
 EPOCH_SECONDS = {"baseline": 12.0, "cwd": 15.0, "mgd": 17.0, "ultralytics": 19.0}  # with 6 at once: a guess
 STARTUP_SECONDS = 30.0  # of a run: imports, data, and its last evaluations
 CLOSING_SECONDS = 90.0  # of a study: references, comparison; it runs beside the next study's trainings
@@ -83,6 +84,7 @@ def program(options: argparse.Namespace, name: str, *flags: object, data: bool =
 def measurements(options: argparse.Namespace) -> tuple[list[Step], list[Step]]:
     """The measurements before the studies and those after them; seconds as expected on one H100."""
     arms, steps, workers = options.arms, ("--steps", options.steps), ("--workers", options.workers)
+    cache = ("--cache", options.cache) if options.cache else ()
 
     def breakdown(name: str, seconds: float, *flags: object) -> Step:
         return Step(name, program(options, "benchmarks/breakdown.py", *flags), seconds)
@@ -94,7 +96,7 @@ def measurements(options: argparse.Namespace) -> tuple[list[Step], list[Step]]:
         breakdown("breakdown", 25 * len(arms), "--arms", *arms, *steps, *workers),
         *(
             breakdown(f"together_{n}", 30 + options.seconds, "--arms", *arms, "--together", n,
-                      "--workers", share_of_cores(n), "--seconds", options.seconds)
+                      "--workers", share_of_cores(n), "--seconds", options.seconds, *cache)
             for n in options.together
         ),
     ]  # fmt: skip
@@ -116,6 +118,8 @@ def study(options: argparse.Namespace, start: str, epochs: int, together: int, s
     flags: list[object] = ["--arms", *options.arms, "--seeds", *options.seeds, "--epochs", epochs]
     flags += ["--parallel", together, "--workers", share_of_cores(together) if together > 1 else options.workers]
     flags += ["--project", project, "--resume"]
+    if train := [*options.train, *([f"cache={options.cache}"] if options.cache else [])]:
+        flags += ["--train", *train]
     if start == "scratch":
         flags += ["--student", f"{Path(options.student).stem}.yaml"]
     elif start != "weights":
@@ -233,9 +237,12 @@ def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     add("--device", default="0")
     add("--arms", nargs="+", choices=list(EPOCH_SECONDS), default=list(EPOCH_SECONDS))
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    add("--starts", nargs="*", choices=list(STARTS), default=list(STARTS), help="of the student, a study each")
+    add("--starts", nargs="*", choices=list(STARTS), default=["weights", "backbone", "scratch"],
+        help="of the student, a study each, in this order (default: weights backbone scratch)")  # fmt: skip
+    add("--train", nargs="+", default=[], metavar="KEY=VALUE", help="for the studies, as test_coco1k_kd.py takes them")
     add("--epochs", type=int, help="of each study (default: as many as fit)")
     add("--together", nargs="*", type=int, default=[6, 12], metavar="N", help="runs at once, to try (default: 6 12)")
+    add("--cache", choices=("ram", "disk"), help="of decoded images, for the studies: Ultralytics' cache=")
     add("--steps", type=int, default=30, help="measured steps of each kind (default: %(default)s)")
     add("--seconds", type=float, default=15, help="measured of runs at once (default: %(default)s)")
     add("--measure", nargs="*", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="these alone (default: all)")

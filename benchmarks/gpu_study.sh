@@ -8,7 +8,7 @@
 #
 # On a lent machine that is bare, offline, takes 64 MB at a time and gives 10 minutes a command (the device tool). Here:
 #
-#   echo /.gpu_parts/ >>.git/info/exclude
+#   mkdir -p .git/info && echo /.gpu_parts/ >>.git/info/exclude
 #   STUDENT=../shared/weights/yolo11n.pt TEACHER=../shared/weights/yolov8m.pt \
 #     benchmarks/gpu_study.sh pack ../shared/coco-mini .gpu_parts       # .gpu_parts/1, /2, /3, each under 60 MB
 #

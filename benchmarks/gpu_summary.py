@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 GIB = 2**30
-STARTS = {"weights": "its weights", "backbone": "its backbone alone", "scratch": "scratch"}
+STARTS = {"weights": "its weights", "neck": "all but its head", "backbone": "its backbone alone", "scratch": "scratch"}
 
 
 def markdown(results: Path) -> str:
@@ -24,11 +24,11 @@ def markdown(results: Path) -> str:
     parts += [_together({name: value for name, value in found.items() if name.startswith("together_")})]
     parts += [_ablation(found)]
     parts += [_whole(found.get("against_stock"))]
-    for start in ("weights", "backbone", "scratch"):
+    for start, meaning in STARTS.items():
         path = results / f"study_{start}.md"
         if path.exists():
             _, _, text = path.read_text().partition("\n")  # without its title
-            parts.append(f"## Study: the student starts from {STARTS[start]}\n{text}".replace("\n## ", "\n### "))
+            parts.append(f"## Study: the student starts from {meaning}\n{text}".replace("\n## ", "\n### "))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
