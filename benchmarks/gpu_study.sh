@@ -18,7 +18,7 @@
 #   carry [".gpu_parts/2"]  command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh unpack .gpu_parts/2
 #   carry [".gpu_parts/3"]  command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh unpack .gpu_parts/3 && benchmarks/gpu_study.sh run
 #   carry []                command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh run        (timeout_s 600)
-#   ... the last one again until it says that all is done: 3 or 4 times. Do not edit the project in between.
+#   ... the last one again until it says that all is done: 3 or 4 times. FLAGS go with the first `run`.
 #
 # Where $OUT is set, `run` works in a process of its own, which goes on between the calls; a call follows it for SLICE
 # minutes and leaves summary.md, state.json, the pictures and results.tar.gz in $OUT. Else it works until it is done.
@@ -166,10 +166,16 @@ prepare() {
 
 study() {
   prepare
-  local log=$work/run.log code=$work/code
+  local log=$work/run.log code=$work/code begun=$work/flags words
+  mkdir -p "$work"
+  [[ ! ${MINUTES:-} ]] || set -- --minutes "$MINUTES" "$@"
+  if (($#)); then
+    printf '%s\n' "$@" >"$begun"
+  elif [[ -f $begun ]]; then # the flags that it was begun with
+    mapfile -t words <"$begun" && set -- "${words[@]}"
+  fi
   # on a machine of one's own: in the foreground, until it is done
   [[ ${SLICE:-${OUT:-}} ]] || exec "$python" "$here/benchmarks/gpu_study.py" --work "$work" "$@"
-  mkdir -p "$work"
   if ! worker_lives; then
     # from a copy, since the next call puts the project there anew while this is at work
     rm -rf "$code" && mkdir "$code"
@@ -181,7 +187,7 @@ study() {
 }
 
 worker_lives() {
-  [[ -f $work/worker.pid ]] && grep -q gpu_study.py "/proc/$(cat "$work/worker.pid")/cmdline" 2>/dev/null
+  [[ -f $work/worker.pid ]] && grep -q gpu_study "/proc/$(cat "$work/worker.pid")/cmdline" 2>/dev/null
 }
 
 follow() { # log, seconds: pass on what the worker says, and publish what it finds, until it or the slice ends
@@ -203,8 +209,10 @@ follow() { # log, seconds: pass on what the worker says, and publish what it fin
 
 publish() { # into $OUT: at most 8 files of 16 MB
   [[ ${OUT:-} && -d $work/results ]] || return 0
-  (cd "$work" && find results studies \( -path 'results/*' -o -name result.json -o -name results.csv \) -type f 2>/dev/null |
-    tar -czf "$OUT/.results" -T - && mv "$OUT/.results" "$OUT/results.tar.gz")
+  # a file that changes while it is read, or no study yet, is no reason to end
+  (cd "$work" && find results studies -path 'results/*' -type f -o -name result.json -o -name results.csv 2>/dev/null |
+    tar -czf "$OUT/.results" -T - 2>/dev/null) || true
+  mv "$OUT/.results" "$OUT/results.tar.gz"
   for file in "$work"/results/{summary.md,state.json,breakdown.json,study_*.png}; do
     [[ ! -f $file ]] || cp "$file" "$OUT/"
   done

@@ -71,8 +71,9 @@ def test_from_parts_to_the_tables_through_a_kill(parts: Path, tmp_path: Path) ->
 
     out, work = tmp_path / "out", tmp_path / "work"
     out.mkdir()
-    begun = shell(tmp_path, "run", *STUDY, OUT=str(out), SLICE="0.001")  # the call ends, the work does not
+    begun = shell(tmp_path, "run", *STUDY, OUT=str(out), SLICE="0.05")  # the call ends, the work does not
     assert begun.returncode == 0 and "at work: call again" in begun.stdout, begun.stderr
+    assert (out / "results.tar.gz").exists()
     worker = int((work / "worker.pid").read_text())
     end = time.monotonic() + 300
     while not list(work.glob("studies/weights/*/train.log")):
@@ -82,7 +83,7 @@ def test_from_parts_to_the_tables_through_a_kill(parts: Path, tmp_path: Path) ->
 
     state = json.loads((work / "results/state.json").read_bytes())
     assert state["steps"]["together_2"]["state"] == "done" and state["steps"]["study_weights"]["state"] == "running"
-    done = shell(tmp_path, "run", *STUDY, OUT=str(out), SLICE="9")
+    done = shell(tmp_path, "run", OUT=str(out), SLICE="9")  # with the flags it was begun with
     assert done.returncode == 0 and "all is done" in done.stdout, done.stdout + done.stderr
     assert "together" not in done.stdout.split("# On a card")[0]  # what was done stood
     assert "going on with the study of" in (work / "results/logs/study_weights.log").read_text()
