@@ -165,6 +165,9 @@ class Measurement:
 
     def on_train_start(self, trainer: Any) -> None:
         self.watch = Stopwatch(trainer.device)
+        if trainer.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(trainer.device)
         trainer.args.warmup_epochs = trainer.epochs  # a few steps are no training that must prove itself alive
         if self.parts_until > WARM_UP:
             attach(trainer, self.watch)
@@ -209,10 +212,7 @@ class Measurement:
 def measure(arm: str, args: argparse.Namespace, barrier: Any = None) -> dict[str, Any]:
     """One arm's row."""
     LOGGER.setLevel("ERROR")
-    if args.device != "cpu":
-        gc.collect()  # what the arm before left in reference cycles
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    gc.collect()  # the trainer of the arm before, which holds itself and memory of the card
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(arm, args, Path(folder))
         measurement = Measurement(args, barrier)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -136,6 +137,9 @@ class Runner:
             for pattern in ("comparison_*.json", "comparison_*.md", "kd_comparison_*.png"):
                 newest = max(step.project.glob(pattern))
                 shutil.copy(newest, self.work.results / f"{step.name}{newest.suffix}")
+            with tarfile.open(self.work.options.work / f"predictions_{step.project.name}.tar.gz", "w:gz") as archive:
+                for path in sorted(step.project.glob("*/predictions_best.json")):  # every figure can be recomputed
+                    archive.add(path, f"{path.parent.name}/{path.name}")
         else:
             (logs / f"{step.name}.json").replace(self.work.results / f"{step.name}.json")
         self.note(step.name, "done", seconds=round(seconds, 1), **step.about)

@@ -21,7 +21,7 @@
 #   ... the last one again until it says that all is done: 3 or 4 times. FLAGS go with the first `run`.
 #
 # Where $OUT is set, `run` works in a process of its own, which goes on between the calls; a call follows it for SLICE
-# minutes and leaves summary.md, state.json, the pictures and results.tar.gz in $OUT. Else it works until it is done.
+# minutes and leaves summary.md, state.json, results.tar.gz (JSON, pictures, logs) and each study's predictions in $OUT.
 set -euo pipefail
 shopt -s inherit_errexit nullglob
 
@@ -34,9 +34,10 @@ usage() {
   FLAGS: see benchmarks/gpu_study.sh plan --help
 
 environment  WORK (./gpu_study)  PYTHON (.venv's, else python3)
+             pack, run: TARGET_SIZE (1500)  VAL_SIZE (400)
              run: MINUTES (25)  COCO_ROOT  SLICE (9 where OUT is set)  OUT
-             pack: STUDENT (yolo11n.pt)  TEACHER (yolov8m.pt)  TARGET_SIZE (1500)  VAL_SIZE (400)  PART_BYTES (59000000)
-                   TARGET_PYTHON (3.12)  PACKAGES (what the lent machine lacks)
+             pack: STUDENT (yolo11n.pt)  TEACHER (yolov8m.pt)  PART_BYTES (59000000)  TARGET_PYTHON (3.12)
+                   PACKAGES (what the lent machine lacks)
 TEXT
 }
 
@@ -51,6 +52,11 @@ input=$work/input
 python=${PYTHON:-$here/.venv/bin/python}
 [[ -x $python || ${PYTHON:-} ]] || python=python3
 
+draw() { # COCO root, folder
+  "$python" "$here/create_coco1k.py" --coco-root "$1" --output-dir "$2" \
+    --target-size "${TARGET_SIZE:-1500}" --val-size "${VAL_SIZE:-400}"
+}
+
 # --- pack: here -----------------------------------------------------------------------------------------------------
 pack() {
   local root=$1 parts=$2 student=${STUDENT:-yolo11n.pt} teacher=${TEACHER:-yolov8m.pt} file
@@ -60,8 +66,7 @@ pack() {
   [[ ! -e $parts ]] || die "$parts exists: take it away, or name another folder"
   packing=$(mktemp -d)
   trap 'rm -rf "$packing"' EXIT
-  "$python" "$here/create_coco1k.py" --coco-root "$root" --output-dir "$packing/coco1k" \
-    --target-size "${TARGET_SIZE:-1500}" --val-size "${VAL_SIZE:-400}"
+  draw "$root" "$packing/coco1k"
   mkdir "$packing"/{weights,wheels}
   cp "$student" "$teacher" "$packing/weights/"
   wheels "$packing/wheels"
@@ -159,7 +164,7 @@ prepare() {
     local first=("$work"/parts/*/SHA256SUMS)
     die "parts are missing: $(missing_parts "${first[0]}"); unpack them first"
   elif [[ ! -e $input/coco1k && ${COCO_ROOT:-} ]]; then
-    "$python" "$here/create_coco1k.py" --coco-root "$COCO_ROOT" --output-dir "$input/coco1k"
+    draw "$COCO_ROOT" "$input/coco1k"
   fi
   export PYTHONUNBUFFERED=1
 }
@@ -213,7 +218,7 @@ publish() { # into $OUT: at most 8 files of 16 MB
   (cd "$work" && find results studies -path 'results/*' -type f -o -name result.json -o -name results.csv 2>/dev/null |
     tar -czf "$OUT/.results" -T - 2>/dev/null) || true
   mv "$OUT/.results" "$OUT/results.tar.gz"
-  for file in "$work"/results/{summary.md,state.json,breakdown.json,study_*.png}; do
+  for file in "$work"/{results/summary.md,results/state.json,predictions_*.tar.gz}; do
     [[ ! -f $file ]] || cp "$file" "$OUT/"
   done
 }

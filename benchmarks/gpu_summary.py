@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,8 @@ def _head(state: dict[str, Any], found: dict[str, Any]) -> str:
         ]
         for name, entry in state["steps"].items()
     ]
-    command = " ".join(state.get("command", []))
-    intro = f"{where}{state['used_seconds'] / 60:.1f} minutes. `benchmarks/gpu_study.sh run {command}`".replace(
-        " `", " `"
-    )
+    command = shlex.join(["benchmarks/gpu_study.sh", "run", *state.get("command", [])])
+    intro = f"{where}{state['used_seconds'] / 60:.1f} minutes of `{command}`."
     return f"# On a card\n\n{intro}\n\n" + _table(["step", "state", "s", "epochs", "note"], rows)
 
 

@@ -93,10 +93,12 @@ def test_from_parts_to_the_tables_through_a_kill(parts: Path, tmp_path: Path) ->
     assert comparison["audit"]["passed"] and set(comparison["arms"]) == {"baseline", "cwd"}
     summary = (out / "summary.md").read_text()
     assert "| study_weights | done |" in summary and "## Several runs at once" in summary and "### Accuracy" in summary
-    assert len(list(out.iterdir())) <= 8 and (out / "study_weights.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list(out.iterdir())) <= 8
     with tarfile.open(out / "results.tar.gz") as archive:
         names = archive.getnames()
-    assert "results/study_weights.json" in names and "results/together_2.json" in names
+    assert {f"results/{name}" for name in ("study_weights.json", "study_weights.png", "together_2.json")} <= set(names)
+    with tarfile.open(out / "predictions_weights.tar.gz") as archive:
+        assert len(archive.getnames()) == 2
     assert sum(name.endswith("results.csv") for name in names) == 2
 
 
@@ -119,9 +121,10 @@ def test_bad_usage_is_one_line(words: list[str], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_time_every_step_is_skipped_and_says_so(subset: Path, tmp_path: Path) -> None:
-    done = shell(tmp_path, "run", "--data", subset / "coco1k.yaml", "--minutes", "0.001")
+def test_without_time_every_step_is_skipped_and_says_so(coco_root: Path, tmp_path: Path) -> None:
+    done = shell(tmp_path, "run", MINUTES="0.001", COCO_ROOT=str(coco_root), TARGET_SIZE="24", VAL_SIZE="12")
     assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "work/input/coco1k/images/train2017").iterdir())) == 24
     steps = json.loads((tmp_path / "work/results/state.json").read_bytes())["steps"]
     assert {"kd_step", "breakdown", "together_6", "study_weights", "study_scratch", "against_stock"} <= set(steps)
     assert all(step["state"] == "skipped" and step["why"] for step in steps.values())
@@ -191,3 +194,36 @@ def test_breakdown_finds_every_part_of_ours_and_of_stock(subset: Path, parts: Pa
 def test_a_summary_of_nothing_and_of_a_torn_file(tmp_path: Path) -> None:
     (tmp_path / "breakdown.json").write_text('{"rows": [')
     assert gpu_summary.markdown(tmp_path).startswith("# On a card")
+
+
+def test_every_table_of_the_summary_is_there_with_its_figures(tmp_path: Path) -> None:
+    row = {
+        "arm": "cwd", "step_seconds": 0.05, "images_per_second": 320.0, "parts": {"loader": 0.001, "teacher": 0.006},
+        "steps_per_epoch": 94, "validation_seconds": 2.5, "checkpoint_seconds": 0.2, "epoch_seconds": 7.4,
+        "loader_images_per_second": 900.0, "peak_memory_bytes": 3 * 2**30, "device_seconds": 0.02, "kernels": 1800.0,
+    }  # fmt: skip
+    about = {"device": "NVIDIA H100", "cores": 16, "versions": {"torch": "2.11.0"}, "images_per_second": 1500.0}
+    settings = {"batch": 16, "imgsz": 416, "workers": 8, "together": 12, "epochs": 2}
+    crowded = {key: value for key, value in row.items() if key != "kernels"} | {"loader_images_per_second": None}
+    content = {
+        "breakdown": about | {"settings": settings, "rows": [row]},
+        "together_12": about | {"settings": settings, "rows": [crowded, crowded]},
+        "ablation_cache_ram": about | {"settings": settings, "rows": [row | {"images_per_second": 400.0}]},
+        "kd_step": {"seconds": {"stock": 0.1, "cwd": 0.06}, "peak_memory_bytes": {"stock": 2**32, "cwd": 2**31}},
+        "against_stock": {
+            "stock_seconds": {"baseline": 30.0, "distilled": 50.0, "both": 80.0},
+            "ours_seconds": {"whole": 100.0, "baseline_train_seconds": 20.0, "cwd_train_seconds": 25.0},
+            "ours/stock": 1.25,
+            "settings": settings,
+        },
+        "state": {"used_seconds": 90, "command": ["--minutes", "25"], "steps": {"kd_step": {"state": "done"}}},
+    }
+    for name, value in content.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    text = gpu_summary.markdown(tmp_path)
+    assert "NVIDIA H100, 16 CPU cores, torch 2.11.0. 1.5 minutes of `benchmarks/gpu_study.sh run --minutes 25`" in text
+    assert "| cwd | 320 | 50.0 | 1.0 | 6.0 | 20.0 | 1800 | 2.5 | 7.4 | 3.0 |" in text
+    assert "| 12 | 8 | 1500 | 7.4 to 7.4 | 6.0 |" in text
+    assert "| as above | cwd | 320 |" in text and "| cache ram | cwd | 400 |" in text
+    assert "| cwd | 60.0 | 0.60 | 2.0 |" in text
+    assert "1.25 of stock's" in text
