@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from ultralytics.utils import LOGGER
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.settings import Distillation
-from coco1k_kd.teacher import load_teacher, weights_sha256
 from coco1k_kd.trainer import STATE, DistillationTrainer
 
 
@@ -75,8 +74,6 @@ class YOLO(ultralytics.YOLO):
             raise UserError(
                 f"trainer={trainer.__name__} knows no teacher: derive it from coco1k_kd's DistillationTrainer"
             )
-        if not kwargs.get("resume"):  # there it has been checked with its hash
-            load_teacher(settings.teacher)  # an unfit one is refused before Ultralytics makes the run folder
         return super().train(trainer=(trainer or DistillationTrainer).bind(settings), **kwargs)
 
     def _resumed_settings(self, teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> Distillation | None:
@@ -94,21 +91,15 @@ class YOLO(ultralytics.YOLO):
                     "resume: this checkpoint was not distilled (or is finished); start anew to use a teacher"
                 )
             return None
-        fields = {k: saved[k] for k in ("loss", "weight", "schedule", "tau", "mask_ratio", "precision", "target_ratio")}
+        names = {field.name for field in fields(Distillation)} - {"teacher"}
         teacher = teacher if teacher is not None else saved["teacher"]
         if not teacher:
             raise UserError("resume: the teacher was given as a module, which no checkpoint holds; pass teacher= again")
-        settings = Distillation(teacher, **fields)
+        settings = Distillation(teacher, **{name: saved[name] for name in names})
         wanted = replace(settings, **given)
-        changed = [k for k in given if getattr(wanted, k) != fields[k]]
+        changed = [k for k in given if getattr(wanted, k) != saved[k]]
         if changed:
-            raise UserError(f"resume: distillation_{changed[0]} differs from the checkpoint's {fields[changed[0]]!r}")
-        found = weights_sha256(load_teacher(teacher))
-        if found != saved["teacher_sha256"]:
-            raise UserError(
-                f"resume: the run was distilled from other weights ({saved['teacher_sha256'][:12]}, {teacher} has "
-                f"{found[:12]}); give the same teacher"
-            )
+            raise UserError(f"resume: distillation_{changed[0]} differs from the checkpoint's {saved[changed[0]]!r}")
         return settings
 
 

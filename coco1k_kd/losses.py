@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MASKS_APART = 100_003  # between the seeds of two masks in a row: a prime, so that those of neighbouring seeds differ
 SHIFT = 3.0  # standardised features seldom lie below -3: shifted up, they pass the ReLU, and are shifted back
 
 
@@ -30,9 +33,36 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     if not tau > 0:
         raise ValueError(f"tau must be positive, not {tau}")
     n, c = teacher.shape[:2]
-    log_student = F.log_softmax(_at_least_float32(student).flatten(2) / tau, dim=2)
-    log_teacher = F.log_softmax(_at_least_float32(teacher.detach()).flatten(2) / tau, dim=2)
-    return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * (tau**2 / (n * c))
+    by_pixel = teacher.is_contiguous(memory_format=torch.channels_last)  # then (N, HW, C) is what lies in memory
+
+    def logits(x: Tensor) -> Tensor:
+        x = _at_least_float32(x)
+        x = x.permute(0, 2, 3, 1).flatten(1, 2) if by_pixel else x.flatten(2)
+        return x if tau == 1 else x / tau
+
+    divergence = _Divergence.apply(logits(student), logits(teacher.detach()), 1 if by_pixel else 2)
+    return divergence * (tau**2 / (n * c))
+
+
+class _Divergence(torch.autograd.Function):
+    """Sum of KL( softmax(teacher) || softmax(student) ) along one dimension, with its gradient q - p.
+
+    By its formula, since autograd's way over two log-softmaxes and a KL keeps and walks twice as many maps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, dim: int) -> Tensor:
+        log_q, log_p = student.log_softmax(dim), teacher.log_softmax(dim)
+        p = log_p.exp()
+        value = log_p.sub_(log_q).mul_(p).sum()
+        ctx.save_for_backward(log_q.exp_().sub_(p))
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (difference,) = ctx.saved_tensors
+        return difference * gradient, None, None
 
 
 class CWDLoss(nn.Module):
@@ -76,23 +106,27 @@ class MGDLoss(nn.Module):
                 layer.weight
             )  # starts as the identity: a random generator sends the student a random gradient
             nn.init.constant_(layer.bias, shift)
-        self._masks = torch.Generator().manual_seed(seed)  # on the CPU: the same masks on every device
+        self.seed, self.calls = seed, 0
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Take (N, C, H, W) student and teacher, give a scalar in float32 or wider; a new mask at every call."""
         _check_shapes(student, teacher)
         n, _, h, w = teacher.shape
-        mask = torch.rand((n, 1, h, w), generator=self._masks) >= self.mask_ratio
+        numbers = torch.Generator().manual_seed(
+            self.seed + MASKS_APART * self.calls
+        )  # on the CPU: on every device alike
+        self.calls += 1
+        mask = torch.rand((n, 1, h, w), generator=numbers) >= self.mask_ratio
         generated = self.generation(student * mask.to(student.device, student.dtype))
         return F.mse_loss(_at_least_float32(generated), _at_least_float32(teacher.detach()))
 
-    def get_extra_state(self) -> Tensor:
-        """The masks' generator travels in the state dict: a resumed run goes on with the masks that would have come."""
-        return self._masks.get_state()
+    def get_extra_state(self) -> int:
+        """How many masks there were: a resumed run goes on with the next, each rank of it with its own seed's."""
+        return self.calls
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore the masks' generator from `get_extra_state`."""
-        self._masks.set_state(state.cpu())
+    def set_extra_state(self, state: int) -> None:
+        """Restore the count from `get_extra_state`."""
+        self.calls = state
 
 
 def standardise(features: Tensor) -> Tensor:

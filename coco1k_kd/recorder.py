@@ -226,17 +226,10 @@ def _save_snapshot(trainer: Any, folder: Path, figures: dict[str, Any], stepped_
             "gradients": [parameter.grad for parameter in _parameters(trainer)],
             "optimizer": trainer.optimizer.state_dict(),
             "scaler": trainer.scaler.state_dict(),
-            "fit": _fit(trainer),
         },
         buffer,
     )
     write_atomic(folder / "weights" / SNAPSHOT, buffer.getvalue())
-
-
-def _fit(trainer: Any) -> tuple[int, list[Any]] | None:
-    """How far the distiller's first fit of its aligners has come; its state dict does not say."""
-    distiller = getattr(trainer, "distiller", None)
-    return distiller and (distiller.fitted_batches, distiller._moments)
 
 
 def _restore(trainer: Any, snapshot: dict[str, Any]) -> None:
@@ -248,10 +241,6 @@ def _restore(trainer: Any, snapshot: dict[str, Any]) -> None:
             raise RunError(f"the snapshot does not fit the model: {left_out}")
     trainer.optimizer.load_state_dict(snapshot["optimizer"])
     trainer.scaler.load_state_dict(snapshot["scaler"])
-    if snapshot["fit"]:
-        batches, moments = snapshot["fit"]
-        trainer.distiller.fitted_batches = batches
-        trainer.distiller._moments = [tuple(moment.to(trainer.device) for moment in pair) for pair in moments]
     with torch.no_grad():
         for parameter, value in zip(_parameters(trainer), snapshot["parameters"], strict=True):
             parameter.copy_(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ class Distillation:
         mask_ratio: MGD's share of hidden positions.
         precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
         target_ratio: of `weight="auto"`.
+        teacher_sha256: of the teacher's weights; one that differs is refused. "" takes any: it is known once loaded.
     """
 
     teacher: Any
@@ -39,6 +42,7 @@ class Distillation:
     mask_ratio: float = 0.65
     precision: str = "auto"
     target_ratio: float = 0.5
+    teacher_sha256: str = ""
 
     def __post_init__(self) -> None:
         for field, choices in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
@@ -46,23 +50,30 @@ class Distillation:
             if value not in choices:
                 raise UserError(f"unknown {field} {value!r} for distillation: choose one of {', '.join(choices)}")
             object.__setattr__(self, field, value)
-        weight = DEFAULT_WEIGHT[self.loss] if self.weight is None else self.weight
-        if weight != "auto":
-            try:
-                weight = float(weight)
-            except (TypeError, ValueError):
-                weight = -1.0
-            if not 0 <= weight < float("inf"):
-                raise UserError(f"distillation_weight={self.weight!r} must be a number >= 0, or 'auto'")
-        object.__setattr__(self, "weight", weight)
-        for field, low, high in (("tau", 0.0, float("inf")), ("target_ratio", 0.0, RATIO_LIMITS[1])):
-            if not low < getattr(self, field) < high:
-                raise UserError(f"distillation_{field}={getattr(self, field)} must be above {low} and below {high}")
-        if not 0 <= self.mask_ratio < 1:
-            raise UserError(f"distillation_mask_ratio={self.mask_ratio} must be in [0, 1)")
+        if self.weight is None:
+            object.__setattr__(self, "weight", DEFAULT_WEIGHT[self.loss])
+        elif self.weight != "auto":
+            self._set_number("weight", lambda x: 0 <= x < math.inf, "a number >= 0, or 'auto'")
+        self._set_number("tau", lambda x: 0 < x < math.inf, "above 0")
+        self._set_number("mask_ratio", lambda x: 0 <= x < 1, "in [0, 1)")
+        high = RATIO_LIMITS[1]
+        self._set_number("target_ratio", lambda x: 0 < x < high, f"above 0 and below {high:g}")
+
+    def _set_number(self, field: str, fits: Callable[[float], bool], must_be: str) -> None:
+        """Turn a field into a float, also from text as a command line gives it; `UserError` if it does not fit."""
+        given = getattr(self, field)
+        try:
+            value = float(given)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not fits(value):
+            raise UserError(f"distillation_{field}={given!r} must be {must_be}")
+        object.__setattr__(self, field, value)
 
     def record(self) -> dict[str, Any]:
         """The settings as plain data, the teacher by its path ("" if it never had one)."""
         teacher = self.teacher.model if isinstance(self.teacher, ultralytics.engine.model.Model) else self.teacher
         path = teacher if isinstance(teacher, (str, Path)) else getattr(teacher, "pt_path", None) or ""
+        if Path(path).is_file():
+            path = Path(path).resolve()  # the run may be resumed from another folder
         return {**asdict(replace(self, teacher=None)), "teacher": str(path)}

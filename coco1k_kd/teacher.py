@@ -79,8 +79,6 @@ class Teacher:
 
     def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype, compile_mode: bool | str) -> None:
         head = detect_head(model, "teacher")
-        self.path = str(getattr(model, "pt_path", "") or "")
-        self.sha256 = weights_sha256(model)
         self.channels = neck_channels(head)
         self.strides = [int(s) for s in head.stride]
         self.image_channels = next(model.parameters()).shape[1]

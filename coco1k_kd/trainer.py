@@ -8,7 +8,9 @@ optimizer and travel in its state dict, hence in `last.pt` for resuming; Ultraly
 
 from __future__ import annotations
 
+import statistics
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,9 +23,10 @@ from ultralytics.utils.torch_utils import unwrap_model
 from coco1k_kd.distiller import FIT_BATCHES, Distiller, agreement, gradient_ratio, schedule_factor
 from coco1k_kd.errors import UserError
 from coco1k_kd.settings import RATIO_LIMITS, Distillation
-from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype
+from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype, weights_sha256
 
 MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
+CALIBRATE_EVERY, CALIBRATION = 10, 10  # steps between two during calibration; how many of them set the weight
 PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
 TARGET = "teacher_features"  # key of a batch under which the teacher's answer travels to the criterion
@@ -45,12 +48,14 @@ class DistillationCriterion:
     Called as Ultralytics calls its own: (predictions, batch) -> (losses to be summed, detached items by name).
     """
 
-    def __init__(self, task: Any, teacher: Teacher, distiller: Distiller, settings: Distillation) -> None:
-        self.task, self.teacher, self.distiller, self.settings = task, teacher, distiller, settings
+    def __init__(
+        self, task: Any, head: nn.Module, teacher: Teacher, distiller: Distiller, settings: Distillation
+    ) -> None:
+        self.task, self.head, self.teacher, self.distiller, self.settings = task, head, teacher, distiller, settings
         self.weight = 1.0 if settings.weight == "auto" else settings.weight  # before the schedule
         self.factor = 1.0  # the schedule's
         self.calibrating = settings.weight == "auto"
-        self.measurable = True  # not through torch.compile: there the loss does not hang on the features it returns
+        self.calibration: list[float] = []  # the last measured ratios at weight 1, from which the weight is set
         self.scale = 1.0  # the gradient scaler's
         self.step, self.last_step = 0, 0  # of the epoch; the last is always measured, however short the epoch
         self.broken: Tensor | None = None  # was our loss ever not finite while the task's was? kept on the device
@@ -59,7 +64,9 @@ class DistillationCriterion:
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
         losses, items = self.task(preds, batch)
-        features = neck_features(preds)
+        features = [
+            level.view_as(level) for level in neck_features(preds)
+        ]  # to measure at, one level apart from another
         target = batch[TARGET]
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
@@ -69,19 +76,29 @@ class DistillationCriterion:
         broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
         self.broken = broken if self.broken is None else self.broken | broken
         self.step += 1
-        if self.step % MEASURE_EVERY == 0 or self.step == self.last_step or (self.calibrating and self.step == 1):
-            self._measure(value, losses, features, aligned, target)
+        every = CALIBRATE_EVERY if self.calibrating else MEASURE_EVERY
+        if self.step % every == 0 or self.step == self.last_step or (self.calibrating and self.step == 1):
+            self._measure(value, features, aligned, batch)
         term = self.weight * self.factor * len(batch["img"]) * value
         return torch.cat([losses.reshape(-1), term.reshape(1)]), {**items, "kd_loss": value.detach()}
 
-    def _measure(self, value: Tensor, losses: Tensor, features: list[Tensor], aligned: Any, target: Any) -> None:
-        size = len(features[0])
-        ratio = torch.full((), float("nan"), device=value.device)
-        if self.measurable:
-            ratio = gradient_ratio(value * size, losses.sum(), features, self.scale)
+    def _measure(self, value: Tensor, features: list[Tensor], aligned: list[Tensor], batch: dict[str, Any]) -> None:
+        """Measure the gradients' ratio and the agreement.
+
+        The task's gradient is taken through a copy of the head: a compiled student's task loss does not hang on the
+        features it returns. A copy, since another forward in train mode moves the batch norm.
+        """
+        cut = [level.detach().requires_grad_() for level in features]
+        task = self.task(deepcopy(self.head)(list(cut)), batch)[0].sum()
+        ratio = gradient_ratio((value * len(batch["img"]), features), (task, cut), self.scale)
         if self.calibrating and torch.isfinite(ratio):
-            self.weight = self.settings.target_ratio / max(float(ratio), 1e-12)
-        self.measured.append(torch.stack([self.weight * self.factor * ratio, *agreement(aligned, target)]))
+            self.calibrate([*self.calibration, float(ratio)])
+        self.measured.append(torch.stack([self.weight * self.factor * ratio, *agreement(aligned, batch[TARGET])]))
+
+    def calibrate(self, ratios: list[float]) -> None:
+        """Set the weight that brings the median of the last of `ratios` to the target; single batches scatter."""
+        self.calibration = ratios[-CALIBRATION:]
+        self.weight = self.settings.target_ratio / max(statistics.median(self.calibration), 1e-12)
 
     def take_measurements(self) -> Tensor:
         """Mean of the measurements since the last call: ratio KD/task, then the cosine of each level."""
@@ -116,9 +133,11 @@ class DistillationTrainer(DetectionTrainer):
         return type(cls.__name__, (cls,), {"settings": settings, "__module__": cls.__module__})
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
+        self._load_teacher()  # an unfit one is refused before Ultralytics makes or touches the run folder
         super().__init__(cfg, overrides, _callbacks)
         self.previous = self.wdir / "previous.pt"
         self.moved, self.tried_steps = False, 0  # has the optimizer ever changed the distiller?
+        self.calibration: list[float] = []  # of weight "auto", from the checkpoint
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
             for event, callback in (
                 ("on_train_start", _start),
@@ -134,7 +153,8 @@ class DistillationTrainer(DetectionTrainer):
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.args.seed)  # same aligner on every rank, and the student's random stream untouched
             dtype = teacher_dtype(self.device, self.args.amp, self.settings.precision)
-            self.teacher = Teacher(load_teacher(self.settings.teacher), self.device, dtype, self.args.compile)
+            loaded, self.loaded_teacher = self.loaded_teacher, None  # kept only in the form in which it runs
+            self.teacher = Teacher(loaded, self.device, dtype, self.args.compile)
             self._check_fit(student)
             self.distiller = Distiller(
                 neck_channels(student),
@@ -202,8 +222,10 @@ class DistillationTrainer(DetectionTrainer):
         return {label: labels[label] for label in kept} if isinstance(labels, dict) else kept
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """Write Ultralytics' row of results.csv with the distillation's columns."""
-        super().save_metrics({**metrics, **self.distillation_metrics})
+        """Write Ultralytics' row of results.csv with the distillation's columns, and show them to its loggers."""
+        own = {k: v for k, v in metrics.items() if k not in self.distillation_metrics}  # in one order in every row
+        super().save_metrics({**own, **self.distillation_metrics})
+        self.metrics = {**self.metrics, **self.distillation_metrics}
 
     def save_model(self) -> bool:
         """Keep the last whole checkpoint until the new one is written: a kill in between costs an epoch, no more."""
@@ -223,6 +245,18 @@ class DistillationTrainer(DetectionTrainer):
         super().final_eval()
         self.previous.unlink(missing_ok=True)
 
+    def _load_teacher(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a teacher given by its YAML: the same weights on every rank and after a resume
+            self.loaded_teacher = load_teacher(self.settings.teacher)
+        found, wanted = weights_sha256(self.loaded_teacher), self.settings.teacher_sha256
+        if wanted not in ("", found):
+            raise UserError(
+                f"resume: the run was distilled from other weights ({wanted[:12]}, the teacher has {found[:12]}); "
+                "give the same teacher"
+            )
+        self.settings = replace(self.settings, teacher_sha256=found)
+
     def _check_fit(self, student: Any) -> None:
         strides = [int(s) for s in student.stride]
         if strides != self.teacher.strides:
@@ -237,23 +271,14 @@ class DistillationTrainer(DetectionTrainer):
 
     def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         criterion = getattr(self, "criterion", None)
+        calibration = criterion.calibration if criterion else self.calibration
         state[STATE] = {
-            **self.settings.record(),
-            "teacher_sha256": self.teacher.sha256,
-            "calibrated_weight": criterion.weight if criterion else None,
-            "distiller": {k: v.detach().cpu().clone() for k, v in self.distiller.state_dict().items()},
-        }
+            **self.settings.record(), "calibration": calibration, "distiller": self.distiller.state_dict()
+        }  # fmt: skip
 
     def _load_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        saved = state[STATE]
-        if saved["teacher_sha256"] != self.teacher.sha256:
-            raise UserError(
-                f"the checkpoint was distilled from another teacher (weights {saved['teacher_sha256'][:12]}, now "
-                f"{self.teacher.sha256[:12]}): resume with the same one"
-            )
-        self.distiller.load_state_dict(saved["distiller"])
-        self.distiller.fitted_batches = FIT_BATCHES  # trained already: not to be fitted anew
-        self.calibrated_weight = saved["calibrated_weight"]
+        self.distiller.load_state_dict(state[STATE]["distiller"])
+        self.calibration = state[STATE]["calibration"]
         return {k: v for k, v in state.items() if k != STATE}
 
 
@@ -268,14 +293,14 @@ def _start(trainer: DistillationTrainer) -> None:
             "the aligner is not in the optimizer: it would stay random (was build_optimizer replaced?)"
         )
     task = getattr(student, "criterion", None) or student.init_criterion()
-    trainer.criterion = DistillationCriterion(task, trainer.teacher, trainer.distiller, trainer.settings)
-    trainer.criterion.measurable = not trainer.args.compile
-    if (weight := getattr(trainer, "calibrated_weight", None)) is not None:
-        trainer.criterion.weight = weight
+    head = student.model[-1]
+    trainer.criterion = DistillationCriterion(task, head, trainer.teacher, trainer.distiller, trainer.settings)
+    if trainer.calibration:
+        trainer.criterion.calibrate(trainer.calibration)
     student.criterion = trainer.criterion
     if RANK in {-1, 0}:
         record = trainer.settings.record()
-        teacher, sha256 = record.pop("teacher"), trainer.teacher.sha256
+        teacher, sha256 = record.pop("teacher"), record.pop("teacher_sha256")
         settings = {f"distillation_{k}": v for k, v in record.items()}
         YAML.save(
             trainer.save_dir / "args.yaml",
@@ -291,8 +316,9 @@ def _start_epoch(trainer: DistillationTrainer) -> None:
     criterion = trainer.criterion
     criterion.step, criterion.last_step = 0, len(trainer.train_loader)
     criterion.factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
-    if trainer.epoch >= max(trainer.args.warmup_epochs, 1):
+    if criterion.calibrating and trainer.epoch >= max(_warmup_epochs(trainer), 1):
         criterion.calibrating = False
+        LOGGER.info(f"Distillation: weight calibrated to {criterion.weight:.4g}")
 
 
 def _end_epoch(trainer: DistillationTrainer) -> None:
@@ -318,12 +344,17 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
     if trainer.tried_steps >= PATIENCE and not trainer.moved:
         raise DistillationError(f"the aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     low, high = RATIO_LIMITS
-    warm = trainer.epoch >= trainer.args.warmup_epochs
+    warm = trainer.epoch >= _warmup_epochs(trainer)
     if warm and not low <= ratio <= high and ratio == ratio:
         raise DistillationError(
             f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
             f"{'lower' if ratio > high else 'raise'} distillation_weight, now {criterion.weight:g}"
         )
+
+
+def _warmup_epochs(trainer: DistillationTrainer) -> float:
+    """As Ultralytics has it: the last epoch is never warm-up."""
+    return min(trainer.args.warmup_epochs, max(trainer.epochs - 1, 0))
 
 
 class _Together(nn.Module):

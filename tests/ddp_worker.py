@@ -1,6 +1,6 @@
-"""One rank of a distributed training over gloo on the CPU, or the single process that it must equal. See test_ddp.py.
+"""One rank of distributed trainings over gloo on the CPU, or the single process that it must equal. See test_ddp.py.
 
-Usage: ddp_worker.py DATA STUDENT TEACHER LOSS FIT FOLDER, with RANK, WORLD_SIZE and the rest in the environment.
+Usage: ddp_worker.py DATA STUDENT TEACHER FOLDER, with RANK, WORLD_SIZE and the rest in the environment.
 """
 
 import os
@@ -16,28 +16,24 @@ import coco1k_kd.trainer as module
 from coco1k_kd.settings import Distillation
 
 RANK = int(os.environ.get("RANK", -1))
+FIT_BATCHES = module.FIT_BATCHES
 
 
 class Done(Exception):
     """The first step is taken: enough."""
 
 
-def main(data: str, student: str, teacher: str, loss: str, fit: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    if fit == "no":
-        module.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
-    out = Path(folder)
-    trainer = module.DistillationTrainer.bind(Distillation(teacher, loss=loss, mask_ratio=0.0))(
+def train(case: str, settings: Distillation, data: str, student: str, out: Path) -> None:
+    """Train up to the first step and leave its gradients, and what led to them, in `out`."""
+    trainer = module.DistillationTrainer.bind(settings)(
         overrides={
             "data": data, "model": student, "epochs": 1, "batch": 8, "imgsz": 64, "device": "cpu", "plots": False,
-            "project": folder, "name": f"rank{RANK}", "nbs": 8, "mosaic": 0.0, "amp": False,
+            "project": str(out), "name": f"{case}{RANK}", "nbs": 8, "mosaic": 0.0, "amp": False,
         }
     )  # fmt: skip
     # Ultralytics has DDP on GPUs only; gloo on the CPU stands in for it, everything else is the real path.
     trainer.world_size = 2 if RANK >= 0 else 0
-    trainer._setup_ddp = partial(dist.init_process_group, "gloo", rank=RANK, world_size=2)
-    ddp = nn.parallel.DistributedDataParallel
-    nn.parallel.DistributedDataParallel = lambda model, device_ids, **kwargs: ddp(model, **kwargs)
+    trainer._setup_ddp = lambda: None
 
     def record(optimizer, *_):
         student_model = module.unwrap_model(trainer.model)
@@ -46,8 +42,9 @@ def main(data: str, student: str, teacher: str, loss: str, fit: str, folder: str
                 "student": {n: p.grad for n, p in student_model.named_parameters() if p.grad is not None},
                 "distiller": {n: p.grad for n, p in trainer.distiller.named_parameters()},
                 "aligners": trainer.distiller.aligners.state_dict(),
+                "weight": trainer.criterion.weight,
             },
-            out / f"step{RANK}.pt",
+            out / f"{case}_step{RANK}.pt",
         )
         raise Done
 
@@ -55,20 +52,20 @@ def main(data: str, student: str, teacher: str, loss: str, fit: str, folder: str
         trainer.optimizer.register_step_pre_hook(record)
         student_model = module.unwrap_model(trainer.model)
         if RANK >= 0:
-            torch.save(student_model.state_dict(), out / "start.pt")  # DDP has given every rank that of rank 0
+            torch.save(student_model.state_dict(), out / f"{case}_start.pt")  # DDP has given every rank that of rank 0
             preprocess = trainer.preprocess_batch
 
             def keep(batch):
                 batch = preprocess(batch)
-                torch.save(batch, out / f"batch{RANK}.pt")
+                torch.save(batch, out / f"{case}_batch{RANK}.pt")
                 return batch
 
             trainer.preprocess_batch = keep
             return
-        student_model.load_state_dict(torch.load(out / "start.pt"))
+        student_model.load_state_dict(torch.load(out / f"{case}_start.pt"))
         trainer.model.train()
         for rank in (0, 1):  # the same two batches, one after the other, in one process
-            losses, _ = trainer.model(torch.load(out / f"batch{rank}.pt", weights_only=False))
+            losses, _ = trainer.model(torch.load(out / f"{case}_batch{rank}.pt", weights_only=False))
             losses.sum().backward()
         trainer.optimizer_step()
 
@@ -76,9 +73,23 @@ def main(data: str, student: str, teacher: str, loss: str, fit: str, folder: str
     try:
         trainer.train()
     except Done:
-        pass
-    else:
-        raise SystemExit("no step was taken")
+        return
+    raise SystemExit("no step was taken")
+
+
+def main(data: str, student: str, teacher: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    if RANK >= 0:
+        dist.init_process_group("gloo", rank=RANK, world_size=2)
+    ddp = nn.parallel.DistributedDataParallel
+    nn.parallel.DistributedDataParallel = lambda model, device_ids, **kwargs: ddp(model, **kwargs)
+    settings = partial(Distillation, teacher, mask_ratio=0.0)
+    module.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
+    for loss in ("cwd", "mgd"):
+        train(loss, settings(loss=loss), data, student, Path(folder))
+    if RANK >= 0:
+        module.FIT_BATCHES = FIT_BATCHES
+        train("pooled", settings(loss="cwd", weight="auto"), data, student, Path(folder))
 
 
 if __name__ == "__main__":

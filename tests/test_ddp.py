@@ -14,12 +14,16 @@ WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("models")
+def steps(subset, tmp_path_factory) -> Path:
+    """The first steps of all cases, by two ranks and by the one process that they must equal."""
+    folder = tmp_path_factory.mktemp("ddp")
     for name in ("yolo11n", "yolov8n"):
         torch.manual_seed(0)
         ultralytics.YOLO(f"{name}.yaml", verbose=False).save(folder / f"{name}.pt")
-    return folder / "yolo11n.pt", folder / "yolov8n.pt"
+    arguments = [str(subset / "coco1k.yaml"), str(folder / "yolo11n.pt"), str(folder / "yolov8n.pt"), str(folder)]
+    run([0, 1], arguments)
+    run([-1], arguments)
+    return folder
 
 
 def run(ranks: list[int], arguments: list[str]) -> None:
@@ -47,12 +51,9 @@ def run(ranks: list[int], arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("loss", ["cwd", "mgd"])
-def test_two_processes_take_the_step_of_one(loss, subset, models, tmp_path):
-    arguments = [str(subset / "coco1k.yaml"), *map(str, models), loss, "no", str(tmp_path)]
-    run([0, 1], arguments)
-    run([-1], arguments)
-    first, second, one = (torch.load(tmp_path / f"step{rank}.pt") for rank in (0, 1, -1))
-    images = [torch.load(tmp_path / f"batch{rank}.pt", weights_only=False)["img"] for rank in (0, 1)]
+def test_two_processes_take_the_step_of_one(loss, steps):
+    first, second, one = (torch.load(steps / f"{loss}_step{rank}.pt") for rank in (0, 1, -1))
+    images = [torch.load(steps / f"{loss}_batch{rank}.pt", weights_only=False)["img"] for rank in (0, 1)]
     assert len(images[0]) == len(images[1]) == 4 and not torch.equal(*images)
     for part in ("student", "distiller"):
         assert one[part]
@@ -62,7 +63,7 @@ def test_two_processes_take_the_step_of_one(loss, subset, models, tmp_path):
     assert sum(float(g.abs().sum()) for g in first["distiller"].values()) > 0
 
 
-def test_ranks_start_from_the_same_fitted_aligners(subset, models, tmp_path):
-    run([0, 1], [str(subset / "coco1k.yaml"), *map(str, models), "cwd", "yes", str(tmp_path)])
-    first, second = (torch.load(tmp_path / f"step{rank}.pt")["aligners"] for rank in (0, 1))
-    assert first and all(torch.equal(first[name], second[name]) for name in first)
+def test_ranks_start_from_the_same_fitted_aligners_and_calibrated_weight(steps):
+    first, second = (torch.load(steps / f"pooled_step{rank}.pt") for rank in (0, 1))
+    assert first["aligners"] and all(torch.equal(v, second["aligners"][k]) for k, v in first["aligners"].items())
+    assert first["weight"] == second["weight"] != 1
