@@ -24,7 +24,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[1]
 
 # of the student; with fewer epochs a study would say nothing
-STARTS = {"weights": 5, "neck": 10, "backbone": 10, "scratch": 50}
+STARTS = {"weights": 5, "neck": 10, "backbone": 10, "scratch": 30}
 EPOCH_SECONDS = {"baseline": 12.0, "cwd": 15.0, "mgd": 17.0, "ultralytics": 19.0}  # with 6 at once: a guess
 STARTUP_SECONDS = 30.0  # of a run: imports, data, and its last evaluations
 CLOSING_SECONDS = 90.0  # of a study: references, comparison; it runs beside the next study's trainings

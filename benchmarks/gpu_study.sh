@@ -16,7 +16,7 @@
 #
 #   carry [".gpu_parts/1"]  command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh unpack .gpu_parts/1
 #   carry [".gpu_parts/2"]  command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh unpack .gpu_parts/2
-#   carry [".gpu_parts/3"]  command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh unpack .gpu_parts/3 && benchmarks/gpu_study.sh run
+#   carry [".gpu_parts/3"]  command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh unpack .gpu_parts/3 && MINUTES=24 benchmarks/gpu_study.sh run
 #   carry []                command  export WORK=/tmp/gpu_study; benchmarks/gpu_study.sh run        (timeout_s 600)
 #   ... the last one again until it says that all is done: 3 or 4 times. FLAGS go with the first `run`.
 #
