@@ -60,7 +60,7 @@ class Work:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.results = options.work / "results"
-        self.state: dict[str, Any] = {"used_seconds": 0.0, "steps": {}, "epochs": {}, "together": None}
+        self.state: dict[str, Any] = {"used_seconds": 0.0, "steps": {}, "epochs": {}, "together": None, "pace": 1.0}
         with contextlib.suppress(FileNotFoundError):
             self.state = json.loads((self.results / "state.json").read_bytes())
 
@@ -188,7 +188,7 @@ def best_together(work: Work) -> int:
 
 def studies(work: Work, seconds: float) -> list[Step]:
     """The studies that fit into `seconds`; those begun have the epochs they began with."""
-    options, begun = work.options, work.state["epochs"]
+    options, begun, pace = work.options, work.state["epochs"], work.state["pace"]
     together = work.state["together"] or best_together(work)
     each, seeds = epoch_seconds(work, together), len(options.seeds)
     new = [start for start in options.starts if start not in begun]
@@ -196,11 +196,10 @@ def studies(work: Work, seconds: float) -> list[Step]:
         chosen = dict.fromkeys(new, options.epochs)
     else:
         unfinished = [begun[start] for start in options.starts if start in begun and not work.done(f"study_{start}")]
-        chosen = choose_epochs(
-            new, seconds - sum(study_seconds(e, each, seeds, together) for e in unfinished), each, seeds, together
-        )
+        kept = sum(study_seconds(epochs, each, seeds, together) for epochs in unfinished)
+        chosen = choose_epochs(new, seconds / pace - kept, each, seeds, together)
     return [
-        study(options, start, epochs, together, study_seconds(epochs, each, seeds, together))
+        study(options, start, epochs, together, pace * study_seconds(epochs, each, seeds, together))
         for start in options.starts
         if (epochs := begun.get(start) or chosen.get(start))
     ]

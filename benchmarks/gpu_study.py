@@ -93,11 +93,15 @@ class Runner:
         if step is None or self.left <= 0:
             why = f"{STARTS[start]} epochs, the least that can say something, do not fit"
             return self.note(name, "skipped", why=why)
+        fresh = start not in state["epochs"]
         state["epochs"][start] = step.epochs  # a study goes on with the epochs and the slots that it began with
         state["together"] = int(step.command[step.command.index("--parallel") + 1])
         self.begin(step)
+        began = time.monotonic()
         while step.name in self.running and not step.trained():
             self.tick()
+        if fresh and step.trained():  # as fast as planned? The next study's epochs follow from that
+            state["pace"] *= (time.monotonic() - began) / step.seconds
 
     def begin(self, step: Step) -> None:
         """Start a step; what it says goes to a log, the result of a measurement to a file beside it."""

@@ -76,7 +76,18 @@ def _breakdown(content: dict[str, Any] | None) -> str:
     if not content:
         return ""
     parts = list(dict.fromkeys(part for row in content["rows"] for part in row["parts"]))
-    head = ["arm", "images/s", "step, ms", *parts, "card works, ms", "kernels", "validation, s", "epoch, s", "GiB"]
+    head = [
+        "arm",
+        "images/s",
+        "step, ms",
+        *parts,
+        "card works, ms",
+        "kernels",
+        "validation, s",
+        "saving, s",
+        "epoch, s",
+        "GiB",
+    ]
     rows = [
         [
             row["arm"],
@@ -86,6 +97,7 @@ def _breakdown(content: dict[str, Any] | None) -> str:
             _ms(row.get("device_seconds")),
             f"{row['kernels']:.0f}" if "kernels" in row else "",
             f"{row['validation_seconds']:.1f}",
+            f"{row['checkpoint_seconds']:.1f}",
             f"{row['epoch_seconds']:.1f}",
             _gib(row["peak_memory_bytes"]),
         ]

@@ -152,7 +152,7 @@ def test_epochs_follow_from_what_was_measured(tmp_path: Path) -> None:
     for n, seconds in ((2, 4.0), (4, 12.0)):  # four at once are slower than two after two
         rows = [{"arm": arm, "epoch_seconds": seconds} for arm in options.arms]
         (results / f"together_{n}.json").write_text(json.dumps({"rows": rows}))
-    state = {"used_seconds": 0, "steps": {}, "epochs": {}, "together": None}
+    state = {"used_seconds": 0, "epochs": {}, "together": None, "pace": 1.0}
     state["steps"] = {f"together_{n}": {"state": "done"} for n in (2, 4)}
     (results / "state.json").write_text(json.dumps(state))
     work = gpu_plan.work_of(options)
@@ -161,6 +161,9 @@ def test_epochs_follow_from_what_was_measured(tmp_path: Path) -> None:
     assert weights.epochs == backbone.epochs and weights.runs == 8
     share = gpu_plan.MARGIN * (1000 - gpu_plan.CLOSING_SECONDS) / 2
     assert weights.seconds == 4 * (gpu_plan.STARTUP_SECONDS + 4.0 * weights.epochs) <= share < weights.seconds + 4 * 4
+    work.state["pace"] = 2.0  # the first took twice as long as planned
+    slower, _ = gpu_plan.studies(work, 2 * 1000)
+    assert slower.epochs == weights.epochs and slower.seconds == 2 * weights.seconds
     work.state["epochs"]["weights"] = 7  # begun: it keeps its epochs, whatever the time
     assert [step.epochs for step in gpu_plan.studies(work, 100)] == [7]
 
@@ -222,7 +225,7 @@ def test_every_table_of_the_summary_is_there_with_its_figures(tmp_path: Path) ->
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
     text = gpu_summary.markdown(tmp_path)
     assert "NVIDIA H100, 16 CPU cores, torch 2.11.0. 1.5 minutes of `benchmarks/gpu_study.sh run --minutes 25`" in text
-    assert "| cwd | 320 | 50.0 | 1.0 | 6.0 | 20.0 | 1800 | 2.5 | 7.4 | 3.0 |" in text
+    assert "| cwd | 320 | 50.0 | 1.0 | 6.0 | 20.0 | 1800 | 2.5 | 0.2 | 7.4 | 3.0 |" in text
     assert "| 12 | 8 | 1500 | 7.4 to 7.4 | 6.0 |" in text
     assert "| as above | cwd | 320 |" in text and "| cache ram | cwd | 400 |" in text
     assert "| cwd | 60.0 | 0.60 | 2.0 |" in text
