@@ -2,11 +2,13 @@
 """Compare settings of the distillation in short trainings: weight, schedule, aligner's start, precision.
 
     python benchmarks/recipe.py --data coco1k/coco1k.yaml --teacher yolov8m.pt --epochs 5 --imgsz 256 \
-        baseline cwd cwd:weight=3 mgd:weight=1 cwd:start=random cwd:precision=fp32
+        baseline cwd cwd:weight=3 mgd:weight=1 cwd:aligner=random cwd:precision=fp32
+    python benchmarks/recipe.py baseline cwd cwd:freeze=11 --start neck --train lr0=0.001 optimizer=AdamW nbs=16 ...
 
-Each run is LOSS[:SETTING=VALUE...], of `coco1k_kd.YOLO.train(distillation_SETTING=VALUE)`; start=random leaves
-the aligners as PyTorch initialises them. Prints one JSON object per run: the last row of results.csv in short. One seed
-and one short run say which setting is sane, not which is best: that takes test_coco1k_kd.py and several seeds.
+Each run is LOSS[:SETTING=VALUE...], of `coco1k_kd.YOLO.train(distillation_SETTING=VALUE)`, or of Ultralytics' own
+training settings, which --train sets for all runs; aligner=random leaves the aligners as PyTorch initialises them.
+Prints one JSON object per run: the last row of results.csv in short, and AP by epoch. One seed and one short run say
+which setting is sane, not which is best: that takes test_coco1k_kd.py and several seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,26 +28,39 @@ os.environ["YOLO_VERBOSE"] = "False"  # before Ultralytics is imported: standard
 import coco1k_kd.trainer
 from coco1k_kd import YOLO
 from coco1k_kd.distiller import FIT_BATCHES
+from coco1k_kd.inputs import read_train_args
+from coco1k_kd.settings import Distillation
+from coco1k_kd.start import STARTS, WEIGHTS, partial_start
+
+NUMBERS = ("tau", "mask_ratio", "target_ratio")
+DEFAULTS = {"close_mosaic": 1, "warmup_epochs": 1}
 
 
-def train(run: str, args: argparse.Namespace) -> dict[str, float | str]:
-    """Train one run and give the figures of its last epoch."""
+def train(run: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one run and give the figures of its last epoch, and AP by epoch."""
     loss, *parts = run.split(":")
     settings = dict(part.split("=", 1) for part in parts)
-    coco1k_kd.trainer.FIT_BATCHES = 0 if settings.pop("start", "fitted") == "random" else FIT_BATCHES
-    distillation = {f"distillation_{k}": v if k != "tau" else float(v) for k, v in settings.items()}
+    coco1k_kd.trainer.FIT_BATCHES = 0 if settings.pop("aligner", "fitted") == "random" else FIT_BATCHES
+    own = {name: settings.pop(name) for name in Distillation.__dataclass_fields__ if name in settings}
+    own = {f"distillation_{k}": float(v) if k in NUMBERS else v for k, v in own.items()}
     if loss != "baseline":
-        distillation |= {"teacher": args.teacher, "distillation_loss": loss}
-    model = YOLO(args.student)
+        own |= {"teacher": args.teacher, "distillation_loss": loss}
+    chosen = DEFAULTS | read_train_args(args.train) | read_train_args([f"{k}={v}" for k, v in settings.items()])
+    student = args.student
+    if args.start != WEIGHTS:
+        student = partial_start(student, args.start, args.seed, args.project / f"{args.start}_{args.seed}.pt")
+    model = YOLO(student)
     model.train(
         data=args.data, epochs=args.epochs, imgsz=args.imgsz, batch=args.batch, seed=args.seed, device=args.device,
         project=args.project, name=run.replace(":", "_"), exist_ok=True, workers=0, plots=False, verbose=False,
-        close_mosaic=1, warmup_epochs=1, **distillation,
+        patience=0, **chosen, **own,
     )  # fmt: skip
     with model.trainer.csv.open(newline="") as file:
-        row = list(csv.DictReader(file))[-1]
+        rows = list(csv.DictReader(file))
+    aps = [round(float(row["metrics/mAP50-95(B)"]), 4) for row in rows]
     keep = ("time", "train/kd_loss", "metrics/mAP50-95(B)", "metrics/mAP50(B)")
-    return {"run": run, **{k: float(v) for k, v in row.items() if k in keep or k.startswith("kd/")}}
+    last = {k: float(v) for k, v in rows[-1].items() if k in keep or k.startswith("kd/")}
+    return {"run": run, "start": args.start, "seed": args.seed, "ap": aps, **last}
 
 
 def main() -> None:
@@ -52,7 +68,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--student", default="yolo11n.pt")
+    parser.add_argument("--start", choices=STARTS, default=WEIGHTS)
     parser.add_argument("--teacher", default="yolo11l.pt")
+    parser.add_argument("--train", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
