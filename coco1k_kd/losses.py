@@ -47,7 +47,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
 class _Divergence(torch.autograd.Function):
     """Sum of KL( softmax(teacher) || softmax(student) ) along one dimension, with its gradient q - p.
 
-    By its formula, since autograd's way over two log-softmaxes and a KL keeps and walks twice as many maps.
+    By its formula, since autograd's way over two log-softmaxes and a KL keeps and walks more maps.
     """
 
     @staticmethod
