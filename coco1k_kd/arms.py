@@ -10,6 +10,7 @@ STOCK = "ultralytics"  # its own distill_model=
 SAME_TIME = "baseline_same_time"
 ARMS = (BASELINE, *LOSSES, STOCK, SAME_TIME)
 WEIGHT0, RANDOM = "weight0", "random_teacher"  # the controls
+LONGEST_FIRST = (STOCK, "mgd", "cwd", RANDOM, WEIGHT0, BASELINE, SAME_TIME)  # by the time of a step: docs/benchmarks.md
 
 Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
 Key = tuple[str, Replicate]  # a run: its arm, and which replicate of it

@@ -120,7 +120,7 @@ class Cluster:
         task = ray.remote(
             num_gpus=self.gpus,
             num_cpus=self.cpus,
-            memory=int(self.memory * GIB),
+            memory=int(self.memory * GIB) or None,
             max_retries=_RETRIES,
             retry_exceptions=[RunKilled],
             scheduling_strategy="SPREAD",

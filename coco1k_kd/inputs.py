@@ -223,6 +223,22 @@ def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
     return folder / "val2017.yaml"
 
 
+def cache_labels(data: Data) -> None:
+    """Have Ultralytics write its label caches: runs that start at once would each do it, and unlink another's."""
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    try:
+        LOGGER.setLevel(logging.ERROR)
+        for split in (data.train, data.val):
+            YOLODataset(
+                img_path=str(split.images.resolve()), data={"names": dict(enumerate(data.classes)), "channels": 3}
+            )
+    finally:
+        LOGGER.setLevel(level)
+
+
 def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> None:
     """UserError if the runs will not fit beside each other: checkpoints, predictions, and one snapshot at a time."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -6,25 +6,23 @@ is there. Each run is a function of a plain spec, so that it does not matter whe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from coco1k_kd import comparison, inputs, state
-from coco1k_kd.arms import BASELINE, SAME_TIME, WEIGHT0, Key, distilled, run_label
+from coco1k_kd.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, run_label
 from coco1k_kd.audit import audit
 from coco1k_kd.draws import further_draws
 from coco1k_kd.errors import UserError
 from coco1k_kd.evaluation import coco_metrics
-from coco1k_kd.files import sha256
 from coco1k_kd.launcher import SPEC, RunFailed, finished
 from coco1k_kd.plan import Settings, Study
 from coco1k_kd.progress import Board
+from coco1k_kd.references import Evaluator
 from coco1k_kd.report import markdown, write_report
 from coco1k_kd.slots import Slots
 
@@ -50,8 +48,9 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
     with slots or Slots() as slots, state.locked(_open(settings, resume, slots)) as study:
         try:
             results = _train(study, slots)
-            references = _references(study, slots)
-            full = _full_val(study, results, slots) if study.full_val else {}
+            evaluator = Evaluator(study, slots)
+            references = evaluator.references()
+            full = evaluator.full_val(results)
         except RunFailed as failure:
             print(f"error: {failure}\n  finished runs are kept: give the same command with --resume", file=sys.stderr)
             return 1
@@ -99,6 +98,9 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     further = further_draws(data, settings.draws, settings.coco_root, project)
     study = replace(found or study, further=further)
     slots.check(settings.device, project, study.files())
+    if slots.number > 1:
+        for drawn in study.drawn:
+            inputs.cache_labels(drawn)
     if study.stamp:
         print(f"going on with the study of {study.stamp} in {project}")
         return study
@@ -118,6 +120,8 @@ def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
     for key, result in results.items():
         print(f"finished before: {run_label(*key)}: {_line(study, study.folder(*key), result)}", flush=True)
     waiting = [key for key in plan if key not in results]
+    if slots.number > 1:  # else the last to end would be a long one that began last, with all other slots idle
+        waiting.sort(key=lambda key: LONGEST_FIRST.index(key[0]))
     under_way: dict[Future[dict[str, Any]], Key] = {}
     with Board(len(results), len(plan), len(waiting) * study.settings.epochs) as board:
         while waiting or under_way:
@@ -148,64 +152,6 @@ def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
             return json.loads(begun.read_bytes())["train_args"]["epochs"]
     seconds = {name: sum(results[name, r]["train_seconds"] for r in study.replicates) for name in (BASELINE, arm)}
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
-
-
-def _references(study: Study, slots: Slots) -> dict[str, dict[str, Any]]:
-    """Student and teacher as they are given, on the same val images; kept for every study of this project."""
-    rows: dict[str, dict[str, Any]] = {}
-    for role, weights in (("student", study.student), ("teacher", study.teacher)):
-        if weights is None:
-            continue
-        row: dict[str, Any] = {"weights": weights.path, "sha256": weights.sha256, "ap": None, "ap50": None}
-        if weights.scratch:
-            row["note"] = "from scratch: before training there is nothing to measure"
-        elif weights.classes != study.data.classes:
-            row["note"] = (
-                f"its {len(weights.classes)} classes are not the data's {len(study.data.classes)}: no AP on them"
-            )
-        else:
-            row |= _evaluated(
-                study, slots, weights.path, weights.sha256 or "", f"{role} as given", study.data.val, None
-            )
-            if study.full_val:
-                split = study.full_val
-                row["full_val"] = _evaluated(
-                    study, slots, weights.path, weights.sha256 or "", f"{role} as given, all of val2017", split, split
-                )
-        rows[role] = row
-    return rows
-
-
-def _full_val(study: Study, results: dict[Key, dict[str, Any]], slots: Slots) -> dict[Key, dict[str, Any]]:
-    """COCO figures of every run's best checkpoint on the 5,000 images."""
-    full = {}
-    for arm, replicate in results:
-        if arm == WEIGHT0:
-            continue
-        best = study.folder(arm, replicate) / "weights" / "best.pt"
-        label = f"{run_label(arm, replicate)}, all of val2017"
-        full[arm, replicate] = _evaluated(study, slots, str(best), sha256(best), label, study.full_val, study.full_val)
-    return full
-
-
-def _evaluated(
-    study: Study, slots: Slots, weights: str, digest: str, label: str, split: inputs.Split, full: inputs.Split | None
-) -> dict[str, Any]:
-    """COCO figures of a checkpoint on a split; the same checkpoint on the same data is evaluated once per project."""
-    args = study.val_args()
-    if full:
-        args["data"] = str(inputs.full_val_yaml(full, study.data.classes, study.project))
-    identity = json.dumps([digest, sha256(split.annotations), args, version("ultralytics"), version("torch")])
-    folder = study.project / "references" / hashlib.sha256(identity.encode()).hexdigest()[:16]
-    result = finished(folder)
-    if result is None:
-        print(f"evaluating on {split.size} images: {label}", flush=True)
-        spec = {"kind": "evaluate", "folder": str(folder), "weights": weights, "val_args": args}
-        result = slots.submit(spec | {"annotations": str(split.annotations)}, label).result()
-    predictions = folder / "predictions.json"
-    figures = coco_metrics(split.annotations, predictions)
-    own = None if full else result["ultralytics"]  # there are no YOLO labels for the 5,000 images
-    return {**figures, "ultralytics": own, "predictions": str(predictions)}
 
 
 def _line(study: Study, folder: Path, result: dict[str, Any]) -> str:

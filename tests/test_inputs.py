@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from torch import nn
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 
 from coco1k_kd import inputs
@@ -183,3 +185,13 @@ def test_all_of_val2017_is_read_through_links_that_leave_it_alone(coco_root: Pat
     assert sorted(coco_root.rglob("*")) == before
     with pytest.raises(UserError, match="classes"):
         inputs.read_full_val(coco_root, classes[1:])
+
+
+def test_label_caches_are_those_that_training_looks_for(copy: Path) -> None:
+    inputs.cache_labels(inputs.read_data(copy / "coco1k.yaml"))
+    caches = {path: path.stat().st_mtime_ns for path in copy.rglob("*.cache")}
+    assert {path.name for path in caches} == {"train2017.cache", "val2017.cache"}
+    data = check_det_dataset(str(copy / "coco1k.yaml"))
+    for split in ("train", "val"):
+        assert len(YOLODataset(img_path=data[split], data=data).labels) == {"train": 48, "val": 24}[split]
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.cache")} == caches
