@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import jsonschema
 import pytest
+from studies import PROGRAM, run
 
 from coco1k_kd import inputs
 from coco1k_kd.draws import further_draws
@@ -68,3 +72,33 @@ def test_what_cannot_be_drawn_is_refused(
     bare.mkdir()
     with pytest.raises(UserError, match=r"has no manifest\.json"):
         further_draws(inputs.Data(**{**vars(data), "root": bare}), 2, coco_root, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_finished_study_gets_another_draw(
+    whole: SimpleNamespace, command: list[str], coco_root: Path, tmp_path: Path
+) -> None:
+    stamp = whole.path.stem.removeprefix("comparison_")
+    for path in [*whole.project.glob(f"*{stamp}*"), whole.project / "references"]:
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
+    kept = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")}
+    more = ["--resume", "--draws", "2", "--coco-root", str(coco_root), "--parallel", "2"]
+    done = run([*command[:-1], str(tmp_path)], *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"adding to the study of {stamp}" in done.stdout
+    assert {path: path.read_bytes() for path in kept} == kept, "the first comparison stands"
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "finished runs were repeated"
+    (path,) = set(tmp_path.glob("comparison_*.json")) - kept.keys()
+    content = json.loads(path.read_bytes())
+    jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
+    draws = content["dataset"]["draws"]
+    assert len({draw["train_annotations_sha256"] for draw in draws}) == 2
+    assert len({draw["val_annotations_sha256"] for draw in draws}) == 1
+    for name, arm in content["arms"].items():
+        first, second = arm["runs"]
+        assert (first["draw"], second["draw"]) == (0, 1) and first["batch_hash"] != second["batch_hash"]
+        assert first["init_hash"] == second["init_hash"], "the seed alone sets the start"
+        assert first["curves"] == whole.content["arms"][name]["runs"][0]["curves"]
+        assert stamp in first["dir"] and Path(second["dir"]).name.endswith("_draw1")
+    assert [run["at_once"] for run in content["arms"]["cwd"]["runs"]] == [1, 2] and content["at_once"] == 2
