@@ -14,7 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.evaluation import SIZES, coco_metrics, compare, match
+from coco1k_kd.evaluation import compare
+from coco1k_kd.matching import SIZES, coco_metrics, match
 from coco1k_kd.resampling import (
     _recalls_reached,
     average_precision,
@@ -108,11 +109,12 @@ def test_pooled_and_unswapped_is_each_model_alone(scene):
 
 
 def test_recall_thresholds_are_read_as_searchsorted_reads_them():
-    thresholds = Params("bbox").recThrs
-    for boxes in range(1, 400):
-        hits = np.arange(boxes + 1.0)[:, None]
-        expected = np.searchsorted(thresholds, hits[:, 0] / boxes, side="right")
-        np.testing.assert_array_equal(_recalls_reached(hits, np.array([float(boxes)]))[:, 0], expected)
+    thresholds, boxes = Params("bbox").recThrs, np.arange(1.0, 400)
+    table, offset = _recalls_reached(boxes, 400, np.dtype(float))
+    for number, start in zip(boxes, offset, strict=True):
+        hits = np.arange(number + 1)
+        expected = np.searchsorted(thresholds, hits / number, side="right")
+        np.testing.assert_array_equal(table[start : start + len(hits)], expected)
 
 
 def test_interval_agrees_with_cocoeval_on_every_resample(scene, tmp_path):
