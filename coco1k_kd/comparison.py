@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import coco1k_kd
 from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate
-from coco1k_kd.evaluation import coco_metrics, compare
+from coco1k_kd.evaluation import compare
+from coco1k_kd.matching import coco_metrics
 
 if TYPE_CHECKING:
     from coco1k_kd.plan import Study
@@ -50,13 +51,14 @@ def build(
     for arm in arms.values():
         arm["overhead"] = arms[BASELINE]["mean"]["images_per_second"] / arm["mean"]["images_per_second"] - 1
     comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
+    draws = [data.record() for data in study.drawn]
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command,
         "versions": _versions(),
         "git": _git(),
         "hardware": _hardware(results),
-        "dataset": study.data.record(),
+        "dataset": study.data.record() | ({"draws": draws} if len(draws) > 1 else {}),
         "settings": study.record(),
         "at_once": max(entry["at_once"] for entry in runs.values()),
         "arms": arms,
