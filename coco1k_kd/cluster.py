@@ -32,6 +32,7 @@ except ImportError:
 
 GIB = 2**30
 MEMORY_GIB = 4.0  # of a run, unless it is said; docs/benchmarks.md has what runs take
+_PROBE = ".ray_"  # begins the name of a file that shows that a node shares the driver's storage
 _RETRIES = 5
 _CONNECT_SECONDS = 5
 _CHECK_SECONDS = 300  # a node's first task also fetches this package
@@ -95,7 +96,8 @@ class Cluster:
             raise UserError(f"--ray: the cluster has {' and '.join(kinds)}: runs on unequal cards cannot be compared")
         try:
             project.mkdir(parents=True, exist_ok=True)
-            handle, probe = tempfile.mkstemp(dir=project, prefix=".ray_")
+            _sweep(project)
+            handle, probe = tempfile.mkstemp(dir=project, prefix=_PROBE)
             self._open.callback(os.close, handle)
             self._open.callback(Path(probe).unlink)
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -149,6 +151,14 @@ class Cluster:
         """How many runs fit on a node."""
         wants = {"GPU": self.gpus, "CPU": self.cpus, "memory": self.memory * GIB}
         return min((int(node.get(name, 0) / want + 1e-6) for name, want in wants.items() if want), default=1)
+
+
+def _sweep(project: Path) -> None:
+    """Remove what drivers left behind that were killed: their locks went with them."""
+    for path in project.glob(f"{_PROBE}*"):
+        with path.open() as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
 
 
 def unfit(probe: Path, files: Sequence[Path], versions: dict[str, str]) -> str:

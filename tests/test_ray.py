@@ -18,7 +18,7 @@ import pytest
 from ray.cluster_utils import Cluster as Nodes
 from studies import PROGRAM, alive, assert_same_study, children_of, environment, run, wait_for
 
-from coco1k_kd.cluster import Cluster, unfit
+from coco1k_kd.cluster import Cluster, _sweep, unfit
 from coco1k_kd.errors import UserError
 from coco1k_kd.launcher import holder
 
@@ -49,7 +49,6 @@ def pid_of(folder: Path) -> int:
     return int((holder(folder) or "0").split()[0])
 
 
-@pytest.mark.slow
 def test_whatever_dies_the_study_is_the_same(
     nodes: Nodes, whole: SimpleNamespace, command: list[str], tmp_path: Path
 ) -> None:
@@ -92,7 +91,6 @@ def is_parent(node: Any, worker: int) -> bool:
     return worker in children_of(raylet.process.pid)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -124,6 +122,15 @@ def test_a_node_is_unfit_for_a_reason(tmp_path: Path) -> None:
         assert unfit(probe, [probe], {}) == ""
         assert "does not see /nowhere/teacher.pt" in unfit(probe, [probe, Path("/nowhere/teacher.pt")], {})
         assert "the driver 1.0: the runs would not be comparable" in unfit(probe, [], {"torch": "1.0"})
+
+
+def test_what_a_killed_driver_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path: Path) -> None:
+    left, held = (tmp_path / f".ray_{name}" for name in ("left", "held"))
+    left.touch()
+    with held.open("w") as driver:
+        fcntl.flock(driver, fcntl.LOCK_EX)
+        _sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == [held]
 
 
 def test_a_run_takes_its_share_of_the_smallest_node() -> None:
