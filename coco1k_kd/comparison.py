@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import filecmp
 import os
 import platform
 import subprocess
@@ -26,6 +27,7 @@ SCHEMA_VERSION = 1
 STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
 AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
 _SUMMARISED = ("ap", "ap50", "ap_last", "ap50_last", "train_seconds", "images_per_second", "peak_memory_bytes")
+_OF_LAST = ("d_ap", "d_ap50", "mde", "verdict")
 _PACKAGES = ("torch", "ultralytics", "pycocotools", "numpy")
 _AP_COLUMN = "metrics/mAP50-95(B)"
 _KD_COLUMNS = ("train/kd_loss", "train/dis_loss")  # ours, and that of Ultralytics' distill_model
@@ -110,13 +112,18 @@ def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
 
 
 def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, Any]:
-    replicates = study.replicates
+    truth, replicates = study.data.val.annotations, study.replicates
 
-    def predictions(name: str) -> dict[Replicate, Path]:
-        return {replicate: study.folder(name, replicate) / "predictions_best.json" for replicate in replicates}
+    def predictions(epoch: str) -> list[dict[Replicate, Path]]:
+        file = f"predictions_{epoch}.json"
+        return [{r: study.folder(name, r) / file for r in replicates} for name in (arm, against)]
 
-    entry = {"arm": arm, "against": against}
-    entry |= compare(study.data.val.annotations, predictions(arm), predictions(against))
+    best, last = predictions("best"), predictions("last")
+    found = compare(truth, *best)
+    files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in replicates]
+    same = all(filecmp.cmp(*pair, shallow=False) for pair in files)
+    of_last = found if same else compare(truth, *last, in_parts=False)
+    entry = {"arm": arm, "against": against, **found, "last": {key: of_last[key] for key in _OF_LAST}}
     if study.full_val:
         sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
         entry["full_val"] = compare(study.full_val.annotations, *sides)

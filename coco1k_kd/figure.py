@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -11,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coco1k_kd.statistics import BAND, points
+from coco1k_kd.wording import at_odds, entries, pair, repeated, repeats, result, sources
 
 _PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _WIDTH, _ROW = 12, 3.3  # inches; 100 dots each
 _EXTREMES = 10  # classes shown at either end
-_NAME = 22  # letters of a class name that are shown
+_NAME = 24  # letters of a class name that are shown
+_HEADLINE, _CAPTION = 108, 165  # letters that fit into a line
 _STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -30,28 +33,17 @@ _STYLE = {
 }
 
 
-def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons, each followed by the same on all of val2017 where that was evaluated."""
-    found = []
-    for entry in comparison["comparisons"]:
-        found.append(entry)
-        if "full_val" in entry:
-            names = {"arm": entry["arm"], "against": f"{entry['against']}, all of val2017"}
-            found.append(entry["full_val"] | names)
-    return found
-
-
 def figure(comparison: dict[str, Any]) -> Figure:
     """Draw a comparison (docs/comparison.schema.json); panels for which there is nothing to show are left out."""
     with matplotlib.rc_context(_STYLE):
         drawing = _Drawing(comparison)
         rows = drawing.rows()
-        heights = [max(_ROW, 0.5 * len(drawing.entries) + 1)] + [_ROW] * (len(rows) - 1)
+        heights = [max(_ROW, 0.75 * len(drawing.entries) + 1)] + [_ROW] * (len(rows) - 1)
         canvas = Figure(figsize=(_WIDTH, sum(heights) + 1.2), layout="constrained")
         canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.03, wspace=0.03)
         for name, axes in canvas.subplot_mosaic(rows, height_ratios=heights).items():
             getattr(drawing, name)(axes)
-        canvas.suptitle(drawing.headline(), x=0.01, ha="left", fontsize=14, fontweight="bold")
+        canvas.suptitle(drawing.headline(), x=0.01, ha="left", fontsize=13, fontweight="bold")
         canvas.supxlabel(drawing.caption(), x=0.01, ha="left", fontsize=9, color="#444444")
         return canvas
 
@@ -65,7 +57,8 @@ class _Drawing:
         self.entries = entries(comparison)
         self.colour = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(self.arms)}
         self.marker = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(self.arms)}
-        self.seeds = max(len(runs) for runs in self.arms.values())
+        self.draws, seeds = repeats(comparison)
+        self.repeated = repeated(comparison) if self.draws * seeds > 1 else ""
 
     def rows(self) -> list[list[str]]:
         curves = [panel for panel, key in (("accuracy_curves", "ap"), ("loss_curves", "kd_loss")) if self._has(key)]
@@ -77,32 +70,46 @@ class _Drawing:
     def headline(self) -> str:
         if not self.entries:
             return f"{', '.join(self.arms)}: one arm, nothing to compare"
-        return "\n".join(f"{e['arm']} against {e['against']}: {_verdict(e)}" for e in self.entries)
+        lines = []
+        for entry in self.entries:
+            lines.append(f"{pair(entry)}: {result(entry)}")
+            if at_odds(entry):
+                lines.append(f"    but by the last epoch: {result(entry['last'])}")
+        return _wrapped(lines, _HEADLINE)
 
     def caption(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.all["versions"].items())
         images = f"{self.all['dataset']['val_images']:,} validation images"
-        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
-        numbers = ", ".join(str(run["seed"]) for run in next(iter(self.arms.values())))
+        numbers = ", ".join(
+            str(seed) for seed in dict.fromkeys(run["seed"] for runs in self.arms.values() for run in runs)
+        )
         data = self.all["dataset"].get("description") or self.all["dataset"].get("yaml", "")
-        measure = "COCOeval AP in AP points, best epoch. Bars are 95% intervals."
-        return f"{data}\n{images}, {seeds} ({numbers}). {measure}\n{versions}"
+        measure = "COCOeval AP in AP points, best epoch where not said otherwise. Bars are 95% intervals."
+        return _wrapped([data, f"{images}, {repeated(self.all)} ({numbers}). {measure}", versions], _CAPTION)
 
     def differences(self, axes: Axes) -> None:
         axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
         axes.axvline(0, color="black", lw=1)
         for row, entry in enumerate(self.entries):
-            _interval(axes, row, entry["d_ap"], self.colour[entry["arm"]], self.marker[entry["arm"]])
+            colour, marker = self.colour[entry["arm"]], self.marker[entry["arm"]]
+            _interval(axes, row, entry["d_ap"], colour, marker)
             axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 8), **_ABOVE)
+            if "last" in entry:
+                _interval(axes, row + 0.18, entry["last"]["d_ap"], colour, marker, hollow=True)
+            axes.annotate(
+                sources(entry["d_ap"]["variance"]), (0.01, row + 0.43), xycoords=axes.get_yaxis_transform(), **_SMALL
+            )
         _rows(axes, [f"{_short(e['arm'])}\nagainst {e['against']}" for e in self.entries])
         axes.set_title("Difference in AP, 95% interval")
-        scope = "" if self.seeds > 1 else "\none seed: holds for this pair of models only"
-        axes.set_xlabel(f"AP points (shaded: ±{100 * BAND:.1f}, no difference that matters){scope}")
+        scope = "" if self.repeated else "\none seed: holds for this pair of models only"
+        shaded = f"AP points (shaded: ±{100 * BAND:.1f}, no difference that matters;"
+        axes.set_xlabel(f"{shaded}\nhollow: last epoch; grey: sources of variance){scope}")
 
     def per_seed(self, axes: Axes) -> None:
         for column, (name, runs) in enumerate(self.arms.items()):
             values = [100 * run["ap"] for run in runs]
-            across = [column + 0.12 * (i - (len(values) - 1) / 2) for i in range(len(values))]
+            steps = [i + (run["draw"] if self.draws > 1 else 0) for i, run in enumerate(runs)]  # draws stand apart
+            across = [column + min(0.12, 0.6 / (steps[-1] + 1)) * (step - steps[-1] / 2) for step in steps]
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
         crowded = sum(map(len, self.arms)) > 45
@@ -112,7 +119,11 @@ class _Drawing:
         axes.set_xticks(range(len(names)), names, **({"rotation": 25, "ha": "right"} if crowded else {}))
         axes.set_xlim(-0.6, len(names))
         self._references(axes)
-        axes.set_title("AP of every seed, mean as a line" if self.seeds > 1 else "AP, one seed")
+        each = "seed"
+        if self.draws > 1:
+            each = "run"
+            axes.set_xlabel("side by side: runs of one draw of the train images")
+        axes.set_title(f"AP of every {each}, mean as a line" if self.repeated else "AP, one seed")
         axes.set_ylabel("AP points")
 
     def _references(self, axes: Axes) -> None:
@@ -133,7 +144,7 @@ class _Drawing:
         low, high = axes.get_ylim()
         spare = max(1 - (high - low), 0) / 2  # at least one AP point high: a tenth of one must not look like a cliff
         axes.set_ylim(low - spare, high + spare)
-        axes.annotate("   ".join(outside), (1, 1), (0, 3), xycoords="axes fraction", **_RIGHT)
+        axes.annotate("\n".join(outside), (1, 1), (0, -3), xycoords="axes fraction", va="top", **_RIGHT)
 
     def accuracy_curves(self, axes: Axes) -> None:
         self._curves(axes, "ap", 100)
@@ -143,7 +154,7 @@ class _Drawing:
     def loss_curves(self, axes: Axes) -> None:
         self._curves(axes, "kd_loss", 1)
         axes.set_title("Distillation loss over epochs")
-        axes.set_ylabel("loss before its weight (stock: after)")
+        axes.set_ylabel("unweighted (stock: weighted)")
         low, high = axes.dataLim.intervaly
         if 0 < low < high / 30:  # the losses of the arms may differ by orders of magnitude
             axes.set_yscale("log")
@@ -182,7 +193,9 @@ class _Drawing:
         axes.set_ylabel("AP points")
 
     def time(self, axes: Axes) -> None:
-        self._cost(axes, "train_seconds", 1 / 60, "Training time, validation not counted", "minutes")
+        at_once = self.all.get("at_once", 1)
+        shared = f" (up to {at_once} runs at once,\nwhich share the machine)" if at_once > 1 else ""
+        self._cost(axes, "train_seconds", 1 / 60, "Training time, validation not counted", f"minutes{shared}")
 
     def memory(self, axes: Axes) -> None:
         self._cost(axes, "peak_memory_bytes", 2**-30, "Peak memory", "GiB")
@@ -204,7 +217,13 @@ class _Drawing:
                     "alpha": 0.9,
                 }
                 axes.plot(epochs, values, color=self.colour[name], label=name if i == 0 else None, **style)
-        axes.legend(frameon=False, ncols=1 + (len(self.arms) > 4), fontsize=9)
+        axes.legend(
+            frameon=False,
+            ncols=4 if len(self.arms) <= 4 else 3,
+            fontsize=9,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+        )
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
@@ -216,10 +235,15 @@ class _Drawing:
         _rows(axes, [_short(name) for name in values])
         axes.margins(x=0.12)
         axes.set_title(title)
-        axes.set_xlabel(f"{unit}, mean over seeds" if self.seeds > 1 else unit)
+        axes.set_xlabel(f"{unit}, mean over {self.repeated}" if self.repeated else unit)
 
 
-_ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
+_SMALL: dict[str, Any] = {"va": "center", "color": "#444444", "fontsize": 8.5}
+_ABOVE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "center",
+    "bbox": {"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
+}
 _RIGHT: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "color": "#444444", "fontsize": 9}
 
 
@@ -230,9 +254,10 @@ def _bar(value: dict[str, Any]) -> tuple[float, list[list[float]]]:
     return mean, [[mean - low], [high - mean]]
 
 
-def _interval(axes: Axes, row: int, value: dict[str, Any], colour: str, marker: str) -> None:
+def _interval(axes: Axes, row: float, value: dict[str, Any], colour: str, marker: str, hollow: bool = False) -> None:
     mean, error = _bar(value)
-    axes.errorbar(mean, row, xerr=error, color=colour, fmt=marker, capsize=4, ms=7)
+    style = {"mfc": "white", "ms": 5, "capsize": 2, "lw": 1} if hollow else {"ms": 7, "capsize": 4}
+    axes.errorbar(mean, row, xerr=error, color=colour, fmt=marker, **style)
 
 
 def _curve(run: dict[str, Any], key: str) -> Sequence[float | None]:
@@ -247,10 +272,11 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _verdict(entry: dict[str, Any]) -> str:
-    low, high = (points(x) for x in entry["d_ap"]["ci95"])
-    return f"{entry['verdict'].replace('_', ' ')}, {points(entry['d_ap']['mean'])} AP points ({low} to {high})"
+def _wrapped(lines: Iterable[str], width: int) -> str:
+    return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    """Long names lose their middle: what tells them apart is mostly at an end."""
+    half = _NAME // 2
+    return name if len(name) <= _NAME else f"{name[: half - 1]}…{name[-half:]}"

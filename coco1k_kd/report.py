@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from coco1k_kd.figure import entries, figure
+from coco1k_kd.figure import figure
 from coco1k_kd.files import write_atomic, write_json
 from coco1k_kd.statistics import points
+from coco1k_kd.wording import at_odds, entries, pair, repeated, repeats, result, sources
 
 _EXTREMES = 5  # classes shown at either end
 _GIB = 2**30
@@ -18,6 +19,12 @@ _WHY_TWO = (
     "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' own mAP differs a "
     "little: it pairs boxes and reads its precision curve by other rules, and knows neither crowd regions nor COCO's "
     "limit of 100 boxes an image and class."
+)
+
+
+_WHY_LAST = (
+    "The best epoch is chosen on the images that judge it: that favours neither arm but flatters both. The last epoch "
+    "is free of it."
 )
 
 
@@ -59,40 +66,67 @@ def markdown(comparison: dict[str, Any]) -> str:
 def _verdicts(comparison: dict[str, Any]) -> str:
     if not comparison["comparisons"]:
         return "One arm only: nothing to compare it with."
-    return "\n".join(f"- **{_pair(entry)}**: {entry['sentence']}" for entry in entries(comparison))
+    return "\n".join(f"- **{pair(entry)}**: {entry['sentence']}{_otherwise(entry)}" for entry in entries(comparison))
+
+
+def _otherwise(entry: dict[str, Any]) -> str:
+    """A sentence where the last epoch leads to another verdict."""
+    return f" **The last epoch says otherwise: {result(entry['last'])}.** {_WHY_LAST}" if at_odds(entry) else ""
 
 
 def _accuracy(comparison: dict[str, Any]) -> str:
-    head = ["arm", "seeds", "AP, best epoch", "AP50, best epoch", "AP, last epoch", "Ultralytics mAP50-95"]
+    head = ["arm", "runs", "AP, best epoch", "AP50, best epoch", "AP, last epoch", "Ultralytics mAP50-95"]
     arms = {f"{name} (as given)": [row] for name, row in comparison["references"].items()}
     arms |= {name: arm["runs"] for name, arm in comparison["arms"].items()}
     rows = []
     for name, runs in arms.items():
         figures = [_spread(run.get(key) for run in runs) for key in ("ap", "ap50", "ap_last")]
         own, full = ([(run.get(key) or {}) for run in runs] for key in ("ultralytics", "full_val"))
-        seeds = str(len(runs)) if "seed" in runs[0] else ""
+        number = str(len(runs)) if "seed" in runs[0] else ""
         figures += [_spread(run.get("map50_95") for run in own), _spread(run.get("ap") for run in full)]
-        rows.append([name, seeds, *figures])
+        rows.append([name, number, *figures])
     if any(row[-1] for row in rows):
         head.append("AP on all of val2017, best epoch")
     else:
         rows = [row[:-1] for row in rows]
-    return f"## Accuracy\n\n{_table(head, rows)}\n\n{_WHY_TWO} Mean ± standard deviation over seeds."
+    return f"## Accuracy\n\n{_table(head, rows)}\n\n{_WHY_TWO} Mean ± standard deviation over {repeated(comparison)}."
 
 
 def _differences(comparison: dict[str, Any]) -> str:
-    rows = [
-        [_pair(e), *_difference(e["d_ap"]), *_difference(e["d_ap50"]), f"{100 * e['mde']:.1f}", _plain(e["verdict"])]
-        for e in entries(comparison)
-    ]
-    if not rows:
+    compared = entries(comparison)
+    if not compared:
         return ""
-    head = ["arms", "ΔAP", "95% interval", "p", "ΔAP50", "95% interval", "p", "detectable", "verdict"]
+    rows = [
+        [
+            pair(e),
+            *_difference(e["d_ap"]),
+            *_difference(e["d_ap50"]),
+            f"{100 * e['mde']:.1f}",
+            e["verdict"].replace("_", " "),
+            result(e["last"]) if "last" in e else "",
+        ]
+        for e in compared
+    ]
+    head = [
+        "arms",
+        "ΔAP",
+        "95% interval",
+        "p",
+        "ΔAP50",
+        "95% interval",
+        "p",
+        "detectable",
+        "verdict",
+        "ΔAP, last epoch",
+    ]
+    scope = "of other draws of the train images" if repeats(comparison)[0] > 1 else "(from two seeds on) of other seeds"
     note = (
-        "In AP points. *Detectable*: the true difference that this study finds with 80% probability. The interval "
-        "speaks of other images and, from two seeds on, of other seeds."
+        "In AP points, best epoch but for the last column. *Detectable*: the true difference that this study finds "
+        f"with 80% probability. The interval speaks of other images and {scope}."
     )
-    return f"## Differences\n\n{_table(head, rows)}\n\n{note}"
+    shares = [f"- {pair(e)}: {shares}" for e in compared if (shares := sources(e["d_ap"]["variance"]))]
+    origin = ["Where the variance of ΔAP comes from:\n\n" + "\n".join(shares)] if shares else []
+    return "\n\n".join(["## Differences", _table(head, rows), note, *origin])
 
 
 def _where(entry: dict[str, Any]) -> str:
@@ -105,7 +139,7 @@ def _where(entry: dict[str, Any]) -> str:
     found = f"Certain, {looks}: {', '.join(certain)}." if certain else f"No class differs with certainty, {looks}."
     return "\n\n".join(
         [
-            f"## Where: {_pair(entry)}",
+            f"## Where: {pair(entry)}",
             _table(["box size", "ΔAP", "95% interval", "p (Holm)"], sizes),
             f"{found} The {'classes' if len(shown) == len(ranked) else 'best and worst five'}:",
             _table(["class", "images", "ΔAP", "95% interval", "p (Holm)"], classes),
@@ -172,14 +206,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _difference(row: dict[str, Any]) -> list[str]:
     interval = f"{points(row['ci95'][0])} to {points(row['ci95'][1])}" if row["ci95"] else "too few images"
     return [points(row["mean"]), interval, _p(row["p"])]
-
-
-def _pair(entry: dict[str, Any]) -> str:
-    return f"{entry['arm']} against {entry['against']}"
-
-
-def _plain(verdict: str) -> str:
-    return verdict.replace("_", " ")
 
 
 def _certain(row: dict[str, Any]) -> bool:

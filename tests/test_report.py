@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 from detections import detections, truth, write
 from matplotlib.image import imread
 
+import coco1k_kd.comparison
 from coco1k_kd import report
 from coco1k_kd.evaluation import compare
 from coco1k_kd.figure import figure
-from coco1k_kd.statistics import Estimate, corrected, judge
+from coco1k_kd.statistics import Estimate, corrected, judge, verdict
+from coco1k_kd.wording import sources
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "comparison.schema.json").read_text())
 
@@ -23,11 +27,11 @@ def valid(comparison):
     return comparison
 
 
-def run(seed, ap, distilled):
+def run(draw, seed, ap, distilled):
     epochs = list(range(1, 11))
     curves = {"epoch": epochs, "ap": [ap * e / 10 for e in epochs]}
     return {
-        "draw": 0,
+        "draw": draw,
         "seed": seed,
         "dir": f"runs/{seed}",
         **{"ap": ap, "ap50": ap + 0.15, "ap_last": ap - 0.002, "ap50_last": ap + 0.148},
@@ -43,21 +47,28 @@ def run(seed, ap, distilled):
     }
 
 
-def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images=400):
+def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images=400, draws=1, last=None):
     """A comparison with made-up figures; every arm but the first is compared with the first."""
-    estimate = Estimate(gain, 1, seeds, images, 2e-5, 1e-5, 2e-5 if seeds > 1 else 0.0)
+    replicates = [(draw, seed) for draw in range(draws) for seed in range(seeds)]
+    repeated = len(replicates) > 1
+    estimate = Estimate(gain, draws, seeds, images, 2e-6, 1e-6, 9e-6 if repeated else 0.0, 2e-6 if draws > 1 else 0.0)
+    of_last = replace(estimate, mean=gain if last is None else last)
     names = [f"a class with quite a long name, number {i}" for i in range(classes)]
     parts = {n: Estimate((i - classes / 2) / 100, 1, seeds, 3 + i, 1e-4) for i, n in enumerate(names)}
     sizes = {n: Estimate(gain, 1, seeds, images, 1e-4) for n in ("small", "medium", "large")}
     entry = {
-        **{"draws": [0], "seeds": list(range(seeds)), "images": images, "replicates": 2000},
+        **{"draws": list(range(draws)), "seeds": list(range(seeds)), "images": images, "replicates": 2000},
         **{name: estimate.summary() | {"p_images": 0.1} for name in ("d_ap", "d_ap50")},
         **{
-            "per_run": [{"draw": 0, "seed": s, "d_ap": gain} for s in range(seeds)],
+            "per_run": [{"draw": d, "seed": s, "d_ap": gain} for d, s in replicates],
             "mde": estimate.mde,
             **judge(estimate),
         },
         **{"per_class": corrected(parts), "per_size": corrected(sizes)},
+        "last": {
+            **{name: of_last.summary() for name in ("d_ap", "d_ap50")},
+            **{"mde": of_last.mde, "verdict": verdict(of_last)},
+        },
     }
     return {
         "schema_version": 1,
@@ -68,7 +79,7 @@ def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images
         "dataset": {"manifest_sha256": "0" * 64, "train_images": 1500, "val_images": 400},
         "arms": {
             arm: {
-                "runs": [run(s, 0.3 + gain * (i > 0) + 0.002 * s, i > 0) for s in range(seeds)],
+                "runs": [run(d, s, 0.3 + gain * (i > 0) + 0.002 * s + 0.004 * d, i > 0) for d, s in replicates],
                 "mean": {"ap": 0.3, "ap50": 0.45},
                 "std": {"ap": None, "ap50": None},
             }
@@ -88,6 +99,8 @@ SHAPES = [
     {"seeds": 1, "arms": ("baseline",)},
     {"arms": MANY, "seeds": 3, "classes": 80},
     {"classes": 1, "gain": 0.0, "images": 4},
+    {"draws": 2, "last": 0.0},
+    {"draws": 2, "seeds": 1},
 ]
 
 
@@ -112,6 +125,7 @@ def test_no_text_is_cut_off_or_collides_with_its_neighbour(shape):
     drawing = figure(comparison(**shape))
     drawing.draw_without_rendering()
     width, height = drawing.bbox.size
+    assert max(text.get_window_extent().x1 for text in drawing.texts) <= width + 1, "the headline or the caption"
     for axes in drawing.axes:
         box = axes.get_tightbbox()
         assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, axes.get_title("left")
@@ -173,15 +187,77 @@ def test_a_failed_drawing_leaves_no_picture(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_real_comparison_fits_the_schema_and_is_drawn(tmp_path):
+@pytest.mark.parametrize("same", [True, False])
+def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypatch, same):
     rng = np.random.default_rng(0)
     annotations = truth(30, rng)
-    files = [
-        {(0, s): write(tmp_path, f"{skill}{s}", detections(annotations, skill, rng)) for s in (0, 1)}
-        for skill in (0.9, 0.4)
-    ]
-    entry = compare(write(tmp_path, "truth", annotations), *files, replicates=50)
+    path = write(tmp_path, "truth", annotations)
+    replicates = [(0, 0), (0, 1)]
+    for arm, skill in (("cwd", 0.9), ("baseline", 0.4)):
+        for _, seed in replicates:
+            folder = tmp_path / f"{arm}{seed}"
+            folder.mkdir()
+            best = detections(annotations, skill, rng)
+            write(folder, "predictions_best", best)
+            write(folder, "predictions_last", best if same else detections(annotations, skill / 2, rng))
+    study = SimpleNamespace(
+        data=SimpleNamespace(val=SimpleNamespace(annotations=path)),
+        replicates=replicates,
+        folder=lambda arm, replicate: tmp_path / f"{arm}{replicate[1]}",
+        full_val=None,
+    )
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(kwargs)
+        return compare(*args, **kwargs, replicates=50)
+
+    monkeypatch.setattr(coco1k_kd.comparison, "compare", counted)
+    entry = coco1k_kd.comparison._compared(study, "cwd", "baseline", {})
+    assert calls == ([{}] if same else [{}, {"in_parts": False}]), "nothing is computed twice"
+    sides = ({r: study.folder(arm, r) / "predictions_last.json" for r in replicates} for arm in ("cwd", "baseline"))
+    own = compare(path, *sides, replicates=50)
+    for key in ("mean", "ci95", "p", "variance"):
+        assert entry["last"]["d_ap"][key] == own["d_ap"][key] and entry["last"]["d_ap50"][key] == own["d_ap50"][key]
+    assert (entry["last"]["mde"], entry["last"]["verdict"]) == (own["mde"], own["verdict"])
+    assert (entry["last"]["d_ap"] == entry["d_ap"]) is same
     content = comparison()
-    content["comparisons"] = [{"arm": "cwd", "against": "baseline", **entry}]
+    content["comparisons"] = [entry]
     report.draw(valid(content), tmp_path / "kd.png")
     assert entry["sentence"] in report.markdown(content)
+    del entry["last"]
+    with pytest.raises(jsonschema.ValidationError, match="'last' is a required property"):
+        valid(content)
+
+
+def test_a_last_epoch_that_says_otherwise_is_told():
+    agreed = report.markdown(comparison(seeds=3))
+    assert "says otherwise" not in agreed
+    content = comparison(seeds=3, gain=0.02, last=0.0)
+    text = report.markdown(content)
+    assert content["comparisons"][0]["verdict"] == "improves"
+    assert "**The last epoch says otherwise: inconclusive, +0.0 (" in text.splitlines()[2]
+    assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content).get_suptitle()
+
+
+def test_where_the_variance_comes_from_is_told():
+    content = comparison()
+    content["comparisons"][0]["d_ap"]["variance"] = {"seed": 7e-6, "draw": None, "image": 3e-6}
+    assert "- cwd against baseline: 70% from seeds, 30% from images\n" in report.markdown(content)
+    drawn = {text.get_text() for axes in figure(content).axes for text in axes.texts}
+    assert "70% from seeds, 30% from images" in drawn
+    assert sources({"seed": None, "draw": None, "image": 0.1}) == "100% from images, of seeds nothing is known"
+    assert sources({"seed": None, "draw": 3.0, "image": 1.0}) == "75% from draws and their seeds, 25% from images"
+    assert sources({"seed": 1.0, "draw": 2.0, "image": 1.0}) == "25% from seeds, 50% from draws, 25% from images"
+    assert sources({"seed": 0.0, "draw": None, "image": 0.0}) == ""
+
+
+def test_draws_and_runs_at_once_are_told():
+    content = comparison(draws=2)
+    plain = report.markdown(content) + figure(content).get_supxlabel()
+    assert "under way at once" not in plain and "standard deviation over 2 draws of 2 seeds" in plain
+    assert "400 validation images, 2 draws of 2 seeds (0, 1)" in plain
+    titles = {axes.get_title("left"): axes for axes in figure(content | {"at_once": 3}).axes}
+    assert "AP of every run, mean as a line" in titles
+    assert "up to 3 runs at once" in titles["Training time, validation not counted"].get_xlabel()
+    assert "Up to 3 runs were under way at once" in report.markdown(content | {"at_once": 3})
