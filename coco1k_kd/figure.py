@@ -38,7 +38,7 @@ def figure(comparison: dict[str, Any]) -> Figure:
     with matplotlib.rc_context(_STYLE):
         drawing = _Drawing(comparison)
         rows = drawing.rows()
-        heights = [max(_ROW, 0.75 * len(drawing.entries) + 1)] + [_ROW] * (len(rows) - 1)
+        heights = [max(_ROW, 0.85 * len(drawing.entries) + 1)] + [_ROW] * (len(rows) - 1)
         canvas = Figure(figsize=(_WIDTH, sum(heights) + 1.2), layout="constrained")
         canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.03, wspace=0.03)
         for name, axes in canvas.subplot_mosaic(rows, height_ratios=heights).items():
@@ -193,9 +193,9 @@ class _Drawing:
         axes.set_ylabel("AP points")
 
     def time(self, axes: Axes) -> None:
-        at_once = self.all.get("at_once", 1)
-        shared = f" (up to {at_once} runs at once,\nwhich share the machine)" if at_once > 1 else ""
-        self._cost(axes, "train_seconds", 1 / 60, "Training time, validation not counted", f"minutes{shared}")
+        self._cost(axes, "train_seconds", 1 / 60, "Training time, validation not counted", "minutes")
+        if (at_once := self.all.get("at_once", 1)) > 1:
+            axes.set_xlabel(f"{axes.get_xlabel()}\nup to {at_once} runs at once: of runs that shared the machine")
 
     def memory(self, axes: Axes) -> None:
         self._cost(axes, "peak_memory_bytes", 2**-30, "Peak memory", "GiB")
