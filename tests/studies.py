@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
 from coco1k_kd.comparison import state_difference
 
 PROGRAM = Path(__file__).resolve().parents[1] / "test_coco1k_kd.py"
@@ -41,6 +44,22 @@ def children_of(pid: int) -> list[int]:
 def alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def assert_figures_of_pycocotools(
+    figures: dict[str, Any], annotations: Path, predictions: Path, last: str = ""
+) -> None:
+    """AP and AP50 are those of pycocotools on saved predictions, of which there are enough to tell."""
+    truth = COCO(str(annotations))
+    found = json.loads(predictions.read_bytes())
+    assert len(found) > 100, "no predictions, nothing shown"
+    assert {item["category_id"] for item in found} <= set(truth.getCatIds())
+    evaluation = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    ap, ap50 = evaluation.stats[:2]
+    assert abs(figures[f"ap{last}"] - ap) < 1e-9 and abs(figures[f"ap50{last}"] - ap50) < 1e-9
 
 
 def assert_same_study(content: dict[str, Any], expected: dict[str, Any]) -> None:

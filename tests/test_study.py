@@ -13,9 +13,17 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from studies import EPOCHS, PROGRAM, alive, assert_same_study, children_of, environment, run, wait_for
+from studies import (
+    EPOCHS,
+    PROGRAM,
+    alive,
+    assert_figures_of_pycocotools,
+    assert_same_study,
+    children_of,
+    environment,
+    run,
+    wait_for,
+)
 
 from coco1k_kd.comparison import state_difference
 from coco1k_kd.launcher import RunFailed, launch
@@ -52,20 +60,11 @@ def test_both_arms_start_from_the_same_weights_and_see_the_same_batches(whole: S
 
 
 def test_the_figures_are_those_of_pycocotools_on_the_saved_predictions(whole: SimpleNamespace, subset: Path) -> None:
-    truth = COCO(str(subset / "annotations" / "instances_val2017.json"))
+    truth = subset / "annotations" / "instances_val2017.json"
     for arm in ("baseline", "cwd"):
         entry = whole.content["arms"][arm]["runs"][0]
         for which, suffix in (("best", ""), ("last", "_last")):
-            path = Path(entry["dir"]) / f"predictions_{which}.json"
-            found = json.loads(path.read_bytes())
-            assert len(found) > 100, "no predictions, nothing shown"
-            assert {item["category_id"] for item in found} <= set(truth.getCatIds())
-            evaluation = COCOeval(truth, truth.loadRes(str(path)), "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            assert entry[f"ap{suffix}"] == pytest.approx(evaluation.stats[0], abs=1e-9)
-            assert entry[f"ap50{suffix}"] == pytest.approx(evaluation.stats[1], abs=1e-9)
+            assert_figures_of_pycocotools(entry, truth, Path(entry["dir"]) / f"predictions_{which}.json", suffix)
 
 
 def test_the_references_are_the_models_as_given(whole: SimpleNamespace, models: Path) -> None:
@@ -74,6 +73,58 @@ def test_the_references_are_the_models_as_given(whole: SimpleNamespace, models: 
     for role, row in references.items():
         assert Path(row["weights"]) == (models / f"{role}.pt").resolve()
         assert 0 <= row["ap"] <= row["ap50"] < 0.1
+
+
+def test_controls_equal_time_and_the_full_val_set(command: list[str], coco_root: Path, tmp_path: Path) -> None:
+    arms = ["--arms", "baseline", "cwd", "baseline_same_time", "--controls"]
+    more = [*arms, "--eval-full-val", str(coco_root), "--epochs", "1", "--parallel", "2"]
+    done = run([*command[:-1], str(tmp_path)], *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("comparison_*.json")
+    content = json.loads(path.read_bytes())
+    jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
+    runs = {arm: entry["runs"][0] for arm, entry in content["arms"].items()}
+    assert set(runs) == {"baseline", "cwd", "baseline_same_time", "random_teacher"}
+    last = {arm: Path(entry["dir"]) / "weights" / "last.pt" for arm, entry in runs.items()}
+    entries = {(entry["arm"], entry["against"]): entry for entry in content["comparisons"]}
+    assert set(entries) == {
+        *((arm, "baseline") for arm in ("cwd", "random_teacher")),
+        *(("cwd", arm) for arm in ("baseline_same_time", "random_teacher")),
+    }
+
+    weight0, placebo = (content["controls"][name] for name in ("weight0", "random_teacher"))
+    assert weight0["passed"] and weight0["state_difference"] == 0
+    assert state_difference(Path(weight0["dir"]) / "weights" / "last.pt", last["baseline"]) == 0
+    spec = json.loads((Path(weight0["dir"]) / "spec.json").read_bytes())
+    assert spec["distillation"] == "cwd" and spec["distillation_weight"] == 0 and spec["teacher"]
+    compared = entries["random_teacher", "baseline"]
+    assert placebo["verdict"] == compared["verdict"] and placebo["d_ap"] == compared["d_ap"]["mean"]
+    for arm in ("baseline", "cwd"):
+        assert state_difference(last["random_teacher"], last[arm]) > 0, "another teacher teaches something else"
+
+    seconds = runs["cwd"]["train_seconds"] / runs["baseline"]["train_seconds"]
+    longer = runs["baseline_same_time"]
+    assert longer["epochs"] == len(longer["curves"]["epoch"]) == max(1, round(seconds))
+    assert {"epochs", "optimizer_steps"} <= set(content["audit"]["excepted"]["baseline_same_time"])
+    assert {entry["epochs"] for arm, entry in runs.items() if arm != "baseline_same_time"} == {1}
+    assert len({entry["init_hash"] for entry in runs.values()}) == 1
+
+    truth = coco_root / "annotations" / "instances_val2017.json"
+    figures = {name: row["full_val"] for name, row in (runs | content["references"]).items()}
+    assert set(figures) == {*runs, "student", "teacher"}
+    assert len({row["predictions"] for row in figures.values()}) == len(figures)
+    assert 0 < figures["student"]["ap"] != figures["teacher"]["ap"] > 0, "figures of 0 show nothing"
+    for row in figures.values():
+        found = Path(row["predictions"])
+        assert_figures_of_pycocotools(row, truth, found)
+        assert len({item["image_id"] for item in json.loads(found.read_bytes())}) > 50, "of 60 images"
+    for (arm, against), entry in entries.items():
+        assert entry["full_val"]["images"] == 60
+        assert entry["full_val"]["d_ap"]["mean"] == pytest.approx(figures[arm]["ap"] - figures[against]["ap"])
+
+    report = path.with_suffix(".md").read_text()
+    assert report in done.stdout and "AP on all of val2017" in report
+    assert "controls, weight0: passed True" in report and "controls, random_teacher: " in report
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_the_same(whole: SimpleNamespace, command: list[str]) -> None:
