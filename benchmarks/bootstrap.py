@@ -22,7 +22,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.evaluation import Matches, compare, compare_matches
+from coco1k_kd.evaluation import compare, compare_matches
+from coco1k_kd.matching import Matches
 from coco1k_kd.resampling import average_precision, rank
 from coco1k_kd.statistics import estimate
 

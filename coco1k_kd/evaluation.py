@@ -11,11 +11,9 @@ import numpy as np
 
 from coco1k_kd.arms import Replicate
 from coco1k_kd.errors import UserError
-from coco1k_kd.matching import SIZES, Map, Matches, coco_metrics, match, match_all, processes
+from coco1k_kd.matching import SIZES, Map, Matches, match_all, processes
 from coco1k_kd.resampling import Ranking, average_precision, bootstrap_weights, mean_over_classes, pool, swap_weights
 from coco1k_kd.statistics import corrected, estimate, judge, permutation_p
-
-__all__ = ["Matches", "coco_metrics", "compare", "compare_matches", "match", "resampled"]
 
 
 def compare(

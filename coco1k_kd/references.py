@@ -12,9 +12,9 @@ from typing import Any
 
 from coco1k_kd import inputs
 from coco1k_kd.arms import WEIGHT0, Key, run_label
-from coco1k_kd.evaluation import coco_metrics
 from coco1k_kd.files import sha256
 from coco1k_kd.launcher import finished
+from coco1k_kd.matching import coco_metrics
 from coco1k_kd.plan import Study
 from coco1k_kd.slots import Slots
 

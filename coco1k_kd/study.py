@@ -18,8 +18,8 @@ from coco1k_kd.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, r
 from coco1k_kd.audit import audit
 from coco1k_kd.draws import further_draws
 from coco1k_kd.errors import UserError
-from coco1k_kd.evaluation import coco_metrics
 from coco1k_kd.launcher import SPEC, RunFailed, finished
+from coco1k_kd.matching import coco_metrics
 from coco1k_kd.plan import Settings, Study
 from coco1k_kd.progress import Board
 from coco1k_kd.references import Evaluator
