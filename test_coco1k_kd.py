@@ -40,7 +40,7 @@ HELP = {
     "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
     "beyond one choice of images",
     "coco-root": "folder of the COCO 2017 that the subset was drawn from, for --draws",
-    "distillation-weight": "of cwd and mgd; default: each loss's own",
+    "distillation-weight": "of cwd and mgd; default: each loss's own, with --start neck or backbone three times that",
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
     "eval-full-val": "also evaluate on all 5,000 images of val2017",
     "imgsz": "pixels, a multiple of 32",

@@ -9,7 +9,7 @@ from typing import Any
 from coco1k_kd import inputs
 from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate, distilled
 from coco1k_kd.errors import UserError
-from coco1k_kd.start import FRESH_TRAINING, STARTS, WEIGHTS
+from coco1k_kd.start import FRESH_TRAINING, FRESH_WEIGHT, STARTS, WEIGHTS
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
@@ -154,6 +154,8 @@ class Study:
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
         distillation = s.loss if control else arm if distilled([arm]) else None
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
+        if weight is None and s.start != WEIGHTS:
+            weight = FRESH_WEIGHT.get(distillation or "")
         return {
             "kind": "train",
             "arm": arm,

@@ -9,6 +9,8 @@ WEIGHTS, NECK, BACKBONE = STARTS = ("weights", "neck", "backbone")
 # For fresh layers, which have everything to learn in minutes; with a step per batch (`nbs`). Ultralytics' own choice, a
 # learning rate of 0.0001 and a step per 64 images, is for weights that are nearly right.
 FRESH_TRAINING = {"optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0}
+# Under a head that knows nothing the task's gradient says little, and a stronger teacher pays (docs/benchmarks.md).
+FRESH_WEIGHT = {"cwd": 3.0, "mgd": 12.0}
 
 
 def partial_start(weights: str | Path, keep: str, seed: int, output: Path) -> Path:
