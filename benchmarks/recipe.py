@@ -6,7 +6,9 @@
     python benchmarks/recipe.py baseline cwd cwd:freeze=11 --start neck --train lr0=0.001 optimizer=AdamW nbs=16 ...
 
 Each run is LOSS[:SETTING=VALUE...], of `coco1k_kd.YOLO.train(distillation_SETTING=VALUE)`, or of Ultralytics' own
-training settings, which --train sets for all runs; aligner=random leaves the aligners as PyTorch initialises them.
+training settings, which --train sets for all runs. Three settings are of the experiment alone: aligner=random leaves
+the aligners as PyTorch initialises them, levels=16,32 distils at these strides only, normalise=none compares features
+as they are instead of standardised ones.
 Prints one JSON object per run: the last row of results.csv in short, and AP by epoch. One seed and one short run say
 which setting is sane, not which is best: that takes test_coco1k_kd.py and several seeds.
 """
@@ -25,6 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 os.environ["YOLO_VERBOSE"] = "False"  # before Ultralytics is imported: standard output is for our JSON
 
+from torch import Tensor, nn
+
+import coco1k_kd.distiller
 import coco1k_kd.trainer
 from coco1k_kd import YOLO
 from coco1k_kd.distiller import FIT_BATCHES
@@ -34,6 +39,28 @@ from coco1k_kd.start import STARTS, WEIGHTS, partial_start
 
 NUMBERS = ("tau", "mask_ratio", "target_ratio")
 DEFAULTS = {"close_mosaic": 1, "warmup_epochs": 1}
+STANDARDISE = coco1k_kd.distiller.standardise
+
+
+class Off(nn.Module):
+    """The loss of a level that is not distilled."""
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return 0.0 * student.sum()
+
+
+def keep_levels(model: YOLO, strides: str) -> None:
+    """Distil at these of the teacher's strides alone ("16,32")."""
+    kept = [int(stride) for stride in strides.split(",")]
+
+    def switch_off(trainer: Any) -> None:
+        if missing := set(kept) - set(trainer.teacher.strides):
+            sys.exit(f"levels={strides}: the teacher has no stride {missing}, only {trainer.teacher.strides}")
+        for level, stride in enumerate(trainer.teacher.strides):
+            if stride not in kept:
+                trainer.distiller.losses[level] = Off()
+
+    model.add_callback("on_train_start", switch_off)
 
 
 def train(run: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -41,6 +68,8 @@ def train(run: str, args: argparse.Namespace) -> dict[str, Any]:
     loss, *parts = run.split(":")
     settings = dict(part.split("=", 1) for part in parts)
     coco1k_kd.trainer.FIT_BATCHES = 0 if settings.pop("aligner", "fitted") == "random" else FIT_BATCHES
+    normalise, levels = settings.pop("normalise", "channels"), settings.pop("levels", None)
+    coco1k_kd.distiller.standardise = Tensor.float if normalise == "none" else STANDARDISE
     own = {name: settings.pop(name) for name in Distillation.__dataclass_fields__ if name in settings}
     own = {f"distillation_{k}": float(v) if k in NUMBERS else v for k, v in own.items()}
     if loss != "baseline":
@@ -50,6 +79,8 @@ def train(run: str, args: argparse.Namespace) -> dict[str, Any]:
     if args.start != WEIGHTS:
         student = partial_start(student, args.start, args.seed, args.project / f"{args.start}_{args.seed}.pt")
     model = YOLO(student)
+    if levels:
+        keep_levels(model, levels)
     model.train(
         data=args.data, epochs=args.epochs, imgsz=args.imgsz, batch=args.batch, seed=args.seed, device=args.device,
         project=args.project, name=run.replace(":", "_"), exist_ok=True, workers=0, plots=False, verbose=False,
