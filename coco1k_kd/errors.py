@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 128 + signal.SIGPIPE  # as a shell says it of any program that `| head` has ended
+# What the machine refuses: an access, or room. No defect of ours, wherever it happens.
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
 
 
 class UserError(Exception):
@@ -16,20 +22,42 @@ class UserError(Exception):
 
 
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's main and exit: 0 done, 2 bad usage or input, 130 interrupted.
+    """Run a script's main and exit: 0 done, 2 bad usage or input, 130 interrupted, 141 output closed before the end.
 
-    Only `UserError` becomes a one-line message; anything else is a defect of ours and keeps its traceback.
+    Only `UserError`, and what the system refuses, become one-line messages; anything else is a defect of ours and
+    keeps its traceback.
     """
+    _open_streams()
     try:
         code = main() or 0
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # `script | head` closed the pipe: not an error, and the flush at exit must not complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except BrokenPipeError:
+        code = EXIT_UNREAD
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _REFUSED:
+            raise
+        print(f"error: {refusal(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # nobody reads any more, which is no error at the end; or what is written to is full
+        if error.errno != errno.EPIPE and not code:
+            print(f"error: {refusal(error)}", file=sys.stderr)
+            code = EXIT_BAD_INPUT
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not complain
     sys.exit(code)
+
+
+def refusal(error: OSError) -> str:
+    """What the system refused, in a line: where, and why."""
+    return f"{error.filename or 'the output'}: {error.strerror or error}"
+
+
+def _open_streams() -> None:
+    """Have an output and an error stream that take any text: one may be closed, or its encoding know no Δ or 한."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
+        getattr(sys, name).reconfigure(errors="backslashreplace")
