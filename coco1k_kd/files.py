@@ -22,7 +22,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -45,6 +45,10 @@ def sha256(path: Path) -> str:
 
 
 def _umask() -> int:
+    """To read it is to set it, for the whole process: once, before there are threads."""
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+_UMASK = _umask()
