@@ -232,6 +232,8 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=150, metavar="N", help="val images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other scenes (default: 0)")
     args = parser.parse_args()
+    if min(args.train, args.val, args.seed + 1) < 1:
+        raise UserError("--train and --val must be at least 1, --seed at least 0")
     try:
         generate_coco(args.root, args.train, args.val, args.seed)
     except OSError as error:

@@ -106,6 +106,9 @@ def test_command_line(tmp_path):
     command[3] = str(tmp_path / "file" / "below")
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 2 and done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
+    command[3:6] = [str(tmp_path / "none"), "--train", "-4"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 2 and "at least 1" in done.stderr and not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow
