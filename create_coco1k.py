@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,9 @@ def parser() -> argparse.ArgumentParser:
     flag("--coco-root", type=Path, default=Path("coco"), metavar="DIR", help="folder of COCO 2017 (default: coco)")
     flag("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="what to write (default: coco1k)")
     flag = p.add_argument_group("what to draw").add_argument
-    flag("--target-size", type=_positive, default=1500, metavar="N", help="train images (default: 1500)")
-    flag("--val-size", type=_positive, default=400, metavar="N", help="val images (default: 400)")
-    flag("--seed", type=_seed, default=0, metavar="N", help="another seed, another draw (default: 0)")
+    flag("--target-size", type=_at_least(1), default=1500, metavar="N", help="train images (default: 1500)")
+    flag("--val-size", type=_at_least(1), default=400, metavar="N", help="val images (default: 400)")
+    flag("--seed", type=_at_least(0), default=0, metavar="N", help="another seed, another draw (default: 0)")
     flag(
         "--balance",
         choices=BALANCES,
@@ -53,23 +54,20 @@ def parser() -> argparse.ArgumentParser:
     flag("--no-images", action="store_true", help="write annotations, manifest and YAML only")
     flag("--download", action="store_true", help="fetch what is missing: annotations, 241 MB, and the chosen images")
     flag("--force", action="store_true", help="replace a subset; what this tool did not write stays")
-    flag("--workers", type=_positive, default=min(8, os.cpu_count() or 1), metavar="N", help="threads for images")
+    flag("--workers", type=_at_least(1), default=min(8, os.cpu_count() or 1), metavar="N", help="threads for images")
     flag = p.add_argument_group("checks").add_argument
     flag("--certify", action="store_true", help="say how far the draw is from the proven optimum (needs scipy)")
     flag("--verify", type=Path, metavar="DIR", help="only check a subset: name every fault, exit 2 if there is one")
     return p
 
 
-def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is no whole number of at least {least}")
+        return int(text)
 
-
-def _seed(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
+    return number
 
 
 def context(pool: Pool, image_ids: np.ndarray, split: str) -> str:

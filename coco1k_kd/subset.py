@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 import numpy as np
-import PIL.Image
+from PIL.Image import DecompressionBombError
+from PIL.Image import open as open_image  # as it is now: Ultralytics' own installs packages for what is no image
 from tqdm import tqdm
 
 from coco1k_kd.annotations import Annotations, Image, parse, read
@@ -28,6 +29,7 @@ from coco1k_kd.sampling import ALGORITHM_VERSION, Pool
 SPLITS = ("train", "val")
 LINKS = ("hard", "symlink", "copy")
 YAML = "coco1k.yaml"
+_OUTSIDE = 0.01  # of the image: what Ultralytics tolerates
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -81,7 +83,8 @@ def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, bal
 def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
     """Yield each image with its YOLO labels, a line `class cx cy w h` (normalised) per box, as Ultralytics writes them.
 
-    Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once.
+    Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once. Raise
+    UserError for a box outside its image: Ultralytics would leave the image out, and the study would end unequal.
     """
     ranks = {category.id: rank for rank, category in enumerate(annotations.categories)}
     boxes = {}
@@ -93,7 +96,13 @@ def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
         for box in boxes.get(image.id, ()):
             left, top, width, height = box.bbox
             center = (left + width / 2) / image.width, (top + height / 2) / image.height
-            rows.append((ranks[box.category_id], *center, width / image.width, height / image.height))
+            share = width / image.width, height / image.height
+            if min(center) < -_OUTSIDE or max(*center, *share) > 1 + _OUTSIDE:
+                raise UserError(
+                    f"{annotations.path}: annotation {box.id} has a box {box.bbox} outside its image of "
+                    f"{image.width}x{image.height}: correct it, or take it away"
+                )
+            rows.append((ranks[box.category_id], *center, *share))
         yield image, "".join("{:d} {:g} {:g} {:g} {:g}\n".format(*row) for row in dict.fromkeys(rows))
 
 
@@ -201,7 +210,8 @@ def write(order: Order, drawn: list[Drawn], work: list[Job]) -> str:
             _check_same(manifest.files, order.manifest.files)
         (folder / YAML).write_text(yaml_text(order.output, drawn[0].annotations.names), encoding="utf-8")
         write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
-        _swap(folder, order.output, old)
+        with ThreadPoolExecutor(1) as undisturbed:  # an interrupt waits until all is in place
+            undisturbed.submit(_swap, folder, order.output, old).result()
     return link
 
 
@@ -254,18 +264,20 @@ def _sibling(output: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+        where = f" ({error.filename})" if error.filename else ""  # it may be an image that cannot be read
+        raise UserError(f"cannot write {output}: {error.strerror or error}{where}") from error
 
 
 def _placement(folder: Path, work: list[Job], link: str) -> str:
-    """Try a hard link where hard links are wanted: across file systems there are none, and images must be copied."""
-    if link == "hard" and work:
+    """Try hard links where they are wanted: across file systems there are none, and images must be copied."""
+    if link == "hard":
         probe = folder / "probe"
-        try:
-            os.link(work[0].source.resolve(), probe)
-            probe.unlink()
-        except OSError:
-            return "copy"
+        for job in {job.split: job for job in work}.values():  # each may lie on a disk of its own
+            try:
+                os.link(job.source.resolve(), probe)
+                probe.unlink()
+            except OSError:
+                return "copy"
     return link
 
 
@@ -313,11 +325,11 @@ def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[t
 def image_fault(data: bytes, entry: Image) -> str | None:
     """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
     try:
-        with PIL.Image.open(BytesIO(data)) as picture:
+        with open_image(BytesIO(data)) as picture:
             size, jpeg = picture.size, picture.format == "JPEG"
             picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
             picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         return f"cannot be decoded ({str(error).replace(chr(10), ' ')})"
     if jpeg and data.rfind(b"\xff\xd9") < len(data) // 2:  # a cut in the last block still decodes
         return "is cut short"

@@ -10,19 +10,24 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import create_coco1k
+from coco1k_kd.annotations import Image
 from coco1k_kd.errors import UserError
+from coco1k_kd.subset import image_fault
 from coco1k_kd.verification import verify
 
 SMALL = ("--target-size", "40", "--val-size", "20", "--workers", "2")
@@ -289,6 +294,23 @@ def test_verify_sees_that_a_subset_was_moved(made: Path, tmp_path: Path):
     assert [line for line in verify(tmp_path / "elsewhere") if "has it been moved?" in line]
 
 
+def test_an_interrupt_loses_no_file_of_the_users(made: Path, copy: Path, monkeypatch):
+    (made / "notes.txt").write_text("mine")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "notes.txt":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(copy, made, "--seed", "1", "--force")
+    assert (made / "notes.txt").read_text() == "mine"
+    assert not list(made.parent.glob(".*"))
+
+
 def test_an_existing_folder_is_not_touched(made: Path, copy: Path):
     before = content(made)
     with pytest.raises(UserError, match=r"exists; --force replaces"):
@@ -442,6 +464,55 @@ def test_download_fetches_only_the_chosen_images(copy: Path, tmp_path: Path, mon
     folder = make(root, tmp_path / "made", "--download")
     assert len(asked) == 60
     assert verify(folder) == []
+
+
+def test_a_split_on_another_disk_is_copied(copy: Path, tmp_path: Path, monkeypatch):
+    link = os.link
+
+    def refuse(source: Path, target: Path) -> None:
+        if "val2017" in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert verify(make(copy, tmp_path / "made")) == []
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, 3000, 4], [-100, 2, 20, 4]])
+def test_a_box_outside_its_image_is_refused(copy: Path, tmp_path: Path, bbox: list[int]):
+    path = annotations(copy, "train")
+    data = json.loads(path.read_text())
+    for annotation in data["annotations"]:
+        annotation["bbox"] = bbox
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"annotation \d+ has a box .* outside its image of \d+x\d+"):
+        make(copy, tmp_path / "made")
+    assert not list(tmp_path.glob("*made*"))
+
+
+def test_an_image_that_cannot_be_read_is_named(copy: Path, tmp_path: Path, monkeypatch):
+    chosen = first(make(copy, tmp_path / "first") / "images/train2017")
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:
+        if self.name == chosen:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(UserError, match=f"Permission denied .*train2017/{chosen}"):
+        make(copy, tmp_path / "made")
+
+
+def test_a_header_that_claims_a_giant_image_is_a_fault(coco_root: Path, monkeypatch):
+    path = coco_root / "train2017" / first(coco_root / "train2017")
+    data = bytearray(path.read_bytes())
+    size = data.index(b"\xff\xc0") + 5
+    data[size : size + 4] = b"\xff\xff\xff\xff"
+    entry = Image(1, path.name, 128, 96)
+    monkeypatch.setattr(PIL.Image, "open", None)  # Ultralytics' own, which would install packages
+    assert "cannot be decoded" in image_fault(bytes(data), entry)
+    assert "cannot be decoded" in image_fault(b"no image", entry)
 
 
 @pytest.mark.parametrize("flags", [["--seed", "-1"], ["--target-size", "0"], ["--link", "soft"], ["--balance", "x"]])
