@@ -29,8 +29,9 @@ from coco1k_kd.start import STARTS
 HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
     "student": "a checkpoint to train further, or a .yaml to train from scratch",
-    "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. backbone: with a fresh "
-    "neck, too. What is fresh is trained with AdamW, learning rate 0.001, a step per batch",
+    "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. frozen: the same with "
+    "the backbone left alone, the quickest check. backbone: with a fresh neck, too. What is fresh is trained with "
+    "AdamW, learning rate 0.001, a step per batch",
     "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
     "teacher": "any Ultralytics detector with as many levels",
     "loss": "cwd or mgd: how the arm beside the baseline is distilled",
@@ -40,7 +41,7 @@ HELP = {
     "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
     "beyond one choice of images",
     "coco-root": "folder of the COCO 2017 that the subset was drawn from, for --draws",
-    "distillation-weight": "of cwd and mgd; default: each loss's own, with --start neck or backbone three times that",
+    "distillation-weight": "of cwd and mgd; default: each loss's own, with a fresh head three times that",
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
     "eval-full-val": "also evaluate on all 5,000 images of val2017",
     "imgsz": "pixels, a multiple of 32",

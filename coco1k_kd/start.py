@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WEIGHTS, NECK, BACKBONE = STARTS = ("weights", "neck", "backbone")
+WEIGHTS, FROZEN, NECK, BACKBONE = STARTS = ("weights", "frozen", "neck", "backbone")
 
 # For fresh layers, which have everything to learn in minutes; with a step per batch (`nbs`). Ultralytics' own choice, a
 # learning rate of 0.0001 and a step per 64 images, is for weights that are nearly right.
@@ -13,16 +13,23 @@ FRESH_TRAINING = {"optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0}
 FRESH_WEIGHT = {"cwd": 3.0, "mgd": 12.0}
 
 
+def frozen_layers(weights: str | Path) -> int:
+    """How many layers Ultralytics' `freeze=` must leave alone for the backbone of `weights` to stay as it is."""
+    import ultralytics
+
+    return len(ultralytics.YOLO(str(weights)).model.yaml["backbone"])
+
+
 def partial_start(weights: str | Path, keep: str, seed: int, output: Path) -> Path:
     """Write a checkpoint that keeps the lower part of `weights`; all above it is as a fresh model has it.
 
     "neck" keeps all but the head, where everyone starts whose classes are new; "backbone" keeps the backbone alone,
-    where the papers start whose losses are used here. The fresh weights follow from `seed` alone; the caller's random
-    stream is left as it was.
+    where the papers start whose losses are used here; "frozen" is "neck" for a training that leaves the backbone alone
+    (`frozen_layers`). The fresh weights follow from `seed` alone; the caller's random stream is left as it was.
 
     Args:
         weights: an Ultralytics detector, .pt.
-        keep: "neck" or "backbone".
+        keep: "frozen", "neck" or "backbone".
         seed: of the fresh weights.
         output: where the checkpoint goes, .pt.
 

@@ -25,7 +25,7 @@ from coco1k_kd.files import write_json
 from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
 from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
-from coco1k_kd.start import WEIGHTS, partial_start
+from coco1k_kd.start import FROZEN, WEIGHTS, frozen_layers, partial_start
 
 _KEPT = (SPEC, LOG, LOCK)
 _OUT_OF_MEMORY = (
@@ -47,6 +47,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         The run's figures and its `work`, all that the audit compares.
     """
     folder, args = Path(spec["folder"]), spec["train_args"]
+    if spec["start"] == FROZEN:
+        args = {"freeze": frozen_layers(spec["student"]), **args}
     snapshot = _snapshot(folder)
     if snapshot is None:
         _clear(folder)

@@ -85,7 +85,7 @@ def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"start": "nowhere"}, "unknown --start nowhere: choose of weights, neck, backbone"),
+        ({"start": "nowhere"}, "unknown --start nowhere: choose of weights, frozen, neck, backbone"),
         ({"start": "backbone", "student": "yolo11n.yaml"}, "no weights to keep"),
         ({"train": ["lr=0.1"]}, "--train lr=0.1: did you mean cos_lr or lr0 or lrf?"),
         ({"train": ["moment=0.1"]}, "--train moment=0.1: did you mean momentum"),

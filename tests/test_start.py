@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import ultralytics
 
-from coco1k_kd.start import partial_start
+from coco1k_kd.launcher import launch
+from coco1k_kd.start import frozen_layers, partial_start
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return {k: v.float() for k, v in ultralytics.YOLO(str(path)).model.state_dict().items() if v.is_floating_point()}
 
 
-@pytest.mark.parametrize(("keep", "layers"), [("backbone", 11), ("neck", 23)])  # of YOLO11
+@pytest.mark.parametrize(("keep", "layers"), [("backbone", 11), ("neck", 23), ("frozen", 23)])  # of YOLO11
 def test_the_part_is_kept_and_the_rest_is_fresh(keep: str, layers: int, trained: Path, tmp_path: Path) -> None:
     before, random_state = _weights(trained), torch.get_rng_state()
     started = _weights(partial_start(trained, keep, 0, tmp_path / "a" / "start.pt"))
@@ -51,3 +54,17 @@ def test_the_seed_alone_decides(trained: Path, tmp_path: Path) -> None:
     )
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["model.16.cv1.conv.weight"], other["model.16.cv1.conv.weight"])
+
+
+def test_the_backbone_is_what_is_frozen(trained: Path) -> None:
+    assert frozen_layers(trained) == 11  # SPPF and C2PSA are the backbone's last, then comes the neck's first Upsample
+    assert isinstance(ultralytics.YOLO(str(trained)).model.model[11], torch.nn.Upsample)
+
+
+def test_a_frozen_run_leaves_the_backbone_and_trains_the_rest(whole: SimpleNamespace, tmp_path: Path) -> None:
+    spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
+    spec |= {"folder": str(tmp_path), "start": "frozen", "train_args": {**spec["train_args"], "epochs": 1, "nbs": 8}}
+    assert launch(spec, "cwd, seed 0")["work"]["train_args"]["freeze"] == 11  # as the audit compares it between arms
+    before, after = _weights(tmp_path / "start.pt"), _weights(tmp_path / "weights" / "last.pt")
+    changed = {int(name.split(".")[1]) for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert changed == {13, 16, 17, 19, 20, 22, 23}  # of YOLO11's neck and head, those that have weights
