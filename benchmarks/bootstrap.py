@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.evaluation import compare, compare_matches
-from coco1k_kd.matching import Matches
+from coco1k_kd.matching import Matches, processes
 from coco1k_kd.resampling import average_precision, rank
 from coco1k_kd.statistics import estimate
 
@@ -45,7 +45,8 @@ def timing(annotations: Path, runs: list[Path], against: list[Path], replicates:
     """Seconds from files to verdict, matching included."""
     started = time.perf_counter()
     sides = [{(0, seed): path for seed, path in enumerate(side)} for side in (runs, against)]
-    entry = compare(annotations, *sides, replicates)
+    with processes([*runs, *against]) as each:
+        entry = compare(annotations, *sides, replicates, each=each)
     done = time.perf_counter()
     return {
         "images": entry["images"],

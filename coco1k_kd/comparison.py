@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import coco1k_kd
 from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate
 from coco1k_kd.evaluation import compare
-from coco1k_kd.matching import coco_metrics
+from coco1k_kd.matching import Map, coco_metrics, match_all, processes
 
 if TYPE_CHECKING:
     from coco1k_kd.plan import Study
@@ -45,14 +45,14 @@ def build(
 
     AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
     """
-    runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
-    arms = {}
-    for arm in dict.fromkeys(arm for arm, _ in results):
-        if arm != WEIGHT0:
-            arms[arm] = _arm([runs[key] for key in runs if key[0] == arm])
+    predictions = [study.folder(*key) / f"predictions_{epoch}.json" for key in results for epoch in ("best", "last")]
+    with processes(predictions) as each:
+        match_all(study.data.val.annotations, predictions, each)  # at once: from now on they are known
+        runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
+        arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
+        comparisons = [_compared(study, arm, against, full, each) for arm, against in _pairs(study, list(arms))]
     for arm in arms.values():
         arm["overhead"] = arms[BASELINE]["mean"]["images_per_second"] / arm["mean"]["images_per_second"] - 1
-    comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
     draws = [data.record() for data in study.drawn]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -111,7 +111,7 @@ def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, Any]:
+def _compared(study: Study, arm: str, against: str, full: Results, each: Map) -> dict[str, Any]:
     truth, replicates = study.data.val.annotations, study.replicates
 
     def predictions(epoch: str) -> list[dict[Replicate, Path]]:
@@ -119,14 +119,14 @@ def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, 
         return [{r: study.folder(name, r) / file for r in replicates} for name in (arm, against)]
 
     best, last = predictions("best"), predictions("last")
-    found = compare(truth, *best)
+    found = compare(truth, *best, each=each)
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in replicates]
     same = all(filecmp.cmp(*pair, shallow=False) for pair in files)
-    of_last = found if same else compare(truth, *last, in_parts=False)
+    of_last = found if same else compare(truth, *last, in_parts=False, each=each)
     entry = {"arm": arm, "against": against, **found, "last": {key: of_last[key] for key in _OF_LAST}}
     if study.full_val:
         sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
-        entry["full_val"] = compare(study.full_val.annotations, *sides)
+        entry["full_val"] = compare(study.full_val.annotations, *sides, each=each)
     return entry
 
 

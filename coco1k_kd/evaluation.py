@@ -11,7 +11,7 @@ import numpy as np
 
 from coco1k_kd.arms import Replicate
 from coco1k_kd.errors import UserError
-from coco1k_kd.matching import SIZES, Map, Matches, match_all, processes
+from coco1k_kd.matching import SIZES, Map, Matches, match_all
 from coco1k_kd.resampling import Ranking, average_precision, bootstrap_weights, mean_over_classes, pool, swap_weights
 from coco1k_kd.statistics import corrected, estimate, judge, permutation_p
 
@@ -23,12 +23,14 @@ def compare(
     replicates: int = 2000,
     seed: int = 0,
     in_parts: bool = True,
+    each: Map = map,
 ) -> dict[str, Any]:
     """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
     Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names; AP values are fractions.
-    Without `in_parts` only the overall difference: no class, no box size and no permutation test. The method is in
-    docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
+    Without `in_parts` only the overall difference: no class, no box size and no permutation test. `each`: of
+    `matching.processes`, for more than one core. The method is in docs/statistics.md. Raises UserError if the arms have
+    other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
         raise UserError(
@@ -37,10 +39,9 @@ def compare(
         )
     keys = sorted(runs)
     files = [side[key] for side in (runs, against) for key in keys]
-    with processes(files) as each:
-        matches = match_all(annotations, files, each)
-        sides = matches[: len(keys)], matches[len(keys) :]
-        return compare_matches(*sides, keys, replicates, seed, in_parts, each)
+    matches = match_all(annotations, files, each)
+    sides = matches[: len(keys)], matches[len(keys) :]
+    return compare_matches(*sides, keys, replicates, seed, in_parts, each)
 
 
 def compare_matches(

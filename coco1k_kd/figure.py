@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterable, Sequence
 from statistics import fmean
@@ -10,6 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
 
 from coco1k_kd.statistics import BAND, points
 from coco1k_kd.wording import at_odds, entries, pair, repeated, repeats, result, sources
@@ -35,8 +38,13 @@ _STYLE = {
 
 def figure(comparison: dict[str, Any]) -> Figure:
     """Draw a comparison (docs/comparison.schema.json); panels for which there is nothing to show are left out."""
-    with matplotlib.rc_context(_STYLE):
-        drawing = _Drawing(comparison)
+    shown = [
+        comparison["dataset"].get("description", ""),
+        *(name for e in entries(comparison) for name in e["per_class"]),
+    ]
+    families, missing = _fonts("".join(shown))
+    with matplotlib.rc_context({**_STYLE, "font.family": families}):
+        drawing = _Drawing(comparison, missing)
         rows = drawing.rows()
         heights = [max(_ROW, 0.85 * len(drawing.entries) + 1)] + [_ROW] * (len(rows) - 1)
         canvas = Figure(figsize=(_WIDTH, sum(heights) + 1.2), layout="constrained")
@@ -51,8 +59,8 @@ def figure(comparison: dict[str, Any]) -> Figure:
 class _Drawing:
     """One method per panel; each is given its axes."""
 
-    def __init__(self, comparison: dict[str, Any]) -> None:
-        self.all = comparison
+    def __init__(self, comparison: dict[str, Any], missing: str) -> None:
+        self.all, self.missing = comparison, missing
         self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
         self.entries = entries(comparison)
         self.colour = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(self.arms)}
@@ -85,7 +93,12 @@ class _Drawing:
         )
         data = self.all["dataset"].get("description") or self.all["dataset"].get("yaml", "")
         measure = "COCOeval AP in AP points, best epoch where not said otherwise. Bars are 95% intervals."
-        return _wrapped([data, f"{images}, {repeated(self.all)} ({numbers}). {measure}", versions], _CAPTION)
+        lines = [data, f"{images}, {repeated(self.all)} ({numbers}). {measure}", versions]
+        if self.missing:
+            lines.append(
+                "Boxes stand for letters that no font installed here has: install one, as Debian's fonts-noto-cjk."
+            )
+        return _wrapped(lines, _CAPTION)
 
     def differences(self, axes: Axes) -> None:
         axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
@@ -270,6 +283,26 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4 + spare, -0.6 - spare)
     axes.grid(axis="y", visible=False)
+
+
+def _fonts(text: str) -> tuple[list[str], str]:
+    """The usual font and installed ones with the letters that it lacks, as Korean class names need; what is left."""
+    families = [*matplotlib.rcParams["font.family"]]
+    missing = {ord(letter) for letter in text if letter.isprintable()} - _letters(findfont(FontProperties()))
+    for font in fontManager.ttflist if missing else ():
+        if not font.name.startswith("Last Resort") and (
+            found := missing & _letters(font.fname)
+        ):  # that has boxes alone
+            families.append(font.name)
+            missing -= found
+    return families, "".join(map(chr, sorted(missing)))
+
+
+def _letters(font: str) -> set[int]:
+    """What a font file can show; nothing if it is gone or broken."""
+    with contextlib.suppress(OSError, RuntimeError):
+        return set(FT2Font(font).get_charmap())
+    return set()
 
 
 def _wrapped(lines: Iterable[str], width: int) -> str:

@@ -46,6 +46,7 @@ class Map(Protocol):
 
 _State = tuple[Any, ...]
 _matched: dict[_State, Matches] = {}  # by files and their states, oldest first
+_metrics: dict[_State, dict[str, float]] = {}  # of all files
 
 
 def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float]:
@@ -53,7 +54,10 @@ def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float]:
 
     Raises UserError if a file is missing, is not what it should be, or speaks of other images.
     """
-    return dict(match(annotations, predictions).metrics)
+    state = _key(annotations, predictions)
+    if state not in _metrics:
+        match(annotations, predictions)
+    return dict(_metrics[state])
 
 
 def match(annotations: Path, predictions: Path) -> Matches:
@@ -64,12 +68,12 @@ def match(annotations: Path, predictions: Path) -> Matches:
 
 def match_all(annotations: Path, predictions: Sequence[Path], each: Map = map) -> list[Matches]:
     """`match` for several files, by `each`."""
-    states = [(annotations, path, _state(annotations), _state(path)) for path in predictions]
+    states = [_key(annotations, path) for path in predictions]
     missing = {state: state[:2] for state in states if state not in _matched}
     made = dict(zip(missing, each(_match, *zip(*missing.values(), strict=True)), strict=True)) if missing else {}
     found = [_matched.get(state) or made[state] for state in states]
     for state, matches in made.items():
-        _matched[state] = matches
+        _matched[state], _metrics[state] = matches, matches.metrics
     while len(_matched) > _KEPT:
         del _matched[next(iter(_matched))]
     return found
@@ -90,6 +94,10 @@ def processes(predictions: Sequence[Path]) -> Iterator[Map]:
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _key(annotations: Path, predictions: Path) -> _State:
+    return annotations, predictions, _state(annotations), _state(predictions)
 
 
 def _state(path: Path) -> tuple[int, int] | None:

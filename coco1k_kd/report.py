@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -35,17 +36,20 @@ def write_report(comparison: dict[str, Any], folder: Path, stamp: str) -> tuple[
         folder / f"kd_comparison_{stamp}.png",
         folder / f"comparison_{stamp}.md",
     )
+    picture, text = draw(comparison), markdown(comparison)  # before anything is written: it may be no comparison
     write_json(paths[0], comparison)
-    draw(comparison, paths[1])
-    write_atomic(paths[2], markdown(comparison))
+    write_atomic(paths[1], picture)
+    write_atomic(paths[2], text)
     return paths
 
 
-def draw(comparison: dict[str, Any], png: Path) -> None:
-    """Draw the comparison, 1,200 pixels wide."""
+def draw(comparison: dict[str, Any]) -> bytes:
+    """The comparison as a PNG, 1,200 pixels wide."""
     image = io.BytesIO()
-    figure(comparison).savefig(image, format="png", dpi=100)
-    write_atomic(png, image.getvalue())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the picture says itself what letters it could not show
+        figure(comparison).savefig(image, format="png", dpi=100)
+    return image.getvalue()
 
 
 def markdown(comparison: dict[str, Any]) -> str:

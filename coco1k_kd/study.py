@@ -73,8 +73,8 @@ def report_only(path: Path) -> int:
         stamp = path.stem.removeprefix("comparison_")
         written = write_report(content, path.parent, stamp)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"cannot read {path}, or write beside it: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(f"{path} is no comparison of this program ({type(error).__name__}: {error})") from None
     print(markdown(content))
     print("\n".join(f"wrote {place}" for place in written))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +12,18 @@ import jsonschema
 import numpy as np
 import pytest
 from detections import detections, truth, write
+from matplotlib import get_data_path
+from matplotlib.font_manager import fontManager
+from matplotlib.ft2font import FT2Font
 from matplotlib.image import imread
 
 import coco1k_kd.comparison
-from coco1k_kd import report
+from coco1k_kd import matching, report
+from coco1k_kd.errors import UserError
 from coco1k_kd.evaluation import compare
 from coco1k_kd.figure import figure
 from coco1k_kd.statistics import Estimate, corrected, judge, verdict
+from coco1k_kd.study import report_only
 from coco1k_kd.wording import sources
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "comparison.schema.json").read_text())
@@ -160,13 +167,13 @@ def test_markdown_says_the_verdict_first_and_the_figures_in_points():
     assert "None" not in text and "nan" not in text
 
 
-def test_all_of_val2017_is_told_and_drawn_beside_the_subset(tmp_path):
+def test_all_of_val2017_is_told_and_drawn_beside_the_subset():
     content = comparison()
     content["comparisons"][0]["full_val"] = comparison(gain=0.2, images=5000)["comparisons"][0]
     content["arms"]["cwd"]["runs"][0]["full_val"] = {"ap": 0.255}
     text = report.markdown(valid(content))
     assert "- **cwd against baseline, all of val2017**: Improves: +20.0" in text and "25.5" in text
-    report.draw(content, tmp_path / "kd.png")
+    report.draw(content)
 
 
 def test_certain_classes_are_named():
@@ -180,11 +187,42 @@ def test_certain_classes_are_named():
     assert f"Certain, corrected for 12 looks (Holm): {name} (+5.0)." in report.markdown(content)
 
 
-def test_a_failed_drawing_leaves_no_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "figure", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        report.draw(comparison(), tmp_path / "kd.png")
-    assert not list(tmp_path.iterdir())
+def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
+    path = tmp_path / "some.json"
+    path.write_text('{"comparisons": [], "arms": {}, "references": {}}')
+    with pytest.raises(UserError, match=r"some.json is no comparison of this program"):
+        report_only(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def named(letters: str) -> dict[str, object]:
+    """A comparison whose first class has another name."""
+    content = comparison()
+    classes = content["comparisons"][0]["per_class"]
+    content["comparisons"][0]["per_class"] = {letters: classes.pop(next(iter(classes))), **classes}
+    return content
+
+
+def test_letters_come_from_any_installed_font():
+    usual, other = (
+        FT2Font(f"{get_data_path()}/fonts/ttf/{name}").get_charmap() for name in ("DejaVuSans.ttf", "STIXGeneral.ttf")
+    )
+    rare = next(chr(code) for code in sorted(other.keys() - usual.keys()) if chr(code).isprintable())
+    drawn = figure(named(f"class {rare}"))
+    assert "Boxes stand for" not in drawn.get_supxlabel()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn.savefig(io.BytesIO())
+
+
+def test_letters_that_no_font_has_are_said_to_be_boxes(monkeypatch, recwarn):
+    usual = [font for font in fontManager.ttflist if font.name == "DejaVu Sans" or font.name.startswith("Last Resort")]
+    monkeypatch.setattr(fontManager, "ttflist", usual)
+    content = named("한국어")
+    assert "Boxes stand for letters that no font" in figure(content).get_supxlabel()
+    assert "Boxes" not in figure(comparison()).get_supxlabel()
+    report.draw(content)
+    assert not [str(warning.message) for warning in recwarn]
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -213,8 +251,11 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
         return compare(*args, **kwargs, replicates=50)
 
     monkeypatch.setattr(coco1k_kd.comparison, "compare", counted)
-    entry = coco1k_kd.comparison._compared(study, "cwd", "baseline", {})
-    assert calls == ([{}] if same else [{}, {"in_parts": False}]), "nothing is computed twice"
+    monkeypatch.setattr(matching, "_WORTH_PROCESSES", 0)
+    monkeypatch.setattr(matching, "ProcessPoolExecutor", None)  # the whole report's are handed down, no more are begun
+    entry = coco1k_kd.comparison._compared(study, "cwd", "baseline", {}, map)
+    whole = {"each": map}
+    assert calls == ([whole] if same else [whole, whole | {"in_parts": False}]), "nothing is computed twice"
     sides = ({r: study.folder(arm, r) / "predictions_last.json" for r in replicates} for arm in ("cwd", "baseline"))
     own = compare(path, *sides, replicates=50)
     for key in ("mean", "ci95", "p", "variance"):
@@ -223,7 +264,7 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
     assert (entry["last"]["d_ap"] == entry["d_ap"]) is same
     content = comparison()
     content["comparisons"] = [entry]
-    report.draw(valid(content), tmp_path / "kd.png")
+    report.draw(valid(content))
     assert entry["sentence"] in report.markdown(content)
     del entry["last"]
     with pytest.raises(jsonschema.ValidationError, match="'last' is a required property"):
