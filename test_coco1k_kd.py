@@ -45,14 +45,16 @@ HELP = {
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
     "eval-full-val": "also evaluate on all 5,000 images of val2017",
     "imgsz": "pixels, a multiple of 32",
-    "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU",
+    "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU. 0,1 trains every run on two GPUs, "
+    "which share the batch",
     "workers": "data loaders; a CPU run has none",
     "parallel": "runs at a time on this machine, 1 by default: several small students fit on one card. Their times are "
     "then those of runs that share the machine",
     "ray": "run on the Ray cluster at ADDRESS, by default the one this machine belongs to: every run a task with its "
     "share of a node, started again elsewhere if the node dies. Needs requirements-ray.txt, and --project, data and "
     "weights on storage that all nodes see at the same path",
-    "gpus-per-run": "with --ray, also a part of a card: 0.25 puts four runs on one (default: 1 where there are any)",
+    "gpus-per-run": "with --ray, also a part of a card: 0.25 puts four runs on one (default: those that --device "
+    "names, 1 where there are any)",
     "cpus-per-run": "with --ray (default: by its share of the cards the run's share of its node's cores)",
     "memory-per-run": "with --ray, in GiB (default: 4)",
     "project": "folder of the runs and the comparison",

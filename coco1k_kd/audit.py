@@ -68,6 +68,7 @@ def _same(
         name for name in sorted(work.keys() | other.keys()) if name not in ignored and _differ(name, work, other)
     ]
     if differing:
+        differing.sort(key=lambda name: name.endswith("_hash"))  # what explains the others comes first
         name = differing[0]
         more = f", and {len(differing) - 1} more: {', '.join(differing[1:4])}" if len(differing) > 1 else ""
         raise UserError(
@@ -82,7 +83,7 @@ def _differ(name: str, work: Mapping[str, Any], other: Mapping[str, Any]) -> boo
 
 
 def _work(result: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "effective_batch")
+    keys = ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "effective_batch", "world_size")
     return {key: result[key] for key in keys} | dict(result["work"])
 
 

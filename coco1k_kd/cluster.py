@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from coco1k_kd import inputs
 from coco1k_kd.errors import UserError
 from coco1k_kd.launcher import RunFailed, RunKilled, launch
 
@@ -44,7 +45,7 @@ class Cluster:
 
     Args:
         address: as of `ray.init`; "" for the cluster that RAY_ADDRESS or this machine has, else one of this machine.
-        gpus: cards per run, also parts of one; None for one card where the cluster has any.
+        gpus: cards per run, also parts of one; None for as many as `check` is told, or one where the cluster has any.
         cpus: cores per run; None for the run's part of its node, by cards, or for as many as a CPU run has threads.
         memory: GiB per run.
 
@@ -76,12 +77,19 @@ class Cluster:
         """UserError unless some node has room for a run, and every such node sees what the driver sees.
 
         Args:
-            device: "" or "cpu": which card a run gets is Ray's business.
+            device: "", "cpu", or "0,1" for two cards a run, and so on: which ones they are is Ray's business.
             project: where the runs will lie; a file in it, locked while the study lasts, shows that a node shares it.
             files: what runs read.
         """
-        if device not in ("", "cpu"):
-            raise UserError(f"--device {device}: with --ray it is Ray that chooses the card; give cpu or nothing")
+        cards = len(inputs.read_devices(device))
+        if device not in ("", "cpu") and (cards == 1 or device != _first(cards)):
+            raise UserError(
+                f"--device {device}: with --ray it is Ray that chooses cards; give cpu, nothing, or 0,1 for two a run"
+            )
+        if self.gpus is not None and max(self.gpus, cards) > 1 and self.gpus != cards:
+            takes = f"on --device {device} takes {cards}" if cards > 1 else "takes 1"
+            other = f", or {self.gpus:g} with --device {_first(int(self.gpus))}" if self.gpus > 1 else ""
+            raise UserError(f"--gpus-per-run {self.gpus:g}: a run {takes}{other}")
         nodes = [node for node in ray.nodes() if node["Alive"]]
         self._fill_in(device, [node["Resources"] for node in nodes])
         room = {node["NodeID"]: self._room(node["Resources"]) for node in nodes}
@@ -136,7 +144,8 @@ class Cluster:
     def _fill_in(self, device: str, nodes: Sequence[dict[str, float]]) -> None:
         """What was not said of a run's share, from what the nodes have."""
         if self.gpus is None:
-            self.gpus = float(device != "cpu" and any(node.get("GPU") for node in nodes))
+            several = len(inputs.read_devices(device))
+            self.gpus = float(several * (device != "cpu" and (several > 1 or any(node.get("GPU") for node in nodes))))
         if self.cpus is not None:
             return
         if self.gpus:
@@ -151,6 +160,11 @@ class Cluster:
         """How many runs fit on a node."""
         wants = {"GPU": self.gpus, "CPU": self.cpus, "memory": self.memory * GIB}
         return min((int(node.get(name, 0) / want + 1e-6) for name, want in wants.items() if want), default=1)
+
+
+def _first(cards: int) -> str:
+    """`--device` of a run that has so many cards to itself."""
+    return ",".join(map(str, range(cards)))
 
 
 def _sweep(project: Path) -> None:

@@ -74,7 +74,10 @@ def build(
 def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> dict[str, Any]:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (_known(coco_metrics(truth, folder / f"predictions_{name}.json")) for name in ("best", "last"))
-    same = ("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "epochs", "batch_hash", "init_hash")
+    same = (
+        *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
+        *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
+    )
     entry = {
         "draw": draw,
         "seed": seed,
@@ -85,8 +88,6 @@ def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, A
         "ultralytics_last": result["ultralytics_last"],
         **{name: result[name] for name in same},
         "images_per_second": result["images"] / result["train_seconds"],
-        "resumed_after_epochs": result["resumed_after_epochs"],
-        "at_once": result.get("at_once", 1),
         "curves": _curves(folder / "results.csv"),
     }
     return entry | ({"full_val": _known(full)} if full else {})
@@ -220,9 +221,10 @@ def _hardware(results: Results) -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    device = next(iter(results.values()))["work"]["device"]
+    first = next(iter(results.values()))
     return {
-        "device": device,
+        "device": first["work"]["device"],
+        "devices_per_run": first["world_size"],
         "cpu": cpu,
         "cores": os.cpu_count(),
         "memory_bytes": memory,

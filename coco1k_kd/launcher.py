@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
+from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_json
 
 SPEC, RESULT, FAILURE, LOG, LOCK = "spec.json", "result.json", "failure.json", "train.log", "run.lock"
@@ -26,6 +26,7 @@ _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
 _LOCK_SECONDS = 120  # the lock of a node that lost its power stays for up to 90 on NFS
 _TAIL = 8
+_UNSAID = {"at_once": 1, "world_size": 1}  # in results from before there was a choice
 
 
 class RunFailed(Exception):
@@ -43,7 +44,7 @@ class Stopped(Exception):
 def finished(folder: Path) -> dict[str, Any] | None:
     """The result of a run that has ended well, else None."""
     path = folder / RESULT
-    return json.loads(path.read_bytes()) if path.exists() else None
+    return _UNSAID | json.loads(path.read_bytes()) if path.exists() else None
 
 
 def holder(folder: Path) -> str:
@@ -141,7 +142,7 @@ def _failure(folder: Path, label: str, code: int) -> Exception:
     lines = [line for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
     with contextlib.suppress(OSError):
         failure = json.loads((folder / FAILURE).read_bytes())
-        if code == EXIT_BAD_INPUT:
+        if failure["kind"] == "input":
             return UserError(f"{label}: {failure['message']}")
         return RunFailed(f"{label} failed: {failure['message']}\n  log: {log}")
     if code < 0:

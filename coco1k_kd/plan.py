@@ -74,8 +74,8 @@ class Settings:
         if self.start != WEIGHTS and not self.student.endswith(".pt"):
             raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
         inputs.read_train_args(self.train)
-        if "," in self.device:
-            raise UserError(f"--device {self.device}: a run of a study uses one device; --ray uses many, a run each")
+        if self.batch % len(devices := inputs.read_devices(self.device)):
+            raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
 
 
@@ -172,6 +172,7 @@ class Study:
             "train_args": {
                 **self.val_args(),
                 "data": str(data.yaml),
+                "device": s.device or None,
                 **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
                 **({} if s.start == WEIGHTS else {**FRESH_TRAINING, "nbs": s.batch}),
                 **inputs.read_train_args(s.train),
@@ -185,7 +186,8 @@ class Study:
         }
 
     def val_args(self) -> dict[str, Any]:
-        """What training and validation share."""
+        """What training and validation share; of several devices validation has the first."""
         s = self.settings
-        args = {"imgsz": s.imgsz, "batch": s.batch, "device": s.device or None, "workers": s.workers}
+        device = inputs.read_devices(s.device)[0] or None
+        args = {"imgsz": s.imgsz, "batch": s.batch, "device": device, "workers": s.workers}
         return {"data": str(self.data.yaml), **args}

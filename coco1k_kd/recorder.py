@@ -2,8 +2,10 @@
 
 Ultralytics' own resume starts again from half-precision weights, forgets gradients that it had accumulated and draws
 the random augmentations of the first epoch once more: a resumed run would be a different run. Here each epoch's data
-depend on (seed, epoch) alone and a snapshot holds the full-precision state, so that a run killed at any moment ends
-in the same weights as one left alone.
+depend on (seed, epoch, rank) alone and a snapshot holds the full-precision state, so that a run killed at any moment
+ends in the same weights as one left alone.
+
+On several GPUs each rank has a recorder; that of rank 0 speaks for all.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from coco1k_kd.files import write_atomic
+from coco1k_kd.ranks import gathered
 
 SNAPSHOT = "resume.pt"
 _FIRST_BATCHES = 3
@@ -34,7 +39,7 @@ _EVENTS = (
     "on_train_epoch_end",
     "on_val_start",
     "on_val_end",
-    "on_model_save",
+    "on_fit_epoch_end",
     "on_train_end",
 )
 
@@ -63,6 +68,8 @@ class Recorder:
             "init_hash": "",
             "batch_hash": "",
             "stream_hash": "",
+            "world_size": 1,
+            "effective_batch": 0,
             "epochs": 0,
             "images": 0,
             "train_seconds": 0.0,
@@ -90,6 +97,8 @@ class Recorder:
             _restore(trainer, self.snapshot)
         else:
             self.figures["init_hash"] = state_hash(student_of(trainer))
+        self.figures["world_size"] = world = max(trainer.world_size, 1)
+        self.figures["effective_batch"] = trainer.batch_size // world * world
         self.work = _describe(trainer)
         preprocess, step = trainer.preprocess_batch, trainer.optimizer_step
 
@@ -123,7 +132,7 @@ class Recorder:
             torch.cuda.synchronize(trainer.device)
         self.figures["train_seconds"] += time.perf_counter() - self._clock
         self.figures["epochs"] = trainer.epoch + 1
-        self.figures["images"] += len(trainer.train_loader.dataset)
+        self.figures["images"] += len(trainer.train_loader.sampler) * self.figures["world_size"]
         bad = [name for name, value in (trainer.tloss or {}).items() if not torch.isfinite(value).all()]
         if bad:
             raise RunError(
@@ -137,13 +146,17 @@ class Recorder:
     def on_val_end(self, _: Any) -> None:
         self.figures["val_seconds"] += time.perf_counter() - self._val_clock
 
-    def on_model_save(self, trainer: Any) -> None:
-        self.figures["peak_memory_bytes"] = max(self.figures["peak_memory_bytes"], peak_memory(trainer.device))
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        if trainer.epoch >= trainer.epochs:
+            return  # Ultralytics calls this once more, after its last validation of the best checkpoint
+        peak = max(gathered(peak_memory(trainer.device)))
+        self.figures["peak_memory_bytes"] = max(self.figures["peak_memory_bytes"], peak)
         if trainer.epoch + 1 < trainer.epochs:  # a kill after the last epoch repeats that one: it ends the run properly
-            _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
+            _average_outside(trainer)
+            if RANK in {-1, 0}:
+                _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
 
     def on_train_end(self, trainer: Any) -> None:
-        self.work["effective_batch"] = trainer.batch_size
         self.work["optimizer_steps"] = trainer.ema.updates
 
     def _see(self, trainer: Any, batch: dict[str, Any]) -> None:
@@ -151,9 +164,9 @@ class Recorder:
         started = time.perf_counter()
         self._batch_index += 1
         if trainer.epoch == 0 and self._batch_index < _FIRST_BATCHES:
-            self.figures["batch_hash"] = batch_hash(batch, self.figures["batch_hash"])
+            self.figures["batch_hash"] = _over_ranks(batch_hash(batch, self.figures["batch_hash"]))
         if self._batch_index == 0:
-            self.figures["stream_hash"] = batch_hash(batch, self.figures["stream_hash"])
+            self.figures["stream_hash"] = _over_ranks(batch_hash(batch, self.figures["stream_hash"]))
         self._clock += time.perf_counter() - started  # the audit's work is not the training's time
         if self._accumulate is not None:
             # Ultralytics forgets on resume when it last stepped, and would step at the first batch.
@@ -189,6 +202,12 @@ def batch_hash(batch: dict[str, Any], previous: str = "") -> str:
     return digest.hexdigest()
 
 
+def _over_ranks(digest: str) -> str:
+    """One hash of the hashes of all ranks, in their order."""
+    digests = gathered(digest)
+    return digest if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def peak_memory(device: torch.device) -> int:
     """Most bytes this process has held: allocated on the GPU where it trains on one, else resident."""
     if device.type == "cuda":
@@ -200,15 +219,32 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def load_snapshot(folder: Path) -> dict[str, Any] | None:
-    """The run folder's snapshot, its files put back as they were; None where there is none to continue from."""
+def read_snapshot(folder: Path) -> dict[str, Any] | None:
+    """The run folder's snapshot; None where there is none to continue from."""
     path = folder / "weights" / SNAPSHOT
-    if not path.exists():
+    return torch.load(path, map_location="cpu", weights_only=False) if path.exists() else None
+
+
+def load_snapshot(folder: Path) -> dict[str, Any] | None:
+    """The same, and the run folder's files put back as they were."""
+    snapshot = read_snapshot(folder)
+    if snapshot is None:
         return None
-    snapshot = torch.load(path, map_location="cpu", weights_only=False)
     for name, content in snapshot["files"].items():
         write_atomic(folder / name, content)
     return snapshot
+
+
+def _average_outside(trainer: Any) -> None:
+    """Give all ranks the mean of gradients that wait for a step outside DDP's model: the distiller's.
+
+    The step would take their mean anyway; taken here, the snapshot of rank 0 is that of every rank.
+    """
+    inside = {id(parameter) for parameter in trainer.model.parameters()}
+    for parameter in _parameters(trainer) if trainer.world_size > 1 else ():
+        if id(parameter) not in inside and parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= trainer.world_size
 
 
 def _save_snapshot(trainer: Any, folder: Path, figures: dict[str, Any], stepped_at: int) -> None:
@@ -263,7 +299,7 @@ def _describe(trainer: Any) -> dict[str, Any]:
         "optimizer": {"name": type(trainer.optimizer).__name__, "groups": groups},
         "accumulate": max(round(trainer.args.nbs / trainer.batch_size), 1),
         "amp": bool(trainer.amp),
-        "device": _device_name(trainer.device),
+        "device": " and ".join(dict.fromkeys(gathered(_device_name(trainer.device)))),
         "train_images": len(trainer.train_loader.dataset),
         "val_images": len(trainer.test_loader.dataset),
         "checkpoint_rule": {
@@ -277,8 +313,16 @@ def _describe(trainer: Any) -> dict[str, Any]:
 
 
 def _seed_epoch(loader: Any, seed: int, epoch: int) -> None:
-    """Make the epoch's order and augmentations a function of (seed, epoch), in this process and in the workers."""
-    entropy = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    """Make the epoch's order and augmentations a function of (seed, epoch, rank), here and in the workers.
+
+    Ultralytics fills mosaics with the images that it has read last; where it has no workers these would be those of
+    the epoch before, which a resumed run has not read. The order of ranks is the sampler's, by seed and epoch.
+    """
+    dataset = loader.dataset
+    for index in dataset.buffer:
+        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
+    dataset.buffer.clear()
+    entropy = int(np.random.SeedSequence([seed, epoch, max(RANK, 0)]).generate_state(1)[0])
     random.seed(entropy)
     np.random.seed(entropy)
     torch.manual_seed(entropy)

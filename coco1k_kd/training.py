@@ -19,14 +19,19 @@ from typing import Any
 import torch
 import ultralytics
 from torch import nn
+from ultralytics.utils import RANK
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
 from coco1k_kd.files import write_json
+from coco1k_kd.inputs import read_devices
 from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
-from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot
+from coco1k_kd.ranks import run_ranks
+from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot, read_snapshot
 from coco1k_kd.start import FROZEN, WEIGHTS, frozen_layers, partial_start
 
+_START = "start.pt"
+_TRAINED = "trained.json"  # what rank 0 hands to the process that started the ranks
 _KEPT = (SPEC, LOG, LOCK)
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -41,27 +46,16 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     Args:
         spec: `folder`, `arm`, `seed`, `student`, `start` (of `start.STARTS`), `teacher` (path or None),
             `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_weight`,
-            `annotations`, and `train_args`, what is handed to Ultralytics as it stands.
+            `annotations`, `at_once`, and `train_args`, what is handed to Ultralytics as it stands.
 
     Returns:
         The run's figures and its `work`, all that the audit compares.
     """
     folder, args = Path(spec["folder"]), spec["train_args"]
-    if spec["start"] == FROZEN:
-        args = {"freeze": frozen_layers(spec["student"]), **args}
-    snapshot = _snapshot(folder)
-    if snapshot is None:
-        _clear(folder)
-    recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
-    weights = folder / "weights" / "last.pt" if snapshot else _student(spec, folder)
-    model, extra = _model(spec, weights)
-    recorder.attach(model)
-    if snapshot:
-        print(f"continuing after epoch {snapshot['epoch'] + 1} of {args['epochs']}", flush=True)
-        extra |= {"resume": True}
-    model.train(**args, save_dir=str(folder), **extra)
-    (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
-    settings = {key: args[key] for key in ("data", "imgsz", "batch", "device", "workers")}
+    devices = read_devices(args["device"] or "")
+    _prepare(spec, folder)
+    trained = fit(spec) if len(devices) == 1 else _fit_on_ranks(folder, len(devices))
+    settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
     own = {
         name: predict(
             folder / "weights" / f"{name}.pt",
@@ -71,14 +65,35 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         )
         for name in ("best", "last")
     }
+    (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
     return {
-        **recorder.figures,
-        "at_once": spec.get("at_once", 1),
-        "effective_batch": recorder.work["effective_batch"],
+        **trained["figures"],
+        "at_once": spec["at_once"],
         "ultralytics": own["best"],
         "ultralytics_last": own["last"],
-        "work": {**recorder.work, "versions": _versions()},
+        "work": {**trained["work"], "versions": _versions()},
     }
+
+
+def fit(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train to the end, from the snapshot where there is one; on several GPUs every rank does.
+
+    Returns:
+        `figures` and `work` of the recorder; those of rank 0 are complete.
+    """
+    folder, args = Path(spec["folder"]), spec["train_args"]
+    if spec["start"] == FROZEN:
+        args = {"freeze": frozen_layers(spec["student"]), **args}
+    snapshot = read_snapshot(folder)
+    fresh = spec["student"] if spec["start"] == WEIGHTS else folder / _START
+    model, extra = _model(spec, folder / "weights" / "last.pt" if snapshot else fresh)
+    recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
+    recorder.attach(model)
+    if snapshot:
+        print(f"continuing after epoch {snapshot['epoch'] + 1} of {args['epochs']}", flush=True)
+        extra |= {"resume": True}
+    model.train(**args, save_dir=str(folder), **extra)
+    return {"figures": recorder.figures, "work": recorder.work}
 
 
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
@@ -131,25 +146,30 @@ def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, An
     }
 
 
-def _student(spec: dict[str, Any], folder: Path) -> Path | str:
-    """The weights to begin with: as they are given, or a part of them."""
-    if spec["start"] == WEIGHTS:
-        return spec["student"]
-    return partial_start(spec["student"], spec["start"], spec["seed"], folder / "start.pt")
-
-
-def _snapshot(folder: Path) -> dict[str, Any] | None:
+def _prepare(spec: dict[str, Any], folder: Path) -> None:
+    """Make the run folder what the training begins with: the state of its snapshot, or nothing but its start."""
     try:
-        return load_snapshot(folder)
+        if load_snapshot(folder):
+            return
     except Exception as error:  # torn by a failing disk: the run starts again, which costs time and nothing else
         print(f"the snapshot in {folder} cannot be read ({error}); the run starts again", flush=True)
-        return None
-
-
-def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in folder.iterdir():  # what an earlier attempt left; Ultralytics would append to its results.csv
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if spec["start"] != WEIGHTS:
+        partial_start(spec["student"], spec["start"], spec["seed"], folder / _START)
+
+
+def _fit_on_ranks(folder: Path, number: int) -> dict[str, Any]:
+    """`fit` in a process for each device."""
+    code = run_ranks(number, [sys.executable, "-m", "coco1k_kd.training", str(folder / SPEC), TIED])
+    if code < 0 and not (folder / FAILURE).exists():
+        os.kill(os.getpid(), -code)  # as the rank was: a study tells runs that were killed from those that failed
+    if code:
+        sys.exit(1)
+    trained = json.loads((folder / _TRAINED).read_bytes())
+    (folder / _TRAINED).unlink()
+    return trained
 
 
 def _versions() -> dict[str, str]:
@@ -164,9 +184,10 @@ def _versions() -> dict[str, str]:
 
 
 def _end_with_parent() -> None:
-    """End this process and its data loaders when the study that started it is gone, however it went.
+    """End the run, its ranks and data loaders, when the process that started this one is gone, however it went.
 
-    The study holds the other end of our standard input: it closes when the study exits, crashes or is killed.
+    That process, the study or the run of a rank, holds the other end of our standard input: it closes when the process
+    exits, crashes or is killed.
     """
 
     def wait() -> None:
@@ -181,20 +202,29 @@ def main() -> int:
     folder = Path(spec["folder"])
     if TIED in sys.argv[2:]:
         _end_with_parent()
+    work = fit if RANK > -1 else train if spec["kind"] == "train" else evaluate
     try:
-        result = train(spec) if spec["kind"] == "train" else evaluate(spec)
+        result = work(spec)
     except UserError as error:
-        write_json(folder / FAILURE, {"kind": "input", "message": str(error)})
-        return EXIT_BAD_INPUT
+        return _fail(folder, "input", str(error))
     except Exception as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
             error = RunError("out of memory; take a smaller --batch or --imgsz")
-        if not isinstance(error, RunError):
-            raise
-        write_json(folder / FAILURE, {"kind": "run", "message": str(error)})
-        return 1
-    write_json(folder / RESULT, result)
+        if isinstance(error, RunError):
+            return _fail(folder, "run", str(error))
+        if RANK > -1:  # the log ends with what the other ranks say of the one that they miss
+            _fail(folder, "run", f"rank {RANK}: {type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+    if RANK < 1:
+        write_json(folder / (_TRAINED if RANK == 0 else RESULT), result)
     return 0
+
+
+def _fail(folder: Path, kind: str, message: str) -> int:
+    """Say why the run failed, unless another rank has said so, whose end is then the reason for ours."""
+    if not (folder / FAILURE).exists():
+        write_json(folder / FAILURE, {"kind": kind, "message": message})
+    return EXIT_BAD_INPUT if kind == "input" else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One rank of distributed trainings over gloo on the CPU, or the single process that it must equal. See test_ddp.py.
 
-Usage: ddp_worker.py DATA STUDENT TEACHER FOLDER, with RANK, WORLD_SIZE and the rest in the environment.
+Usage: ddp_worker.py DATA STUDENT TEACHER FOLDER, with RANK, WORLD_SIZE and the rest in the environment, and cpu_ranks/
+in PYTHONPATH.
 """
 
 import os
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 import coco1k_kd.trainer as module
 from coco1k_kd.settings import Distillation
 
 RANK = int(os.environ.get("RANK", -1))
+DEVICE = "0,1" if RANK >= 0 else "0"  # of those in cpu_ranks/sitecustomize.py
 FIT_BATCHES = module.FIT_BATCHES
 
 
@@ -27,13 +28,11 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path)
     """Train up to the first step and leave its gradients, and what led to them, in `out`."""
     trainer = module.DistillationTrainer.bind(settings)(
         overrides={
-            "data": data, "model": student, "epochs": 1, "batch": 8, "imgsz": 64, "device": "cpu", "plots": False,
+            "data": data, "model": student, "epochs": 1, "batch": 8, "imgsz": 64, "device": DEVICE, "plots": False,
             "project": str(out), "name": f"{case}{RANK}", "nbs": 8, "mosaic": 0.0, "amp": False,
         }
     )  # fmt: skip
-    # Ultralytics has DDP on GPUs only; gloo on the CPU stands in for it, everything else is the real path.
-    trainer.world_size = 2 if RANK >= 0 else 0
-    trainer._setup_ddp = lambda: None
+    trainer._setup_ddp = lambda: None  # one process group for all trainings
 
     def record(optimizer, *_):
         student_model = module.unwrap_model(trainer.model)
@@ -81,8 +80,6 @@ def main(data: str, student: str, teacher: str, folder: str) -> None:
     torch.set_num_threads(1)
     if RANK >= 0:
         dist.init_process_group("gloo", rank=RANK, world_size=2)
-    ddp = nn.parallel.DistributedDataParallel
-    nn.parallel.DistributedDataParallel = lambda model, device_ids, **kwargs: ddp(model, **kwargs)
     settings = partial(Distillation, teacher, mask_ratio=0.0)
     module.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
     for loss in ("cwd", "mgd"):

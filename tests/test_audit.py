@@ -18,6 +18,7 @@ RESULT: dict[str, Any] = {
     "epochs": 5,
     "images": 500,
     "effective_batch": 16,
+    "world_size": 1,
     "train_seconds": 1.0,
     "work": {
         "optimizer": {
@@ -66,6 +67,7 @@ def test_equal_arms_pass_and_say_what_was_compared() -> None:
         ("stream_hash", "d" * 64),
         ("epochs", 4),
         ("effective_batch", 8),
+        ("world_size", 2),
         ("work.optimizer.name", "SGD"),
         ("work.optimizer.groups.0.initial_lr", 0.01),
         ("work.optimizer_steps", 29),
@@ -83,6 +85,13 @@ def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
     message = str(caught.value)
     assert field.removeprefix("work.") in message and str(value)[:8] in message
     assert "cwd (seed 1)" in message and "baseline (seed 1)" in message
+
+
+def test_the_cause_is_named_before_what_follows_from_it() -> None:
+    unequal = results("baseline", "cwd")
+    unequal["cwd", (0, 0)] |= {"world_size": 2, "batch_hash": "d" * 64, "stream_hash": "e" * 64}
+    with pytest.raises(UserError, match="world_size is 2 against 1, and 2 more: batch_hash, stream_hash"):
+        audit(unequal, 100, 20)
 
 
 def test_a_field_that_only_one_run_has_is_refused() -> None:

@@ -108,7 +108,11 @@ def test_a_broken_subset_is_refused(copy: Path, fault: Any, named: str) -> None:
         ({"workers": -1}, "--workers -1"),
         ({"distillation_weight": float("nan")}, "--distillation-weight nan"),
         ({"arms": ["baseline", "baseline_same_time"]}, "add an arm that distils"),
-        ({"device": "0,1"}, "one device"),
+        ({"device": "0,0"}, "--device 0,0: several GPUs are given by their numbers, each once: 0,1"),
+        ({"device": "0,x"}, "--device 0,x: several GPUs"),
+        ({"device": "cpu,0"}, "--device cpu,0: several GPUs"),
+        ({"device": "0,"}, "--device 0,: several GPUs"),
+        ({"device": "0,1,2"}, "--batch 16: 3 devices cannot have equal shares of it"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(change: dict[str, Any], named: str) -> None:
@@ -166,6 +170,8 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     inputs.check_device("cpu")
     with pytest.raises(UserError, match="--device 99"):
         inputs.check_device("99")
+    with pytest.raises(UserError, match="--device 98,99: there are "):
+        inputs.check_device("98,99")
     with pytest.raises(UserError, match="--device tpu"):
         inputs.check_device("tpu")
 

@@ -146,6 +146,28 @@ def test_a_run_takes_its_share_of_the_smallest_node() -> None:
     assert without.gpus == 0 and [without._room(node) for node in nodes] == [32, 8, 2]
 
 
+def test_a_run_on_two_cards_takes_two_of_a_node() -> None:
+    nodes = [{"GPU": 8.0, "CPU": 64.0, "memory": 2.0**36}, {"GPU": 3.0, "CPU": 12.0, "memory": 2.0**34}]
+    pair = Cluster("")
+    pair._fill_in("0,1", nodes)
+    assert (pair.gpus, pair.cpus) == (2.0, 8.0) and [pair._room(node) for node in nodes] == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "named"),
+    [
+        ("1", None, "--device 1: with --ray it is Ray that chooses"),
+        ("1,2", None, "--device 1,2: with --ray it is Ray that chooses"),
+        ("0,1", 1, "--gpus-per-run 1: a run on --device 0,1 takes 2"),
+        ("0,1", 0.5, "--gpus-per-run 0.5: a run on --device 0,1 takes 2"),
+        ("", 2, "--gpus-per-run 2: a run takes 1, or 2 with --device 0,1"),
+    ],
+)
+def test_cards_that_a_run_would_not_use_are_refused(device: str, gpus: float | None, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        Cluster("", gpus).check(device, Path("nowhere"), [])
+
+
 @pytest.mark.parametrize("share", [{"gpus": 1.5}, {"gpus": -1.0}, {"cpus": float("nan")}, {"memory": float("inf")}])
 def test_a_share_that_cannot_be_is_refused(share: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(share))}-per-run"):
