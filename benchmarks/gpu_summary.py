@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 GIB = 2**30
-STARTS = {"weights": "its weights", "neck": "all but its head", "backbone": "its backbone alone", "scratch": "scratch"}
+STARTS = {
+    "frozen": "all but its head, the backbone left alone",
+    "weights": "its weights",
+    "neck": "all but its head",
+    "backbone": "its backbone alone",
+    "scratch": "scratch",
+}
 
 
 def markdown(results: Path) -> str:
