@@ -7,7 +7,8 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,14 @@ def read_data(path: Path) -> Data:
     if not path.is_file():
         raise UserError(f"{path} does not exist: make the subset with create_coco1k.py, or give --data its coco1k.yaml")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = content["names"]
         classes = tuple(str(names[i]) for i in range(len(names)))
         places = [str(content[key]) for key in ("train", "val")]
+        root = Path(content.get("path") or path.parent)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{path} is no data YAML with train, val and names ({reason})") from None
-    root = Path(content.get("path") or path.parent)
     if not root.is_dir():
         raise UserError(f"{path} says path: {root}, which is no folder: correct it, or make the subset anew")
     train, val = (_split(root, root / place, classes) for place in places)
@@ -111,9 +112,10 @@ def read_full_val(coco_root: Path, classes: Sequence[str]) -> Split:
             raise UserError(
                 f"--eval-full-val: {place} does not exist; give the folder that holds val2017/ and annotations/"
             )
-    content = _read_annotations(annotations)
-    _check_classes(annotations, content, classes)
-    return Split(annotations, images, _check_images(annotations, content, images))
+    with _well_formed(annotations):
+        content = _read_annotations(annotations)
+        _check_classes(annotations, content, classes)
+        return Split(annotations, images, _check_images(annotations, content, images))
 
 
 def read_weights(path: str, role: str) -> Weights:
@@ -218,10 +220,11 @@ def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
     folder = project / "references" / f"val2017_{sha256(split.annotations)[:8]}"
     images = folder / "images" / "val2017"
     images.mkdir(parents=True, exist_ok=True)
-    there = {entry.name for entry in images.iterdir()}
     for name in split.names:
-        if name not in there:
-            (images / name).symlink_to((split.images / name).absolute())
+        link, target = images / name, (split.images / name).absolute()
+        if not link.is_symlink() or link.readlink() != target:  # COCO may have moved since
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
     content = {
         "path": str(folder),
         "train": "images/val2017",
@@ -232,8 +235,12 @@ def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
     return folder / "val2017.yaml"
 
 
-def cache_labels(data: Data) -> None:
-    """Have Ultralytics write its label caches: runs that start at once would each do it, and unlink another's."""
+def scan(data: Data) -> None:
+    """Have Ultralytics look at all images and labels, which takes seconds. UserError if it would leave some out.
+
+    It does so without a word, and the audit would find it when all is trained. Its label caches are there from then on:
+    runs that start at once would each write them, and unlink another's.
+    """
     from ultralytics.data.dataset import YOLODataset
     from ultralytics.utils import LOGGER
 
@@ -241,9 +248,15 @@ def cache_labels(data: Data) -> None:
     try:
         LOGGER.setLevel(logging.ERROR)
         for split in (data.train, data.val):
-            YOLODataset(
-                img_path=str(split.images.resolve()), data={"names": dict(enumerate(data.classes)), "channels": 3}
-            )
+            names = dict(enumerate(data.classes))
+            found = YOLODataset(img_path=str(split.images.resolve()), data={"names": names, "channels": 3})
+            if len(found) != split.size:
+                whole = {Path(file).name for file in found.im_files}
+                first = next(name for name in split.names if name not in whole)
+                raise UserError(
+                    f"Ultralytics would leave out {split.size - len(found)} of {split.size} images of {split.images}: "
+                    f"{first} or its labels are damaged; look with create_coco1k.py --verify"
+                )
     finally:
         LOGGER.setLevel(level)
 
@@ -262,10 +275,11 @@ def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> Non
 
 def _split(root: Path, images: Path, classes: Sequence[str]) -> Split:
     annotations = root / "annotations" / f"instances_{images.name}.json"
-    content = _read_annotations(annotations)
-    _check_classes(annotations, content, classes)
-    names = _check_images(annotations, content, images)
-    _check_labels(annotations, content, images)
+    with _well_formed(annotations):
+        content = _read_annotations(annotations)
+        _check_classes(annotations, content, classes)
+        names = _check_images(annotations, content, images)
+        _check_labels(annotations, content, images)
     info = content.get("info")
     description = str(info.get("description", "")) if isinstance(info, dict) else ""
     return Split(annotations.resolve(), images, names, description)
@@ -282,9 +296,17 @@ def _read_annotations(path: Path) -> dict[str, Any]:
             f"cannot read {path} ({error.strerror}): the figures come from COCO annotations beside the images; "
             "make the subset with create_coco1k.py"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+
+
+@contextmanager
+def _well_formed(path: Path) -> Iterator[None]:
+    """Whatever a reader of `path` stumbles over means that it is not what it should be."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is no COCO annotation file ({error}): make the subset anew with create_coco1k.py"
+            f"{path} is no COCO annotation file ({type(error).__name__}: {error}): make the subset anew with "
+            "create_coco1k.py"
         ) from None
 
 

@@ -60,6 +60,12 @@ def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float]:
     return dict(_metrics[state])
 
 
+def check_truth(annotations: Path) -> None:
+    """UserError if COCOeval cannot judge by these annotations; to be known before training, not after it."""
+    if not any(ranking.boxes.any() for ranking in _matches(_evaluate(annotations, None)).rankings["all"]):
+        raise UserError(f"{annotations}: the validation images hold no boxes: nothing to compare")
+
+
 def match(annotations: Path, predictions: Path) -> Matches:
     """COCOeval's own matches, so that its crowd, ignore and box-size rules hold. Kept while the files stay the same."""
     (matches,) = match_all(annotations, [predictions])
@@ -108,7 +114,10 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _match(annotations: Path, predictions: Path) -> Matches:
-    evaluation = _evaluate(annotations, predictions)
+    return _matches(_evaluate(annotations, predictions))
+
+
+def _matches(evaluation: COCOeval) -> Matches:
     images, classes = evaluation.params.imgIds, evaluation.params.catIds
     cells = iter(range(0, len(evaluation.evalImgs), len(images)))  # evalImgs is classes x sizes x images, flat
     by_class = [
@@ -142,9 +151,9 @@ def _ranking(per_image: Sequence[dict[str, Any] | None]) -> Ranking:
     return rank(*(np.concatenate(x, axis=-1) for x in (score, image, hit, counted)), boxes)
 
 
-def _evaluate(annotations: Path, predictions: Path) -> COCOeval:
-    """COCOeval, done but for its printing."""
-    truth, found = _load(annotations, dict), _load(predictions, list)
+def _evaluate(annotations: Path, predictions: Path | None) -> COCOeval:
+    """COCOeval, done but for its printing; without predictions, of a model that finds nothing."""
+    truth, found = _load(annotations, dict), _load(predictions, list) if predictions else []
     with contextlib.redirect_stdout(io.StringIO()):
         coco, detected = COCO(), COCO()
         coco.dataset = truth
@@ -163,7 +172,8 @@ def _evaluate(annotations: Path, predictions: Path) -> COCOeval:
             ) from None
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(
-                f"{annotations} or {predictions} is not in COCO format ({type(error).__name__}: {error}): write it anew"
+                f"{annotations}{f' or {predictions}' if predictions else ''} is not in COCO format "
+                f"({type(error).__name__}: {error}): write it anew"
             ) from None
         evaluation.accumulate()
         evaluation.summarize()

@@ -63,8 +63,8 @@ class Settings:
         ):
             if value < least:
                 raise UserError(f"{flag} {value}: must be at least {least}")
-        if min(self.seeds) < 0:
-            raise UserError(f"--seeds {min(self.seeds)}: must be at least 0")
+        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:  # numpy's
+            raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
         if self.imgsz < inputs.STRIDE or self.imgsz % inputs.STRIDE:
             raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {inputs.STRIDE}")
         if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):

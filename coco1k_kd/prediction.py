@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
 
+from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
 
 
@@ -54,6 +55,9 @@ def predict(weights: Path, annotations: Path, output: Path, **settings: Any) -> 
 
     Returns:
         Ultralytics' own figures: `map50`, `map50_95` (fractions).
+
+    Raises:
+        UserError: some of the images cannot be read.
     """
     truth = json.loads(annotations.read_bytes())
     image_ids = {Path(image["file_name"]).name: image["id"] for image in truth["images"]}
@@ -67,5 +71,9 @@ def predict(weights: Path, annotations: Path, output: Path, **settings: Any) -> 
     metrics = YOLO(str(weights)).val(
         validator=build, conf=0.001, plots=False, verbose=False, save_dir=str(output.parent), split="val", **settings
     )
+    if (seen := validators[-1].seen) != len(image_ids):  # Ultralytics leaves out what it cannot read
+        raise UserError(
+            f"{seen} of the {len(image_ids)} images of {annotations} can be evaluated: the rest are damaged"
+        )
     write_atomic(output, json.dumps(validators[-1].results))
     return {"map50": float(metrics.box.map50), "map50_95": float(metrics.box.map)}

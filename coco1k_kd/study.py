@@ -19,7 +19,7 @@ from coco1k_kd.audit import audit
 from coco1k_kd.draws import further_draws
 from coco1k_kd.errors import UserError
 from coco1k_kd.launcher import SPEC, RunFailed, finished
-from coco1k_kd.matching import coco_metrics
+from coco1k_kd.matching import check_truth, coco_metrics
 from coco1k_kd.plan import Settings, Study
 from coco1k_kd.progress import Board
 from coco1k_kd.references import Evaluator
@@ -98,9 +98,9 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     further = further_draws(data, settings.draws, settings.coco_root, project)
     study = replace(found or study, further=further)
     slots.check(settings.device, project, study.files())
-    if slots.number > 1:
-        for drawn in study.drawn:
-            inputs.cache_labels(drawn)
+    check_truth(data.val.annotations)
+    for drawn in study.drawn:
+        inputs.scan(drawn)
     if study.stamp:
         print(f"going on with the study of {study.stamp} in {project}")
         return study

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval, Params
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.evaluation import compare
-from coco1k_kd.matching import SIZES, coco_metrics, match
+from coco1k_kd.matching import SIZES, check_truth, coco_metrics, match
 from coco1k_kd.resampling import (
     _recalls_reached,
     average_precision,
@@ -58,6 +58,25 @@ def counted(matches, weights) -> np.ndarray:
     """The same from ours."""
     by_size = [[average_precision(r, weights)[:, 0] for r in matches.rankings[size]] for size in SIZES]
     return np.moveaxis(np.array(by_size), -1, 0).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda box: box.pop("area"), "not in COCO format"),
+        (lambda box: box.pop("iscrowd"), "not in COCO format"),
+        (lambda box: box.update(area=None), "not in COCO format"),
+        (lambda box: box.update(iscrowd=1), "hold no boxes"),
+    ],
+)
+def test_what_cocoeval_could_not_judge_by_is_said_beforehand(scene, tmp_path, change, says):
+    annotations, _ = scene
+    check_truth(annotations)
+    content = json.loads(annotations.read_bytes())
+    for box in content["annotations"]:
+        change(box)
+    with pytest.raises(UserError, match=says):
+        check_truth(write(tmp_path, "changed", content))
 
 
 def test_metrics_are_cocoevals_stats(scene):

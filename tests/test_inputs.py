@@ -17,7 +17,10 @@ from ultralytics.engine.trainer import BaseTrainer
 
 from coco1k_kd import inputs
 from coco1k_kd.errors import UserError
+from coco1k_kd.prediction import predict
 from coco1k_kd.study import Settings
+
+VAL = "annotations/instances_val2017.json"
 
 
 @pytest.fixture
@@ -101,6 +104,7 @@ def test_a_broken_subset_is_refused(copy: Path, fault: Any, named: str) -> None:
         ({"arms": ["cwd", "cwd"]}, "twice"),
         ({"seeds": [1, 1]}, "twice"),
         ({"seeds": [-1]}, "--seeds -1"),
+        ({"seeds": [2**32]}, "--seeds 4294967296"),
         ({"epochs": 0}, "--epochs 0"),
         ({"batch": 0}, "--batch 0"),
         ({"imgsz": 100}, "multiple of 32"),
@@ -193,8 +197,50 @@ def test_all_of_val2017_is_read_through_links_that_leave_it_alone(coco_root: Pat
         inputs.read_full_val(coco_root, classes[1:])
 
 
+def test_full_val_follows_a_coco_that_has_moved(coco_root: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(coco_root, moved)
+    classes = tuple(category["name"] for category in json.loads((coco_root / VAL).read_bytes())["categories"])
+    for root in (coco_root, moved):
+        split = inputs.read_full_val(root, classes)
+        content = yaml.safe_load(inputs.full_val_yaml(split, classes, tmp_path / "project").read_text())
+        links = (Path(content["path"]) / content["val"]).iterdir()
+        assert {link.readlink().parent for link in links} == {root / "val2017"}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("categories", "a"), ("categories", {"id": 1}), ("images", {"id": 1}), ("annotations", {}), ("annotations", None)],
+)
+def test_malformed_entries_are_no_traceback(copy: Path, part: str, value: Any) -> None:
+    path = copy / VAL
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**content, part: [*content[part], value]}))
+    with pytest.raises(UserError, match=r"instances_val2017.json is no COCO annotation file"):
+        inputs.read_data(copy / "coco1k.yaml")
+
+
+@pytest.mark.parametrize("file", ["images/train2017", "labels/val2017"])
+def test_what_ultralytics_would_leave_out_is_said_before_training(copy: Path, file: str) -> None:
+    path = min((copy / file).iterdir())
+    path.unlink()  # a hard link
+    path.write_text("0 9 9 9 9\n")
+    with pytest.raises(UserError, match=f"leave out 1 of .* images of .*: {path.stem}"):
+        inputs.scan(inputs.read_data(copy / "coco1k.yaml"))
+
+
+def test_an_image_that_is_not_evaluated_is_no_silent_zero(copy: Path, models: Path, tmp_path: Path) -> None:
+    path = min((copy / "images/val2017").iterdir())
+    path.unlink()
+    path.write_text("")
+    settings = {"data": str(copy / "coco1k.yaml"), "imgsz": 32, "batch": 8, "device": "cpu", "workers": 0}
+    with pytest.raises(UserError, match="23 of the 24 images"):
+        predict(models / "student.pt", copy / VAL, tmp_path / "predictions.json", **settings)
+    assert not (tmp_path / "predictions.json").exists()
+
+
 def test_label_caches_are_those_that_training_looks_for(copy: Path) -> None:
-    inputs.cache_labels(inputs.read_data(copy / "coco1k.yaml"))
+    inputs.scan(inputs.read_data(copy / "coco1k.yaml"))
     caches = {path: path.stat().st_mtime_ns for path in copy.rglob("*.cache")}
     assert {path.name for path in caches} == {"train2017.cache", "val2017.cache"}
     data = check_det_dataset(str(copy / "coco1k.yaml"))
