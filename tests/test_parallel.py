@@ -69,7 +69,9 @@ def test_no_two_processes_write_into_a_run_folder(tmp_path: Path, monkeypatch: p
             launch({"folder": str(tmp_path)}, "cwd, seed 0", stop)
         (tmp_path / RESULT).write_text('{"by": "the orphan"}')
         threading.Timer(0.5, orphan.close).start()
-        assert launch({"folder": str(tmp_path)}, "cwd, seed 0") == {"by": "the orphan"}
+        result = launch({"folder": str(tmp_path)}, "cwd, seed 0")
+        assert result["by"] == "the orphan"
+        assert result["at_once"] == result["world_size"] == 1, "it is from before there was a choice"
     assert holder(tmp_path) == ""
 
 
