@@ -38,7 +38,7 @@ def two_gpus() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def steps(two_gpus: None, subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def steps(two_gpus: None, subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first steps of all cases, by two ranks and by the one process that they must equal."""
     folder = tmp_path_factory.mktemp("ddp")
     for name in ("yolo11n", "yolov8n"):
