@@ -30,7 +30,7 @@ HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
     "student": "a checkpoint to train further, or a .yaml to train from scratch",
     "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. frozen: the same with "
-    "the backbone left alone, the quickest check. backbone: with a fresh neck, too. What is fresh is trained with "
+    "the backbone left alone, the best of few epochs. backbone: with a fresh neck, too. What is fresh is trained with "
     "AdamW, learning rate 0.001, a step per batch",
     "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
     "teacher": "any Ultralytics detector with as many levels",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `benchmarks/gpu_study.sh` does on a machine with a GPU, in order of value, and for how long. Prints JSON.
 
-    python benchmarks/gpu_plan.py --minutes 25 --starts frozen weights
+    python benchmarks/gpu_plan.py --minutes 25 --starts neck weights
 
 In order: the time of a step, where it goes, how many runs share the card best; then a study for each start of the
 student, with as many epochs as fit; then what each setting brings, and the whole against stock Ultralytics. Seconds are
@@ -24,7 +24,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[1]
 
 # of the student; with fewer epochs a study would say nothing
-STARTS = {"frozen": 5, "weights": 5, "neck": 10, "backbone": 10, "scratch": 30}
+STARTS = {"weights": 5, "neck": 10, "frozen": 10, "backbone": 10, "scratch": 30}
 EPOCH_SECONDS = {"baseline": 12.0, "cwd": 15.0, "mgd": 17.0, "ultralytics": 19.0}  # with 6 at once: a guess
 STARTUP_SECONDS = 30.0  # of a run: imports, data, and its last evaluations
 CLOSING_SECONDS = 90.0  # of a study: references, comparison; it runs beside the next study's trainings
@@ -236,8 +236,8 @@ def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     add("--device", default="0")
     add("--arms", nargs="+", choices=list(EPOCH_SECONDS), default=list(EPOCH_SECONDS))
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    add("--starts", nargs="*", choices=list(STARTS), default=["frozen", "weights", "scratch"],
-        help="of the student, a study each, in this order (default: frozen weights scratch)")  # fmt: skip
+    add("--starts", nargs="*", choices=list(STARTS), default=["neck", "weights", "scratch"],
+        help="of the student, a study each, in this order (default: neck weights scratch)")  # fmt: skip
     add("--train", nargs="+", default=[], metavar="KEY=VALUE", help="for the studies, as test_coco1k_kd.py takes them")
     add("--epochs", type=int, help="of each study (default: as many as fit)")
     add("--together", nargs="*", type=int, default=[6, 12], metavar="N", help="runs at once, to try (default: 6 12)")

@@ -4,7 +4,7 @@
 # On a machine of your own, with a GPU, the environment of run_coco1k_kd.sh --setup-only, and COCO 2017:
 #
 #   COCO_ROOT=/data/coco benchmarks/gpu_study.sh run                    # 25 minutes; MINUTES=120 for more epochs
-#   benchmarks/gpu_study.sh plan --starts frozen weights                # as JSON: what would run, and for how long
+#   benchmarks/gpu_study.sh plan --starts neck weights                  # as JSON: what would run, and for how long
 #
 # On a lent machine that is bare, offline, takes 64 MB at a time and gives 10 minutes a command (the device tool). Here:
 #

@@ -15,9 +15,9 @@ from typing import Any
 
 GIB = 2**30
 STARTS = {
-    "frozen": "all but its head, the backbone left alone",
     "weights": "its weights",
     "neck": "all but its head",
+    "frozen": "all but its head, the backbone left alone",
     "backbone": "its backbone alone",
     "scratch": "scratch",
 }
