@@ -11,7 +11,6 @@ On several GPUs each rank has a recorder; that of rank 0 speaks for all.
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 import resource
 import sys
@@ -27,7 +26,7 @@ from torch import nn
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.files import write_atomic
+from coco1k_kd.files import atomic, write_atomic
 from coco1k_kd.ranks import gathered
 
 SNAPSHOT = "resume.pt"
@@ -231,7 +230,7 @@ def load_snapshot(folder: Path) -> dict[str, Any] | None:
     if snapshot is None:
         return None
     for name, content in snapshot["files"].items():
-        write_atomic(folder / name, content)
+        write_atomic(folder / name, content.numpy().tobytes())
     return snapshot
 
 
@@ -248,24 +247,23 @@ def _average_outside(trainer: Any) -> None:
 
 
 def _save_snapshot(trainer: Any, folder: Path, figures: dict[str, Any], stepped_at: int) -> None:
-    files = [trainer.last, trainer.best, trainer.csv]
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "epoch": trainer.epoch,
-            "figures": dict(figures),
-            "stepped_at": stepped_at,
-            "files": {str(path.relative_to(folder)): path.read_bytes() for path in files if path.exists()},
-            "model": _without_teacher(unwrap_model(trainer.model).state_dict()),
-            "ema": _without_teacher(trainer.ema.ema.state_dict()),
-            "parameters": [parameter.detach() for parameter in _parameters(trainer)],
-            "gradients": [parameter.grad for parameter in _parameters(trainer)],
-            "optimizer": trainer.optimizer.state_dict(),
-            "scaler": trainer.scaler.state_dict(),
-        },
-        buffer,
-    )
-    write_atomic(folder / "weights" / SNAPSHOT, buffer.getvalue())
+    paths = [path for path in (trainer.last, trainer.best, trainer.csv) if path.exists()]
+    # As tensors, and written as they come: pickled bytes are copied again and again, 2 GB in a run with MGD.
+    files = {str(path.relative_to(folder)): torch.from_numpy(np.fromfile(path, np.uint8)) for path in paths}
+    snapshot = {
+        "epoch": trainer.epoch,
+        "figures": dict(figures),
+        "stepped_at": stepped_at,
+        "files": files,
+        "model": _without_teacher(unwrap_model(trainer.model).state_dict()),
+        "ema": _without_teacher(trainer.ema.ema.state_dict()),
+        "parameters": [parameter.detach() for parameter in _parameters(trainer)],
+        "gradients": [parameter.grad for parameter in _parameters(trainer)],
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+    }
+    with atomic(folder / "weights" / SNAPSHOT) as file:
+        torch.save(snapshot, file)
 
 
 def _restore(trainer: Any, snapshot: dict[str, Any]) -> None:
