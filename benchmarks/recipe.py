@@ -3,7 +3,7 @@
 
     python benchmarks/recipe.py --data coco1k/coco1k.yaml --teacher yolov8m.pt --epochs 5 --imgsz 256 \
         baseline cwd cwd:weight=3 mgd:weight=1 cwd:aligner=random cwd:precision=fp32
-    python benchmarks/recipe.py baseline cwd cwd:freeze=11 --start neck --train lr0=0.001 optimizer=AdamW nbs=16 ...
+    python benchmarks/recipe.py baseline cwd cwd:weight=10 mgd:mask_ratio=0.3 cwd:levels=16,32 --start neck ...
 
 Each run is LOSS[:SETTING=VALUE...], of `coco1k_kd.YOLO.train(distillation_SETTING=VALUE)`, or of Ultralytics' own
 training settings, which --train sets for all runs. Three settings are of the experiment alone: aligner=random leaves
@@ -35,10 +35,10 @@ from coco1k_kd import YOLO
 from coco1k_kd.distiller import FIT_BATCHES
 from coco1k_kd.inputs import read_train_args
 from coco1k_kd.settings import Distillation
-from coco1k_kd.start import STARTS, WEIGHTS, partial_start
+from coco1k_kd.start import FRESH_TRAINING, FROZEN, STARTS, WEIGHTS, frozen_layers, partial_start
 
 NUMBERS = ("tau", "mask_ratio", "target_ratio")
-DEFAULTS = {"close_mosaic": 1, "warmup_epochs": 1}
+DEFAULTS: dict[str, object] = {"close_mosaic": 1, "warmup_epochs": 1}
 STANDARDISE = coco1k_kd.distiller.standardise
 
 
@@ -74,10 +74,13 @@ def train(run: str, args: argparse.Namespace) -> dict[str, Any]:
     own = {f"distillation_{k}": float(v) if k in NUMBERS else v for k, v in own.items()}
     if loss != "baseline":
         own |= {"teacher": args.teacher, "distillation_loss": loss}
-    chosen = DEFAULTS | read_train_args(args.train) | read_train_args([f"{k}={v}" for k, v in settings.items()])
-    student = args.student
-    if args.start != WEIGHTS:
+    student, chosen = args.student, DEFAULTS
+    if args.start != WEIGHTS:  # as in a study
+        chosen = FRESH_TRAINING | {"nbs": args.batch}
+        if args.start == FROZEN:
+            chosen |= {"freeze": frozen_layers(student)}
         student = partial_start(student, args.start, args.seed, args.project / f"{args.start}_{args.seed}.pt")
+    chosen = chosen | read_train_args(args.train) | read_train_args([f"{k}={v}" for k, v in settings.items()])
     model = YOLO(student)
     if levels:
         keep_levels(model, levels)

@@ -8,7 +8,13 @@ WEIGHTS, FROZEN, NECK, BACKBONE = STARTS = ("weights", "frozen", "neck", "backbo
 
 # For fresh layers, which have everything to learn in minutes; with a step per batch (`nbs`). Ultralytics' own choice, a
 # learning rate of 0.0001 and a step per 64 images, is for weights that are nearly right.
-FRESH_TRAINING = {"optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0}
+FRESH_TRAINING = {
+    "optimizer": "AdamW",
+    "lr0": 0.001,
+    "momentum": 0.9,
+    "warmup_epochs": 1.0,
+    "warmup_bias_lr": 0.0,  # 0.1 is for SGD and would throw AdamW's biases about
+}
 # Under a head that knows nothing the task's gradient says little, and a stronger teacher pays (docs/benchmarks.md).
 FRESH_WEIGHT = {"cwd": 3.0, "mgd": 12.0}
 
