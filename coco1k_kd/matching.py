@@ -9,8 +9,9 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,17 +88,33 @@ def match_all(annotations: Path, predictions: Sequence[Path], each: Map = map) -
 
 @contextlib.contextmanager
 def processes(predictions: Sequence[Path]) -> Iterator[Map]:
-    """A `map` that uses all cores where that is worth the start of processes. They import no torch."""
+    """A `map` that uses all cores where that is worth the start of processes. They import no torch.
+
+    For the main thread. An interrupt ends them at once. Raises UserError when one of them is killed.
+    """
     size = sum(state[1] for path in predictions if (state := _state(path)))
     workers = min(os.cpu_count() or 1, _MAX_PROCESSES)
     if workers == 1 or size < _WORTH_PROCESSES:
         yield map
         return
-    # Not forked: the caller may have threads. Ctrl-C is for the parent, which then leaves here.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ignore)
+    others = active_children()
+    pool = ProcessPoolExecutor(workers, get_context("spawn"))  # not forked: the caller may have threads
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for the parent, which then leaves here
+    for _ in range(workers):
+        pool.submit(int)  # starts one
+    signal.signal(signal.SIGINT, before)
     try:
         yield pool.map
+    except BaseException as error:
+        for process in active_children():
+            if process not in others:
+                process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                "a process of the comparison was killed; if nobody did it on purpose, memory ran out: give the same "
+                "command with --resume when there is more"
+            ) from None
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +244,42 @@ def test_annotations_without_boxes(scene, tmp_path):
     empty = write(tmp_path, "empty", json.loads(annotations.read_bytes()) | {"annotations": []})
     with pytest.raises(UserError, match="no boxes"):
         compare(empty, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]})
+
+
+IN_PROCESSES = """
+import os, time, sys
+from pathlib import Path
+from coco1k_kd import matching
+from coco1k_kd.errors import run_cli
+def main():
+    matching._WORTH_PROCESSES, os.cpu_count = 0, lambda: 2
+    with matching.processes([]) as each:
+        print("begun", flush=True)
+        list(each({work}))
+if __name__ == "__main__":
+    run_cli(main)
+"""
+
+
+def in_processes(folder: Path, work: str) -> subprocess.Popen[str]:
+    (folder / "program.py").write_text(IN_PROCESSES.replace("{work}", work))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, str(folder / "program.py")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True)
+
+
+@pytest.mark.parametrize("moment", [0, 4])
+def test_an_interrupt_ends_all_processes_at_once(tmp_path, moment):
+    program = in_processes(tmp_path, "time.sleep, [0.1, 0.1, 300, 300]")
+    assert program.stdout.readline() == "begun\n"
+    time.sleep(moment)  # they start, they work
+    os.killpg(program.pid, signal.SIGINT)
+    _, said = program.communicate(timeout=60)  # until all that hold the pipes are gone
+    assert (program.returncode, said) == (130, "interrupted\n")
+
+
+def test_a_killed_process_is_told_in_a_line(tmp_path):
+    program = in_processes(tmp_path, "os._exit, [9]")
+    _, said = program.communicate(timeout=120)
+    assert program.returncode == 2 and said.count("\n") == 1 and "memory ran out" in said
