@@ -53,6 +53,7 @@ while (($#)); do
   esac
   shift
 done
+[[ " ${extra[*]}" != *" --project"* ]] || die "--project is this script's: call it from the folder that shall hold the results"
 [[ -z $from || " ${stages[*]} " == *" $from "* ]] || die "--from $from: choose one of ${stages[*]}"
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")") # the project, also when called through a symbolic link

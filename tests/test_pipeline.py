@@ -157,6 +157,7 @@ def test_help_fits_a_screen_and_starts_with_examples(pipeline):
         (["--demo", "--download"], "--demo makes its own data"),
         (["--from"], "--from needs a value"),
         (["--coco-root"], "--coco-root needs"),
+        (["--demo", "--", "--imgsz", "64", "--project", "elsewhere"], "--project is this script's"),
         (["--coco-root", "/nowhere"], "--coco-root DIR, fetch 0.6 GB of it with --download, or try --demo"),
     ],
 )
