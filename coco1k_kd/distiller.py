@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ SCHEDULES = ("cosine", "constant")
 DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 4.0}
 FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
 RIDGE = 1e-2  # of the mean squared feature
+INNER_SCALE = 2.0**16  # of gradients taken in the forward pass: those of a mean underflow in float16
 FINAL_FRACTION = 0.1  # of the weight, at the end of the cosine schedule (DAMO-YOLO, arXiv 2211.15444, section 3.4)
 
 
@@ -67,15 +69,26 @@ class Distiller(nn.Module):
         self.fitted_batches = state["fitted_batches"]
         self._moments = [(xx.to(device), xy.to(device)) for xx, xy in state["moments"]]
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Take both models' neck levels, give the summed loss (scalar) and the aligned, standardised student levels."""
-        aligned = [
-            standardise(align(_channels_last(level))) for align, level in zip(self.aligners, student, strict=True)
-        ]
-        terms = [
-            loss(level, standardise(target)) for loss, level, target in zip(self.losses, aligned, teacher, strict=True)
-        ]
-        return torch.stack(terms).sum(), aligned
+    def forward(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor], measure: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Compare both models' neck levels.
+
+        Args:
+            student: (N, C, H, W) each.
+            teacher: likewise, of the teacher's widths.
+            measure: whether to give the agreement.
+
+        Returns:
+            The summed loss, a scalar, and the agreement of each level if it is asked for: the mean cosine of student
+            and teacher (standardised channels) over images and positions.
+        """
+        terms, cosines = [], []
+        for align, loss, level, target in zip(self.aligners, self.losses, student, teacher, strict=True):
+            compare = partial(_compare, align, loss, target, cosines if measure else None)
+            parameters = [p for p in (*align.parameters(), *loss.parameters()) if p.requires_grad]
+            terms.append(_AtOnce.apply(compare, level, *parameters))
+        return torch.stack(terms).sum(), cosines
 
     @torch.no_grad()
     def fit(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
@@ -109,23 +122,44 @@ class Distiller(nn.Module):
             self._moments = []
 
 
-def _channels_last(level: Tensor) -> Tensor:
-    """Lay features out as the teacher's are: one order for both sides, and no transposing between them.
+def _compare(
+    align: nn.Module, loss: nn.Module, target: Tensor, cosines: list[Tensor] | None, features: Tensor
+) -> tuple[Tensor, torch.dtype]:
+    """A level's loss and the precision of its convolutions; the agreement joins `cosines` if they are asked for."""
+    convolved = align(features)
+    aligned, target = standardise(convolved), standardise(target)
+    if cosines is not None:
+        cosines.append(F.cosine_similarity(aligned.detach(), target, dim=1).mean())
+    return loss(aligned, target), convolved.dtype
 
-    The gradient goes back in the student's own layout, or its sums would round differently from a baseline's.
+
+class _AtOnce(torch.autograd.Function):
+    """A level's loss whose gradients are taken in the forward pass, so that its maps are gone before the next level.
+
+    Autograd would keep the maps of all levels until the backward pass, beside all of the student's. The loss is a
+    scalar: its gradients wait, in the precision in which they were computed, for the factor that comes from above.
     """
-    if level.is_contiguous(memory_format=torch.channels_last):
-        return level
-    laid_out = level.contiguous(memory_format=torch.channels_last)
-    if laid_out.requires_grad:
-        laid_out.register_hook(Tensor.contiguous)
-    return laid_out
 
+    @staticmethod
+    def forward(ctx: Any, compare: Callable[..., Any], features: Tensor, *parameters: Tensor) -> Tensor:
+        # Laid out as the teacher's are: one order for both sides, and no transposing between them.
+        level = features.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        with torch.enable_grad():
+            value, precision = compare(level)
+            gradient, *gradients = torch.autograd.grad(value * INNER_SCALE, (level, *parameters))
+        if features.is_contiguous():  # or a student's sums would round differently from a baseline's
+            gradient = gradient.contiguous()
+        ctx.save_for_backward(gradient, *(g.to(precision) for g in gradients))  # autocast has computed them in it
+        ctx.dtypes = [p.dtype for p in parameters]
+        return value.detach()
 
-@torch.no_grad()
-def agreement(aligned: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
-    """Mean cosine of student and teacher (standardised channels) over images and positions: a scalar for each level."""
-    return [F.cosine_similarity(s, standardise(t), dim=1).mean() for s, t in zip(aligned, teacher, strict=True)]
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, *gradients = ctx.saved_tensors
+        factor = factor / INNER_SCALE
+        scaled = (g.to(dtype) * factor for g, dtype in zip(gradients, ctx.dtypes, strict=True))
+        return None, gradient * factor, *scaled
 
 
 def gradient_ratio(

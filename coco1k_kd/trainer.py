@@ -20,7 +20,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.distiller import FIT_BATCHES, Distiller, agreement, gradient_ratio, schedule_factor
+from coco1k_kd.distiller import FIT_BATCHES, Distiller, gradient_ratio, schedule_factor
 from coco1k_kd.errors import UserError
 from coco1k_kd.settings import RATIO_LIMITS, Distillation
 from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype, weights_sha256
@@ -71,19 +71,20 @@ class DistillationCriterion:
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
         half = self.teacher.dtype != torch.float32
-        with torch.autocast(batch["img"].device.type, self.teacher.dtype if half else None, enabled=half):
-            value, aligned = self.distiller(features, target)
-        broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
-        self.broken = broken if self.broken is None else self.broken | broken
         self.step += 1
         every = CALIBRATE_EVERY if self.calibrating else MEASURE_EVERY
-        if self.step % every == 0 or self.step == self.last_step or (self.calibrating and self.step == 1):
-            self._measure(value, features, aligned, batch)
+        measure = self.step % every == 0 or self.step == self.last_step or (self.calibrating and self.step == 1)
+        with torch.autocast(batch["img"].device.type, self.teacher.dtype if half else None, enabled=half):
+            value, cosines = self.distiller(features, target, measure)
+        broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
+        self.broken = broken if self.broken is None else self.broken | broken
+        if measure:
+            self._measure(value, features, cosines, batch)
         term = self.weight * self.factor * len(batch["img"]) * value
         return torch.cat([losses.reshape(-1), term.reshape(1)]), {**items, "kd_loss": value.detach()}
 
-    def _measure(self, value: Tensor, features: list[Tensor], aligned: list[Tensor], batch: dict[str, Any]) -> None:
-        """Measure the gradients' ratio and the agreement.
+    def _measure(self, value: Tensor, features: list[Tensor], cosines: list[Tensor], batch: dict[str, Any]) -> None:
+        """Measure the gradients' ratio, and note it with the agreement.
 
         The task's gradient is taken through a copy of the head: a compiled student's task loss does not hang on the
         features it returns. A copy, since another forward in train mode moves the batch norm.
@@ -93,7 +94,7 @@ class DistillationCriterion:
         ratio = gradient_ratio((value * len(batch["img"]), features), (task, cut), self.scale)
         if self.calibrating and torch.isfinite(ratio):
             self.calibrate([*self.calibration, float(ratio)])
-        self.measured.append(torch.stack([self.weight * self.factor * ratio, *agreement(aligned, batch[TARGET])]))
+        self.measured.append(torch.stack([self.weight * self.factor * ratio, *cosines]))
 
     def calibrate(self, ratios: list[float]) -> None:
         """Set the weight that brings the median of the last of `ratios` to the target; single batches scatter."""

@@ -37,39 +37,65 @@ def test_cwd_is_the_papers_formula(shape, tau):
     assert float(cwd_loss(*channels_last, tau)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", LEVELS)
-def test_mgd_is_the_papers_formula(shape):
-    student, teacher = pair(shape)
-    loss = MGDLoss(shape[1], mask_ratio=0.65, seed=7)
-    # The same generator gives the same mask; the convolutions are summed by hand over shifted, padded copies.
-    mask = (torch.rand((shape[0], 1, *shape[2:]), generator=torch.Generator().manual_seed(7)) >= 0.65).double()
+def mgd_reference(student: torch.Tensor, teacher: torch.Tensor, loss: MGDLoss) -> float:
+    """Equations 4 to 6 of arXiv 2205.01529 over C*H*W; convolutions summed by hand over shifted, padded copies."""
+    n, c, h, w = student.shape
+    mask = (torch.rand((n, 1, h, w), generator=torch.Generator().manual_seed(loss.seed)) >= loss.mask_ratio).double()
 
     def conv3x3(x, layer):
         weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-        padded = torch.zeros(*x.shape[:2], x.shape[2] + 2, x.shape[3] + 2, dtype=torch.float64)
+        padded = torch.zeros(n, c, h + 2, w + 2, dtype=torch.float64)
         padded[:, :, 1:-1, 1:-1] = x
-        out = bias[None, :, None, None].expand(x.shape[0], -1, *x.shape[2:]).clone()
+        out = bias[None, :, None, None].expand(n, -1, h, w).clone()
         for i in range(3):
             for j in range(3):
-                out += torch.einsum(
-                    "nchw,oc->nohw", padded[:, :, i : i + x.shape[2], j : j + x.shape[3]], weight[..., i, j]
-                )
+                out += torch.einsum("nchw,oc->nohw", padded[:, :, i : i + h, j : j + w], weight[..., i, j])
         return out
 
     hidden = conv3x3(student.double() * mask, loss.generation[0]).clamp(min=0)
     difference = teacher.double() - conv3x3(hidden, loss.generation[2])
-    n, c, h, w = shape
-    paper = float((difference**2).sum() / n)  # 1/N * ||T - G(M * S)||^2, summed over C, H and W
-    assert float(loss(student, teacher).detach()) == pytest.approx(paper / (c * h * w), rel=1e-5)
+    return float((difference**2).sum() / n) / (c * h * w)  # 1/N * ||T - G(M * S)||^2
 
 
-def test_autocast_does_the_sums_in_float32():
-    student, teacher = (x.bfloat16() for x in pair(LEVELS[1]))
+def trained_mgd(channels: int) -> MGDLoss:
+    """A generator that is not the identity any more."""
+    loss = MGDLoss(channels, mask_ratio=0.65, seed=7)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in loss.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+    return loss
+
+
+@pytest.mark.parametrize("shape", LEVELS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_mgd_is_the_papers_formula(shape, layout):
+    student, teacher = (x.to(memory_format=layout) for x in pair(shape))
+    loss = trained_mgd(shape[1]).to(memory_format=layout)
+    expected = mgd_reference(student, teacher, loss)
+    assert float(loss(student, teacher).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", LEVELS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_mgd_under_autocast_convolves_in_bfloat16_and_sums_in_float32(shape, layout):
+    student, teacher = (x.bfloat16().to(memory_format=layout) for x in pair(shape))
+    loss, generated = trained_mgd(shape[1]).to(memory_format=layout), []
+    loss.generation.register_forward_hook(lambda *call: generated.append(call[2].detach()))
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(student, teacher)
+    assert value.dtype == torch.float32 and generated[0].dtype == torch.bfloat16
+    exact = float((generated[0].double() - teacher.double()).square().mean())
+    assert float(value.detach()) == pytest.approx(exact, rel=1e-5)
+    assert exact == pytest.approx(mgd_reference(student, teacher, loss), rel=1e-2)
+
+
+@pytest.mark.parametrize("shape", LEVELS)
+def test_cwd_of_bfloat16_maps_is_summed_in_float32(shape):
+    student, teacher = (x.bfloat16() for x in pair(shape))
     expected = cwd_reference(student.float(), teacher.float(), 1.0)
     with torch.autocast("cpu", torch.bfloat16):
         value = cwd_loss(student, teacher)
-        mgd = MGDLoss(LEVELS[1][1])(student, teacher)
-    assert value.dtype == mgd.dtype == torch.float32
+    assert value.dtype == torch.float32
     assert float(value) == pytest.approx(expected, rel=1e-5)
 
 
