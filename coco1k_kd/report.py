@@ -16,6 +16,7 @@ from coco1k_kd.wording import at_odds, entries, pair, repeated, repeats, result,
 
 _EXTREMES = 5  # classes shown at either end
 _GIB = 2**30
+_LITTLE = 0.01  # AP
 _WHY_TWO = (
     "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' own mAP differs a "
     "little: it pairs boxes and reads its precision curve by other rules, and knows neither crowd regions nor COCO's "
@@ -70,7 +71,19 @@ def markdown(comparison: dict[str, Any]) -> str:
 def _verdicts(comparison: dict[str, Any]) -> str:
     if not comparison["comparisons"]:
         return "One arm only: nothing to compare it with."
-    return "\n".join(f"- **{pair(entry)}**: {entry['sentence']}{_otherwise(entry)}" for entry in entries(comparison))
+    told = [f"- **{pair(entry)}**: {entry['sentence']}{_otherwise(entry)}" for entry in entries(comparison)]
+    return "\n".join([*told, *_cautions(comparison)])
+
+
+def _cautions(comparison: dict[str, Any]) -> list[str]:
+    """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
+    best = max(arm["mean"]["ap"] for arm in comparison["arms"].values())
+    given = comparison["references"].get("student", {}).get("ap") or 0.0
+    if best < _LITTLE:
+        return [f"- **Little was learned**: no arm reaches {100 * _LITTLE:g} AP, and what is near zero differs little."]
+    if best < given:
+        return [f"- **The student as given has {100 * given:.1f} AP**, more than any arm has after its training."]
+    return []
 
 
 def _otherwise(entry: dict[str, Any]) -> str:

@@ -281,6 +281,23 @@ def test_a_last_epoch_that_says_otherwise_is_told():
     assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content).get_suptitle()
 
 
+@pytest.mark.parametrize(
+    ("ap", "student", "told"),
+    [
+        (0.3, 0.308, "- **The student as given has 30.8 AP**, more than any arm"),
+        (0.3, 0.299, ""),
+        (0.004, 0.308, "- **Little was learned**: no arm reaches 1 AP"),
+    ],
+)
+def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
+    content = comparison()
+    content["references"]["student"]["ap"] = student
+    for arm in content["arms"].values():
+        arm["mean"]["ap"] = ap
+    line = report.markdown(content).splitlines()[3]
+    assert line.startswith(told) if told else line == ""
+
+
 def test_where_the_variance_comes_from_is_told():
     content = comparison()
     content["comparisons"][0]["d_ap"]["variance"] = {"seed": 7e-6, "draw": None, "image": 3e-6}
