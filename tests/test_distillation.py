@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import weakref
@@ -569,12 +570,14 @@ def test_an_interrupted_fit_goes_on(loss, tmp_path):
         torch.testing.assert_close(second.aligners.state_dict()[name], expected)
 
 
-def tiny_detector(width: int) -> torch.nn.Module:
+def tiny_architecture(width: int) -> dict[str, Any]:
     """Three levels, nine layers: compiled in seconds."""
     convolutions = [[-1, 1, "Conv", [c, 3, 2]] for c in (width, width, width, 2 * width, 3 * width)]
-    model = ultralytics.nn.tasks.DetectionModel(
-        {"nc": 4, "backbone": convolutions, "head": [[[2, 3, 4], 1, "Detect", ["nc"]]]}, verbose=False
-    )
+    return {"nc": 4, "backbone": convolutions, "head": [[[2, 3, 4], 1, "Detect", ["nc"]]]}
+
+
+def tiny_detector(width: int) -> torch.nn.Module:
+    model = ultralytics.nn.tasks.DetectionModel(tiny_architecture(width), verbose=False)
     model.args = ultralytics.utils.DEFAULT_CFG
     return model
 
@@ -628,3 +631,25 @@ def test_settings_reach_ddp_workers_by_value():
     bound = DistillationTrainer.bind(Distillation("teacher.pt", loss="mgd", weight=2.0))
     again = cloudpickle.loads(cloudpickle.dumps(bound))
     assert again.settings == bound.settings and issubclass(again, DistillationTrainer)
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_distils_like_a_plain_one(subset, tmp_path):
+    YAML.save(tmp_path / "tiny.yaml", tiny_architecture(8))
+    torch.manual_seed(0)
+    teacher = tiny_detector(16)
+    plain, compiled = (
+        train(
+            subset, tmp_path / str(compile_), student=tmp_path / "tiny.yaml", teacher=teacher, compile=compile_,
+            val=False, optimizer="SGD", distillation_precision="fp32",
+        ).trainer
+        for compile_ in (False, True)
+    )  # fmt: skip
+    for network in (compiled.model, compiled.teacher._forward):
+        assert isinstance(network, torch._dynamo.OptimizedModule)
+    assert compiled.moved
+    (expected,), (row,) = rows(plain.save_dir), rows(compiled.save_dir)
+    for name in ("train/box_loss", "train/kd_loss", "kd/gradient_ratio", "kd/cosine_stride8"):
+        assert float(row[name]) == pytest.approx(float(expected[name]), rel=0.02), name
+    keys = set(ultralytics.YOLO(compiled.last).model.state_dict())
+    assert keys == set(ultralytics.YOLO(plain.last).model.state_dict())
