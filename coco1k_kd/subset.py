@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -15,8 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 import numpy as np
-from PIL.Image import DecompressionBombError
-from PIL.Image import open as open_image  # as it is now: Ultralytics' own installs packages for what is no image
+from PIL import Image as Pillow
 from tqdm import tqdm
 
 from coco1k_kd.annotations import Annotations, Image, parse, read
@@ -325,17 +325,27 @@ def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[t
 def image_fault(data: bytes, entry: Image) -> str | None:
     """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
     try:
-        with open_image(BytesIO(data)) as picture:
+        with _open_image(data) as picture:
             size, jpeg = picture.size, picture.format == "JPEG"
+            if size not in {(entry.width, entry.height), (entry.height, entry.width)}:  # before memory is taken for it
+                return f"is {size[0]}x{size[1]}, but its annotations are for {entry.width}x{entry.height}"
             picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
             picture.load()
-    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         return f"cannot be decoded ({str(error).replace(chr(10), ' ')})"
     if jpeg and data.rfind(b"\xff\xd9") < len(data) // 2:  # a cut in the last block still decodes
         return "is cut short"
-    if size not in {(entry.width, entry.height), (entry.height, entry.width)}:
-        return f"is {size[0]}x{size[1]}, but its annotations are for {entry.width}x{entry.height}"
     return None
+
+
+def _open_image(data: bytes) -> Pillow.Image:
+    """As `PIL.Image.open`, which Ultralytics replaces by one that installs a package for what is no image."""
+    Pillow.init()
+    for factory, accepts in Pillow.OPEN.values():
+        if accepts is None or accepts(data[:16]) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
+                return factory(BytesIO(data))
+    raise ValueError("no image that Pillow knows")
 
 
 def _swap(built: Path, output: Path, owned: set[str]) -> None:

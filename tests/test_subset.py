@@ -504,14 +504,16 @@ def test_an_image_that_cannot_be_read_is_named(copy: Path, tmp_path: Path, monke
         make(copy, tmp_path / "made")
 
 
-def test_a_header_that_claims_a_giant_image_is_a_fault(coco_root: Path, monkeypatch):
+def test_a_header_that_claims_a_giant_image_or_no_image_is_a_fault(coco_root: Path, monkeypatch):
     path = coco_root / "train2017" / first(coco_root / "train2017")
     data = bytearray(path.read_bytes())
     size = data.index(b"\xff\xc0") + 5
     data[size : size + 4] = b"\xff\xff\xff\xff"
-    entry = Image(1, path.name, 128, 96)
+    with PIL.Image.open(path) as picture:
+        entry = Image(1, path.name, *picture.size)
     monkeypatch.setattr(PIL.Image, "open", None)  # Ultralytics' own, which would install packages
-    assert "cannot be decoded" in image_fault(bytes(data), entry)
+    assert image_fault(path.read_bytes(), entry) is None
+    assert image_fault(bytes(data), entry).startswith("is 65535x65535, but its annotations are for ")
     assert "cannot be decoded" in image_fault(b"no image", entry)
 
 
