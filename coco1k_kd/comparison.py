@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import coco1k_kd
-from coco1k_kd.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate
+from coco1k_kd.arms import BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate
 from coco1k_kd.evaluation import compare
 from coco1k_kd.matching import Map, coco_metrics, match_all, processes
 
@@ -103,8 +103,10 @@ def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
-    """Each arm against the baseline; distillation also against longer training and an ignorant teacher."""
+    """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher."""
     pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
+    if STOCK in arms:
+        pairs += [(arm, STOCK) for arm in arms if arm in LOSSES]
     if SAME_TIME in arms:
         pairs.append((study.timed_arm, SAME_TIME))
     if RANDOM in arms and study.settings.loss in arms:

@@ -39,6 +39,14 @@ def test_runs_go_seed_by_seed_and_the_timed_baseline_comes_last() -> None:
     ]
 
 
+def test_ours_are_compared_with_the_baseline_and_with_ultralytics_own() -> None:
+    arms = ["baseline", "cwd", "mgd", "ultralytics", "baseline_same_time"]
+    assert comparison._pairs(made(arms=arms, loss="mgd"), arms) == [
+        *(("cwd", "baseline"), ("mgd", "baseline"), ("ultralytics", "baseline")),
+        *(("cwd", "ultralytics"), ("mgd", "ultralytics"), ("mgd", "baseline_same_time")),
+    ]
+
+
 def test_folders_have_the_names_of_the_contract() -> None:
     one, several = made(), made(seeds=[0, 1])
     assert one.folder("baseline", (0, 0)) == Path("/project/baseline_20260101_120000")
