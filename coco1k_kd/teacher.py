@@ -120,15 +120,16 @@ class _Neck(nn.Module):
 def teacher_dtype(device: torch.device, amp: bool | str, precision: str) -> torch.dtype:
     """Dtype of the teacher's forward for `precision` "auto", "fp32", "fp16" or "bf16"; auto is the fastest safe one.
 
-    On a GPU that is the training's own autocast precision; on a CPU with matrix units for it, bfloat16, which costs
-    about 1% of relative error in the features (docs/benchmarks.md).
+    On a GPU that is the training's own autocast precision; on a CPU with instructions for it, bfloat16, which costs
+    about 1% of relative error in the features (docs/method.md).
     """
     named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision != "auto":
         return named[precision]
     if device.type == "cpu":
         capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch < 2.10 cannot tell: stay safe
-        return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32
+        fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        return torch.bfloat16 if fast else torch.float32
     if amp == "bf16":
         return torch.bfloat16
     return torch.float16 if amp and device.type == "cuda" else torch.float32
