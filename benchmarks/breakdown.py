@@ -135,7 +135,7 @@ def attach(trainer: Any, watch: Stopwatch) -> None:
         model.teacher_model.forward = watch.inside("teacher", model.teacher_model.forward)
     task = getattr(student, "criterion", None) or student.init_criterion()
     if model is student and hasattr(trainer, "teacher"):
-        trainer.teacher = Watched(trainer.teacher, watch, "teacher")
+        trainer.teacher, trainer.beside = Watched(trainer.teacher, watch, "teacher"), None
         task.task = Watched(task.task, watch, "loss")
         student.criterion = Watched(task, watch, "distillation")
     else:

@@ -8,7 +8,9 @@ optimizer and travel in its state dict, hence in `last.pt` for resuming; Ultraly
 
 from __future__ import annotations
 
+import os
 import statistics
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -29,7 +31,7 @@ MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agree
 CALIBRATE_EVERY, CALIBRATION = 10, 10  # steps between two during calibration; how many of them set the weight
 PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
-TARGET = "teacher_features"  # key of a batch under which the teacher's answer travels to the criterion
+TARGET = "teacher_features"  # key of a batch under which a future of the teacher's answer travels to the criterion
 STATE = "distillation"  # key of our entry in the optimizer's state dict
 
 
@@ -67,7 +69,7 @@ class DistillationCriterion:
         features = [
             level.view_as(level) for level in neck_features(preds)
         ]  # to measure at, one level apart from another
-        target = batch[TARGET]
+        target = batch[TARGET].result()
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
         half = self.teacher.dtype != torch.float32
@@ -156,6 +158,7 @@ class DistillationTrainer(DetectionTrainer):
             dtype = teacher_dtype(self.device, self.args.amp, self.settings.precision)
             loaded, self.loaded_teacher = self.loaded_teacher, None  # kept only in the form in which it runs
             self.teacher = Teacher(loaded, self.device, dtype, self.args.compile)
+            self.beside = ThreadPoolExecutor(1, "teacher") if self._leaves_cores_idle() else None
             self._check_fit(student)
             self.distiller = Distiller(
                 neck_channels(student),
@@ -178,13 +181,17 @@ class DistillationTrainer(DetectionTrainer):
         return optimizer
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ultralytics' batch with the teacher's features.
+        """Ultralytics' batch with the teacher's features, or a promise of them.
 
         Here, before the student's forward: what the teacher needs for a moment is gone when the student's activations
-        come to stay.
+        come to stay. Or, where that leaves cores idle, beside it.
         """
         batch = super().preprocess_batch(batch)
-        return {**batch, TARGET: self.teacher(batch["img"])}
+        if self.beside:
+            return {**batch, TARGET: self.beside.submit(self.teacher, batch["img"])}
+        answer: Future[list[Tensor]] = Future()
+        answer.set_result(self.teacher(batch["img"]))
+        return {**batch, TARGET: answer}
 
     def optimizer_step(self) -> None:
         """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
@@ -257,6 +264,11 @@ class DistillationTrainer(DetectionTrainer):
                 "give the same teacher"
             )
         self.settings = replace(self.settings, teacher_sha256=found)
+
+    def _leaves_cores_idle(self) -> bool:
+        """Ultralytics trains on one core of a CPU; with more threads than cores all of them would get in their way."""
+        idle = torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1
+        return self.device.type == "cpu" and idle and not self.args.compile
 
     def _check_fit(self, student: Any) -> None:
         strides = [int(s) for s in student.stride]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from concurrent.futures import Future
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from coco1k_kd import YOLO, UserError
 from coco1k_kd.distiller import Distiller, gradient_ratio, schedule_factor
 from coco1k_kd.losses import standardise
 from coco1k_kd.settings import Distillation
-from coco1k_kd.teacher import Teacher, detect_head, neck_channels, weights_sha256
+from coco1k_kd.teacher import Teacher, detect_head, neck_channels, teacher_dtype, weights_sha256
 from coco1k_kd.trainer import DistillationError, DistillationTrainer
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -187,6 +188,15 @@ def test_weight_0_is_the_baseline(loss, subset, teacher_file, tmp_path):
     for a, b in zip(rows(base.save_dir), rows(control.save_dir), strict=True):
         same = [k for k in a if k not in ("time",)]
         assert [a[k] for k in same] == [b[k] for k in same]
+
+
+def test_a_teacher_beside_the_student_teaches_the_same(subset, teacher_file, tmp_path, monkeypatch):
+    weights = {True: {}, False: {}}
+    for beside, store in weights.items():
+        monkeypatch.setattr(DistillationTrainer, "_leaves_cores_idle", lambda _, answer=beside: answer)
+        trainer = train(subset, tmp_path / str(beside), final_weights(store), teacher=teacher_file).trainer
+        assert bool(trainer.beside) == beside
+    assert all(torch.equal(weights[True][k], weights[False][k]) for k in weights[True])
 
 
 def test_teacher_none_is_plain_training(subset, tmp_path):
@@ -472,6 +482,24 @@ def test_teacher_gives_the_neck_of_the_whole_model(name):
         assert float((mine.float() - theirs).norm() / theirs.norm()) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("device", "amp", "capabilities", "dtype"),
+    [
+        ("cpu", False, {"amx_bf16": True}, torch.bfloat16),
+        ("cpu", False, {"avx512_bf16": True}, torch.bfloat16),
+        ("cpu", False, {"amx_bf16": False, "avx512_bf16": False, "avx512_f": True}, torch.float32),
+        ("cuda", True, {}, torch.float16),
+        ("cuda", "bf16", {}, torch.bfloat16),
+        ("cuda", False, {}, torch.float32),
+        ("mps", True, {}, torch.float32),
+    ],
+)
+def test_the_teacher_is_in_the_fastest_safe_precision(device, amp, capabilities, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert teacher_dtype(torch.device(device), amp, "auto") == dtype
+    assert teacher_dtype(torch.device(device), amp, "fp32") == torch.float32
+
+
 def test_auto_batch_counts_the_teacher(subset, teacher_file, tmp_path, monkeypatch):
     seen = {}
 
@@ -590,14 +618,16 @@ def test_gradient_ratio_is_measured_through_a_compiled_student():
     head, images = student.model[-1], torch.rand(4, 3, 64, 64)
     batch = {
         "img": images, "batch_idx": torch.arange(4.0), "cls": torch.arange(4.0)[:, None],
-        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.6]] * 4), distillation.TARGET: teacher(images),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.6]] * 4), distillation.TARGET: Future(),
     }  # fmt: skip
+    target = teacher(images)
+    batch[distillation.TARGET].set_result(target)
     distiller = Distiller(neck_channels(head), teacher.channels, "cwd")
     distiller.fitted_batches = distillation.FIT_BATCHES
 
     features = [level.detach().requires_grad_() for level in distillation.neck_features(student(images))]
     task = student.init_criterion()(deepcopy(head)(list(features)), batch)[0].sum()
-    expected = gradient_ratio((4 * distiller(features, batch[distillation.TARGET])[0], features), (task, features))
+    expected = gradient_ratio((4 * distiller(features, target)[0], features), (task, features))
 
     for network in (student, torch.compile(student, backend="aot_eager")):
         predictions = network(images)
