@@ -73,7 +73,7 @@ def build(
 
 def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> dict[str, Any]:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
-    best, last = (_known(coco_metrics(truth, folder / f"predictions_{name}.json")) for name in ("best", "last"))
+    best, last = (coco_metrics(truth, folder / f"predictions_{name}.json") for name in ("best", "last"))
     same = (
         *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
         *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
@@ -90,7 +90,7 @@ def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, A
         "images_per_second": result["images"] / result["train_seconds"],
         "curves": _curves(folder / "results.csv"),
     }
-    return entry | ({"full_val": _known(full)} if full else {})
+    return entry | ({"full_val": dict(full)} if full else {})
 
 
 def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
         pairs += [(arm, STOCK) for arm in arms if arm in LOSSES]
     if SAME_TIME in arms:
         pairs.append((study.timed_arm, SAME_TIME))
-    if RANDOM in arms and study.settings.loss in arms:
-        pairs.append((study.settings.loss, RANDOM))
+    if RANDOM in arms and study.control_loss in arms:
+        pairs.append((study.control_loss, RANDOM))
     return pairs
 
 
@@ -140,7 +140,11 @@ def _controls(study: Study, results: Results, runs: Results, comparisons: list[d
     placebo = next(entry for entry in comparisons if (entry["arm"], entry["against"]) == (RANDOM, BASELINE))
     return {
         WEIGHT0: _weight0(study, runs, first, results[WEIGHT0, first]["work"]["device"]),
-        RANDOM: {"d_ap": placebo["d_ap"]["mean"], "verdict": placebo["verdict"], "sentence": placebo["sentence"]},
+        RANDOM: {
+            "loss": study.control_loss,
+            "d_ap": placebo["d_ap"]["mean"],
+            **{key: placebo[key] for key in ("verdict", "sentence")},
+        },
     }
 
 
@@ -154,6 +158,7 @@ def _weight0(study: Study, runs: Results, replicate: Replicate, device: str) -> 
     passed = exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE)
     return {
         "passed": passed,
+        "loss": study.control_loss,
         "draw": replicate[0],
         "seed": replicate[1],
         "dir": runs[WEIGHT0, replicate]["dir"],
@@ -187,11 +192,6 @@ def _curves(path: Path) -> dict[str, list[float | None]]:
         if rows and column in rows[0]:
             curves["kd_loss"] = [float(row[column]) for row in rows]
     return curves
-
-
-def _known(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """COCOeval says -1 where there is no box of a size; JSON has null for that."""
-    return {name: None if value == -1 else value for name, value in figures.items()}
 
 
 def _versions() -> dict[str, str]:

@@ -50,15 +50,15 @@ _matched: dict[_State, Matches] = {}  # by files and their states, oldest first
 _metrics: dict[_State, dict[str, float]] = {}  # of all files
 
 
-def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float]:
-    """pycocotools' COCOeval AP, AP50, AP75 and AP by box size, as fractions; -1 where there is no such box.
+def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float | None]:
+    """pycocotools' COCOeval AP, AP50, AP75 and AP by box size, as fractions; None (there -1) if there is no such box.
 
     Raises UserError if a file is missing, is not what it should be, or speaks of other images.
     """
     state = _key(annotations, predictions)
     if state not in _metrics:
         match(annotations, predictions)
-    return dict(_metrics[state])
+    return {name: None if value == -1 else value for name, value in _metrics[state].items()}
 
 
 def check_truth(annotations: Path) -> None:

@@ -202,6 +202,14 @@ def test_an_arm_that_finds_nothing(scene, tmp_path):
     assert entry["d_ap"]["mean"] == pytest.approx(coco_metrics(annotations, files["good", 0])["ap"], abs=1e-9)
 
 
+def test_a_size_of_which_there_is_no_box_has_no_ap(scene, tmp_path):
+    annotations, files = scene
+    content = json.loads(annotations.read_bytes())
+    content["annotations"] = [box for box in content["annotations"] if box["area"] < 96**2]
+    metrics = coco_metrics(write(tmp_path, "no_large", content), files["good", 0])
+    assert metrics["ap_large"] is None and metrics["ap_small"] > 0
+
+
 def test_changed_file_is_read_again(scene):
     annotations, files = scene
     before = match(annotations, files["good", 0])
