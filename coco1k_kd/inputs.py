@@ -23,7 +23,7 @@ _NOMINAL_BATCH = 64  # Ultralytics' `nbs`
 # Settings of Ultralytics that have flags of their own, or with which there would be nothing left to compare.
 _SETTLED = (
     "task mode model data epochs time patience batch imgsz save device workers project name exist_ok pretrained seed "
-    "deterministic single_cls classes fraction val resume save_dir distill_model plots profile tracker"
+    "deterministic single_cls classes fraction val split cfg resume save_dir distill_model plots profile tracker"
 )
 
 
@@ -76,7 +76,6 @@ class Weights:
     classes: tuple[str, ...]
     parameters: int
     strides: tuple[int, ...]
-    backbone: int  # its layers, the first of the model
 
     @property
     def scratch(self) -> bool:
@@ -150,7 +149,6 @@ def read_weights(path: str, role: str) -> Weights:
         classes=tuple(model.names[i] for i in range(len(model.names))),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
         strides=tuple(int(stride) for stride in head.stride),
-        backbone=len(model.model.yaml["backbone"]),
     )
 
 
@@ -167,7 +165,7 @@ def resolve_optimizer(train_images: int, batch: int, epochs: int, classes: int) 
 
 def read_train_args(pairs: Sequence[str]) -> dict[str, Any]:
     """Ultralytics' training settings from `KEY=VALUE`. UserError if it knows none such, or a study settles it."""
-    from ultralytics.cfg import get_cfg
+    from ultralytics.cfg import get_cfg, smart_value
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     chosen: dict[str, Any] = {}
@@ -181,10 +179,11 @@ def read_train_args(pairs: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--train {pair}: {hint}")
         if key in _SETTLED.split() or key in chosen:
             raise UserError(f"--train {pair}: {'given twice' if key in chosen else 'a study settles that itself'}")
-        try:
-            chosen[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--train {pair}: the value cannot be read") from None
+        chosen[key] = smart_value(value)
+        if key == "optimizer" and str(chosen[key]).lower() == "auto":
+            raise UserError(f"--train {pair}: a study pins the optimizer, as auto would choose it; leave it out")
+    if "optimizer" in chosen and "lr0" not in chosen:
+        raise UserError(f"--train optimizer={chosen['optimizer']}: give lr0=, too; the study's own is for AdamW")
     try:
         get_cfg(overrides=chosen)
     except (TypeError, ValueError, SyntaxError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd import inputs
-from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, WEIGHT0, Key, Replicate, distilled
+from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, distilled
 from coco1k_kd.errors import UserError
 from coco1k_kd.start import FRESH_TRAINING, FRESH_WEIGHT, STARTS, WEIGHTS
 
@@ -73,7 +73,8 @@ class Settings:
             raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
         if self.start != WEIGHTS and not self.student.endswith(".pt"):
             raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
-        inputs.read_train_args(self.train)
+        if inputs.read_train_args(self.train).get("compile") and STOCK in arms:
+            raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
         if self.batch % len(devices := inputs.read_devices(self.device)):
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
@@ -142,6 +143,12 @@ class Study:
         return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm}_{self.stamp}{several}"
 
     @property
+    def control_loss(self) -> str:
+        """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""
+        losses = [arm for arm in self.settings.arms or [] if arm in LOSSES]
+        return self.settings.loss if self.settings.loss in losses or not losses else losses[0]
+
+    @property
     def timed_arm(self) -> str:
         """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
         arms = distilled(self.settings.arms or [])
@@ -152,7 +159,7 @@ class Study:
         s, data = self.settings, self.drawn[replicate[0]]
         control = arm in (WEIGHT0, RANDOM)
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
-        distillation = s.loss if control else arm if distilled([arm]) else None
+        distillation = self.control_loss if control else arm if distilled([arm]) else None
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
         if weight is None and s.start != WEIGHTS:
             weight = FRESH_WEIGHT.get(distillation or "")

@@ -23,7 +23,7 @@ from coco1k_kd.start import FRESH_WEIGHT
 def made(**settings: Any) -> Study:
     """A study of no files."""
     split = Split(Path("/data/annotations/x.json"), Path("/data/images/x"), tuple(f"{i}.jpg" for i in range(100)))
-    weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32), 11)
+    weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32))
     chosen = Settings(data=Path("/data/coco1k.yaml"), **settings).checked()
     data = Data(Path("/data/coco1k.yaml"), Path("/data"), ("a", "b"), split, split)
     return Study(chosen, data, weights, weights, None, Path("/project"), "20260101_120000")
@@ -78,6 +78,19 @@ def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone
     assert (fixed["epochs"], fixed["patience"], fixed["deterministic"], fixed["optimizer"]) == (7, 0, True, "AdamW")
 
 
+def test_values_are_read_as_ultralytics_reads_them() -> None:
+    chosen = made(train=["lr0=1e-3", "cache=ram", "cos_lr=True", "optimizer=SGD"]).spec("baseline", (0, 0), 7)
+    wanted = {"lr0": 0.001, "cache": "ram", "cos_lr": True, "optimizer": "SGD"}
+    assert {key: chosen["train_args"][key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(("loss", "arms", "taught"), [("cwd", ["mgd"], "mgd"), ("mgd", ["cwd", "mgd"], "mgd")])
+def test_controls_distil_with_a_loss_that_is_compared(loss: str, arms: list[str], taught: str) -> None:
+    plan = made(loss=loss, arms=arms, controls=True)
+    assert {plan.spec(arm, (0, 0), 7)["distillation"] for arm in ("weight0", "random_teacher")} == {taught}
+    assert (taught, "random_teacher") in comparison._pairs(plan, ["baseline", *arms, "random_teacher"])
+
+
 def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
     plan = made(arms=["cwd"], start="backbone", student="s.pt", batch=8, train=["lr0=0.005", "cos_lr=True"])
     baseline, cwd = (plan.spec(arm, (0, 3), 7) for arm in ("baseline", "cwd"))
@@ -102,7 +115,11 @@ def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> 
         ({"train": ["epochs=3"]}, "a study settles that itself"),
         ({"train": ["lr0=0.1", "lr0=0.2"]}, "given twice"),
         ({"train": ["lr0=fast"]}, "--train: 'lr0=fast'"),
-        ({"train": ["nbs=[1"]}, "--train nbs=[1: the value cannot be read"),
+        ({"train": ["nbs=[1"]}, "--train: 'nbs=[1'"),
+        ({"train": ["optimizer=auto"]}, "--train optimizer=auto: a study pins the optimizer"),
+        ({"train": ["optimizer=SGD"]}, "--train optimizer=SGD: give lr0=, too"),
+        ({"train": ["split=train"]}, "a study settles that itself"),
+        ({"train": ["compile=True"], "arms": ["cwd", "ultralytics"]}, "--train compile: the arm ultralytics cannot be"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -155,7 +172,7 @@ def test_weight_0_that_is_not_the_baseline_fails(
 ) -> None:
     torch.manual_seed(0)
     model = YOLO("yolo11n.yaml")
-    plan = SimpleNamespace(folder=lambda arm, replicate: tmp_path / arm)
+    plan = SimpleNamespace(folder=lambda arm, replicate: tmp_path / arm, control_loss="cwd")
     for arm, moved in (("baseline", 0.0), ("weight0", shift)):
         with torch.no_grad():
             next(model.model.parameters()).add_(moved)
