@@ -19,8 +19,9 @@ from coco1k_kd.trainer import STATE, DistillationTrainer
 class YOLO(ultralytics.YOLO):
     """Ultralytics' `YOLO` whose `train` takes a teacher; the same in everything else."""
 
-    def __init__(self, model: str | Path = "yolo11n.pt", task: str | None = None, verbose: bool = False) -> None:
-        super().__init__(_whole_checkpoint(model), task=task, verbose=verbose)
+    def __init__(self, model: Any = None, task: str | None = None, verbose: bool = False) -> None:
+        chosen = () if model is None else (_whole_checkpoint(model),)  # without one, Ultralytics' own choice
+        super().__init__(*chosen, task=task, verbose=verbose)
 
     def train(
         self,
@@ -103,8 +104,10 @@ class YOLO(ultralytics.YOLO):
         return settings
 
 
-def _whole_checkpoint(path: str | Path) -> str | Path:
-    """`path`, put back from the spare beside it if a kill has left a torn or missing last.pt."""
+def _whole_checkpoint(path: Any) -> Any:
+    """`path`, put back from the spare beside it if a kill has left a torn or missing last.pt; a model as it is."""
+    if not isinstance(path, (str, Path)):
+        return path
     last = Path(path)
     spare = last.with_name("previous.pt")
     if last.name != "last.pt" or not spare.exists():

@@ -21,6 +21,10 @@ class UserError(Exception):
     """Bad input. The message is one line that says what is wrong and how to fix it."""
 
 
+class DistillationError(UserError):
+    """The distillation is not happening, or does harm: the message names the cause."""
+
+
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's main and exit: 0 done, 2 bad usage or input, 130 interrupted, 141 output closed before the end.
 

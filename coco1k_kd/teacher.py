@@ -15,6 +15,8 @@ from ultralytics.utils.torch_utils import attempt_compile
 
 from coco1k_kd.errors import UserError
 
+_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile whose outputs the next graph overwrites
+
 
 def detect_head(model: nn.Module, role: str) -> Detect:
     """Return the Detect head that ends `model`; `UserError` names the `role` ("teacher", "student") if it has none."""
@@ -88,13 +90,21 @@ class Teacher:
         network.requires_grad_(False)
         self.network = network.to(device, dtype, memory_format=torch.channels_last)
         self._forward = attempt_compile(self.network, device=device, mode=compile_mode)
+        self._graphs = device.type == "cuda" and compile_mode in _CUDA_GRAPHS
         self._checksum = self.checksum()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Map (N, 3, H, W) images in [0, 1] to a list of (N, C, H/stride, W/stride) features, finest level first."""
         with torch.autocast(images.device.type, enabled=False):
-            return self._forward(images.to(self.dtype, memory_format=torch.channels_last))
+            features = self._forward(images.to(self.dtype, memory_format=torch.channels_last))
+        return [level.clone() for level in features] if self._graphs else features
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Run in another precision from now on."""
+        self.dtype = dtype
+        self.network.to(dtype)
+        self._checksum = self.checksum()
 
     def checksum(self) -> int:
         """Sum of the bit patterns of all weights: changes if any weight does."""

@@ -23,7 +23,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from coco1k_kd.distiller import FIT_BATCHES, Distiller, gradient_ratio, schedule_factor
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import DistillationError, UserError
 from coco1k_kd.settings import RATIO_LIMITS, Distillation
 from coco1k_kd.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype, weights_sha256
 
@@ -31,12 +31,8 @@ MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agree
 CALIBRATE_EVERY, CALIBRATION = 10, 10  # steps between two during calibration; how many of them set the weight
 PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
-TARGET = "teacher_features"  # key of a batch under which a future of the teacher's answer travels to the criterion
+TARGET = "teacher_features"  # key of a batch: the teacher's answer, or a future of it, on its way to the criterion
 STATE = "distillation"  # key of our entry in the optimizer's state dict
-
-
-class DistillationError(UserError):
-    """The distillation is not happening, or does harm: the message names the cause."""
 
 
 def neck_features(preds: dict[str, Any]) -> list[Tensor]:
@@ -69,15 +65,18 @@ class DistillationCriterion:
         features = [
             level.view_as(level) for level in neck_features(preds)
         ]  # to measure at, one level apart from another
-        target = batch[TARGET].result()
+        target = batch[TARGET]
+        if isinstance(target, Future):
+            target = target.result()
         if self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
         half = self.teacher.dtype != torch.float32
         self.step += 1
         every = CALIBRATE_EVERY if self.calibrating else MEASURE_EVERY
         measure = self.step % every == 0 or self.step == self.last_step or (self.calibrating and self.step == 1)
+        levels = features if half else [level.float() for level in features]
         with torch.autocast(batch["img"].device.type, self.teacher.dtype if half else None, enabled=half):
-            value, cosines = self.distiller(features, target, measure)
+            value, cosines = self.distiller(levels, target, measure)
         broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
         self.broken = broken if self.broken is None else self.broken | broken
         if measure:
@@ -93,7 +92,9 @@ class DistillationCriterion:
         """
         cut = [level.detach().requires_grad_() for level in features]
         task = self.task(deepcopy(self.head)(list(cut)), batch)[0].sum()
-        ratio = gradient_ratio((value * len(batch["img"]), features), (task, cut), self.scale)
+        trained = [i for i, level in enumerate(features) if level.requires_grad]  # freeze= may leave out some
+        ours, theirs = ([side[i] for i in trained] for side in (features, cut))
+        ratio = gradient_ratio((value * len(batch["img"]), ours), (task, theirs), self.scale)
         if self.calibrating and torch.isfinite(ratio):
             self.calibrate([*self.calibration, float(ratio)])
         self.measured.append(torch.stack([self.weight * self.factor * ratio, *cosines]))
@@ -139,7 +140,7 @@ class DistillationTrainer(DetectionTrainer):
         self._load_teacher()  # an unfit one is refused before Ultralytics makes or touches the run folder
         super().__init__(cfg, overrides, _callbacks)
         self.previous = self.wdir / "previous.pt"
-        self.moved, self.tried_steps = False, 0  # has the optimizer ever changed the distiller?
+        self.moved, self.tried_steps = False, 0  # has the optimizer ever changed every aligner?
         self.calibration: list[float] = []  # of weight "auto", from the checkpoint
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
             for event, callback in (
@@ -155,9 +156,8 @@ class DistillationTrainer(DetectionTrainer):
         student = detect_head(self.model, "student")
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.args.seed)  # same aligner on every rank, and the student's random stream untouched
-            dtype = teacher_dtype(self.device, self.args.amp, self.settings.precision)
             loaded, self.loaded_teacher = self.loaded_teacher, None  # kept only in the form in which it runs
-            self.teacher = Teacher(loaded, self.device, dtype, self.args.compile)
+            self.teacher = Teacher(loaded, self.device, torch.float32, self.args.compile)
             self.beside = ThreadPoolExecutor(1, "teacher") if self._leaves_cores_idle() else None
             self._check_fit(student)
             self.distiller = Distiller(
@@ -172,6 +172,7 @@ class DistillationTrainer(DetectionTrainer):
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Ultralytics' optimizer with the distiller as one more group, which brings its weights into the state dict."""
+        self._settle_precision()
         optimizer = super().build_optimizer(model, *args, **kwargs)
         like = [g for g in optimizer.param_groups if g.get("param_group") == "weight"][-1]
         options = {k: v for k, v in like.items() if k != "params"}
@@ -189,9 +190,7 @@ class DistillationTrainer(DetectionTrainer):
         batch = super().preprocess_batch(batch)
         if self.beside:
             return {**batch, TARGET: self.beside.submit(self.teacher, batch["img"])}
-        answer: Future[list[Tensor]] = Future()
-        answer.set_result(self.teacher(batch["img"]))
-        return {**batch, TARGET: answer}
+        return {**batch, TARGET: self.teacher(batch["img"])}
 
     def optimizer_step(self) -> None:
         """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
@@ -205,15 +204,17 @@ class DistillationTrainer(DetectionTrainer):
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
         nn.utils.clip_grad_norm_(parameters, MAX_NORM * self.scaler.get_scale())
-        before = [] if self.moved else [p.detach().clone() for p in parameters]
+        aligners = [aligner.weight for aligner in self.distiller.aligners]  # each: MGD's generators may move alone
+        before = [] if self.moved else [weight.detach().clone() for weight in aligners]
         super().optimizer_step()
         if before and self.optimizer.param_groups[-1]["lr"] > 0:
             self.tried_steps += 1
-            self.moved = any(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+            self.moved = not any(torch.equal(now, then) for now, then in zip(aligners, before, strict=True))
         self.criterion.scale = self.scaler.get_scale()
 
     def auto_batch(self) -> int:
         """Ultralytics' estimate with the teacher's and the distiller's memory counted."""
+        self._settle_precision()
         student = self.model
         self.model = _Together(unwrap_model(student), self.teacher, self.distiller)
         try:
@@ -264,6 +265,11 @@ class DistillationTrainer(DetectionTrainer):
                 "give the same teacher"
             )
         self.settings = replace(self.settings, teacher_sha256=found)
+
+    def _settle_precision(self) -> None:
+        """Cast the teacher once Ultralytics has settled AMP, which it refuses to cards that get it wrong."""
+        amp = self.args.amp if self.args.amp == "bf16" else self.amp
+        self.teacher.cast(teacher_dtype(self.device, amp, self.settings.precision))
 
     def _leaves_cores_idle(self) -> bool:
         """Ultralytics trains on one core of a CPU; with more threads than cores all of them would get in their way."""
@@ -355,7 +361,7 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
     if not criterion.weight:
         return  # the control that must equal the baseline: the aligner has no gradient to move by
     if trainer.tried_steps >= PATIENCE and not trainer.moved:
-        raise DistillationError(f"the aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
+        raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     low, high = RATIO_LIMITS
     warm = trainer.epoch >= _warmup_epochs(trainer)
     if warm and not low <= ratio <= high and ratio == ratio:
@@ -376,7 +382,8 @@ class _Together(nn.Module):
     def __init__(self, student: nn.Module, teacher: Teacher, distiller: Distiller) -> None:
         super().__init__()
         self.student, self.teacher_network, self.distiller = student, teacher.network, distiller
-        self.dtype, self.stride = teacher.dtype, student.stride
+        self.dtype = teacher.dtype
+        self.stride, self.yaml, self.names = student.stride, student.yaml, student.names  # what Ultralytics reads
 
     def forward(self, images: Tensor) -> Any:
         with torch.no_grad():

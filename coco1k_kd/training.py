@@ -21,7 +21,7 @@ import ultralytics
 from torch import nn
 from ultralytics.utils import RANK
 
-from coco1k_kd.errors import EXIT_BAD_INPUT, UserError
+from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
 from coco1k_kd.files import write_json
 from coco1k_kd.inputs import read_devices
 from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
@@ -31,8 +31,9 @@ from coco1k_kd.recorder import SNAPSHOT, Recorder, RunError, load_snapshot, read
 from coco1k_kd.start import FROZEN, WEIGHTS, frozen_layers, partial_start
 
 _START = "start.pt"
+_PLACEBO = "placebo.pt"
 _TRAINED = "trained.json"  # what rank 0 hands to the process that started the ranks
-_KEPT = (SPEC, LOG, LOCK)
+_KEPT = (SPEC, LOG, LOCK, _PLACEBO)
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -54,6 +55,9 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     folder, args = Path(spec["folder"]), spec["train_args"]
     devices = read_devices(args["device"] or "")
     _prepare(spec, folder)
+    if spec["random_teacher"] and not (folder / _PLACEBO).exists():
+        images = [Path(path) for path in spec["placebo_images"]]
+        random_teacher(spec["teacher"], images, args["imgsz"], spec["seed"], folder / _PLACEBO)
     trained = fit(spec) if len(devices) == 1 else _fit_on_ranks(folder, len(devices))
     settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
     own = {
@@ -102,16 +106,18 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     return {"ultralytics": predict(Path(spec["weights"]), Path(spec["annotations"]), output, **spec["val_args"])}
 
 
-def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int) -> nn.Module:
-    """The architecture of `weights` with random weights: a teacher that knows nothing.
+def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:
+    """Write a checkpoint of the architecture of `weights` with random weights: a teacher that knows nothing.
 
     Its batch-norm statistics come from `images` (any few of the train images), since those of a fresh network let the
-    activations fade to nothing, and a placebo must look like a teacher.
+    activations fade to nothing, and a placebo must look like a teacher. Written once for a run, since another machine
+    on which it goes on may round them otherwise.
     """
     import cv2
 
     torch.manual_seed(seed)
-    model = ultralytics.nn.tasks.DetectionModel(ultralytics.YOLO(weights).model.yaml, verbose=False)
+    teacher = ultralytics.YOLO(weights)
+    teacher.model = model = ultralytics.nn.tasks.DetectionModel(teacher.model.yaml, verbose=False)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     pixels = [cv2.resize(cv2.imread(str(path))[..., ::-1], (imgsz, imgsz)) for path in images]
     batch = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels]).float() / 255
@@ -124,7 +130,9 @@ def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int) -> n
             model.predict(part)
     for norm in norms:
         norm.momentum = 0.03
-    return model.eval()
+    whole = output.with_suffix(".new")
+    teacher.save(whole)
+    whole.rename(output)
 
 
 def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, Any]]:
@@ -135,12 +143,8 @@ def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, An
         return ultralytics.YOLO(str(weights)), {"distill_model": spec["teacher"]}
     from coco1k_kd import YOLO
 
-    teacher = spec["teacher"]
-    if spec["random_teacher"]:
-        images = [Path(path) for path in spec["placebo_images"]]
-        teacher = random_teacher(teacher, images, spec["train_args"]["imgsz"], spec["seed"])
     return YOLO(str(weights)), {
-        "teacher": teacher,
+        "teacher": str(Path(spec["folder"]) / _PLACEBO) if spec["random_teacher"] else spec["teacher"],
         "distillation_loss": spec["distillation"],
         "distillation_weight": spec["distillation_weight"],
     }
@@ -205,6 +209,8 @@ def main() -> int:
     work = fit if RANK > -1 else train if spec["kind"] == "train" else evaluate
     try:
         result = work(spec)
+    except DistillationError as error:
+        return _fail(folder, "run", str(error))
     except UserError as error:
         return _fail(folder, "input", str(error))
     except Exception as error:

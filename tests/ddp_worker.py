@@ -6,6 +6,7 @@ in PYTHONPATH.
 
 import os
 import sys
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path)
 
             def keep(batch):
                 batch = preprocess(batch)
+                if isinstance(answer := batch[module.TARGET], Future):
+                    batch[module.TARGET] = answer.result()
                 torch.save(batch, out / f"{case}_batch{RANK}.pt")
                 return batch
 

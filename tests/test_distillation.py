@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import weakref
-from concurrent.futures import Future
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from coco1k_kd.losses import standardise
 from coco1k_kd.settings import Distillation
 from coco1k_kd.teacher import Teacher, detect_head, neck_channels, teacher_dtype, weights_sha256
 from coco1k_kd.trainer import DistillationError, DistillationTrainer
+from coco1k_kd.training import random_teacher
 
 PROJECT = Path(__file__).resolve().parents[1]
 UNCHANGED_IMAGES = {
@@ -50,11 +51,10 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def teacher_file(tmp_path_factory) -> Path:
+def teacher_file(subset, tmp_path_factory) -> Path:
     """A wider teacher of another family, with random weights and 80 classes: the data have 12."""
     file = tmp_path_factory.mktemp("teacher") / "teacher.pt"
-    torch.manual_seed(1)
-    ultralytics.YOLO("yolov8s.yaml", verbose=False).save(file)
+    random_teacher("yolov8s.yaml", sorted((subset / "images" / "train2017").iterdir())[:8], 64, 1, file)
     return file
 
 
@@ -277,6 +277,16 @@ def test_stops_when_the_aligner_does_not_move(subset, teacher_file, tmp_path, mo
         train(subset, tmp_path, teacher=teacher_file, epochs=2, warmup_epochs=0, optimizer="SGD", weight_decay=0, nbs=8)
 
 
+def test_stops_when_an_aligner_stays_while_the_generators_move(subset, teacher_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "PATIENCE", 2)
+    callback = {"on_train_start": lambda trainer: trainer.distiller.aligners[1].requires_grad_(False)}
+    with pytest.raises(DistillationError, match="has not moved"):
+        train(
+            subset, tmp_path, callback, teacher=teacher_file, distillation_loss="mgd", epochs=2, warmup_epochs=0,
+            optimizer="SGD", nbs=8,
+        )  # fmt: skip
+
+
 def detached(forward):
     """The distiller's forward through copies of its weights: a loss that moves the student but not the aligner."""
 
@@ -369,6 +379,33 @@ def test_unfit_settings_are_refused(options, message, subset, teacher_file, tmp_
         train(subset, tmp_path, teacher=teacher_file, **options)
 
 
+def test_levels_that_are_frozen_are_left_out_of_the_ratio(subset, teacher_file, tmp_path):
+    """yolo11's levels leave layers 16, 19 and 22."""
+    trainer = train(subset, tmp_path, teacher=teacher_file, freeze=17, distillation_weight=0.01).trainer
+    assert [any(p.requires_grad for p in trainer.model.model[i].parameters()) for i in (16, 19, 22)] == [0, 1, 1]
+    assert 1e-4 < float(rows(trainer.save_dir)[0]["kd/gradient_ratio"]) < 10
+
+
+@pytest.mark.parametrize(
+    ("asked", "settled", "dtype"),
+    [
+        (True, True, torch.float16),
+        (True, False, torch.float32),  # a card that gets it wrong
+        ("bf16", True, torch.bfloat16),
+        ("fp32", False, torch.float32),
+    ],
+)
+def test_the_teacher_follows_what_ultralytics_settles_for_amp(asked, settled, dtype):
+    teacher = Teacher(tiny_detector(8), torch.device("cpu"), torch.float32, compile_mode=False)
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(amp=asked), amp=settled, device=torch.device("cuda"), teacher=teacher,
+        settings=Distillation("teacher.pt"),
+    )  # fmt: skip
+    DistillationTrainer._settle_precision(trainer)
+    assert teacher.dtype == dtype and {p.dtype for p in teacher.network.parameters()} == {dtype}
+    assert teacher.unchanged()
+
+
 def test_everything_else_of_ultralytics_still_works(subset, teacher_file, tmp_path):
     def peaked(trainer) -> None:  # a fitness that is not reached again stops the run early
         trainer.stopper.best_fitness = 1.0
@@ -433,14 +470,16 @@ def test_an_epoch_that_is_cut_short(subset, teacher_file, tmp_path):
     assert float(row["train/kd_loss"]) > 0 and row["kd/gradient_ratio"] == "nan"
 
 
-@pytest.mark.parametrize(("loss", "dtype"), [("mgd", torch.bfloat16), ("cwd", torch.float16)])
-def test_autocast(loss, dtype, subset, teacher_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("loss", "dtype", "precision"),
+    [("mgd", torch.bfloat16, "bf16"), ("cwd", torch.float16, "fp16"), ("cwd", torch.bfloat16, "fp32")],
+)
+def test_autocast(loss, dtype, precision, subset, teacher_file, tmp_path, monkeypatch):
     """Ultralytics has autocast and its gradient scaler on GPUs only; the CPU's stand in for them."""
     monkeypatch.setattr("ultralytics.engine.trainer.autocast", lambda *_, **__: torch.autocast("cpu", dtype))
     scaler = torch.amp.GradScaler
     enabled = dtype == torch.float16
     monkeypatch.setattr("torch.amp.GradScaler", lambda *_, **__: scaler("cpu", enabled=enabled, init_scale=2.0**4))
-    precision = "fp16" if enabled else "auto"
     trainer = train(
         subset, tmp_path, teacher=teacher_file, distillation_loss=loss, distillation_precision=precision
     ).trainer
@@ -505,11 +544,16 @@ def test_auto_batch_counts_the_teacher(subset, teacher_file, tmp_path, monkeypat
 
     def estimate(model, imgsz, **kwargs):
         seen["parameters"] = sum(p.numel() for p in model.parameters())
-        model.train()(torch.rand(2, 3, imgsz, imgsz))  # what Ultralytics profiles
+        model.train()(torch.rand(2, model.yaml.get("channels", 3), imgsz, imgsz))  # what Ultralytics profiles
+        assert len(model.names) == 12 and model.stride.tolist() == [
+            8,
+            16,
+            32,
+        ]  # likewise
         return 4
 
     monkeypatch.setattr("ultralytics.engine.trainer.check_train_batch_size", estimate)
-    trainer = train(subset, tmp_path, teacher=teacher_file, batch=-1).trainer
+    trainer = train(subset, tmp_path, teacher=teacher_file, batch=-1, distillation_weight=0.01).trainer
     parts = (trainer.model, trainer.teacher.network, trainer.distiller)
     assert seen["parameters"] == sum(p.numel() for part in parts for p in part.parameters())
     assert trainer.batch_size == 4
@@ -610,24 +654,28 @@ def tiny_detector(width: int) -> torch.nn.Module:
     return model
 
 
+def tiny_batch(teacher: Teacher) -> dict[str, Any]:
+    """Four images with a box each, as the criterion gets them."""
+    images = torch.rand(4, 3, 64, 64)
+    return {
+        "img": images, "batch_idx": torch.arange(4.0), "cls": torch.arange(4.0)[:, None],
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.6]] * 4), distillation.TARGET: teacher(images),
+    }  # fmt: skip
+
+
 def test_gradient_ratio_is_measured_through_a_compiled_student():
     """Its task loss does not hang on the features that it returns: measured through the head alone, which is kept."""
     torch.manual_seed(0)
     student = tiny_detector(8)
     teacher = Teacher(tiny_detector(16), torch.device("cpu"), torch.float32, compile_mode=False)
-    head, images = student.model[-1], torch.rand(4, 3, 64, 64)
-    batch = {
-        "img": images, "batch_idx": torch.arange(4.0), "cls": torch.arange(4.0)[:, None],
-        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.6]] * 4), distillation.TARGET: Future(),
-    }  # fmt: skip
-    target = teacher(images)
-    batch[distillation.TARGET].set_result(target)
+    head, batch = student.model[-1], tiny_batch(teacher)
+    images = batch["img"]
     distiller = Distiller(neck_channels(head), teacher.channels, "cwd")
     distiller.fitted_batches = distillation.FIT_BATCHES
 
     features = [level.detach().requires_grad_() for level in distillation.neck_features(student(images))]
     task = student.init_criterion()(deepcopy(head)(list(features)), batch)[0].sum()
-    expected = gradient_ratio((4 * distiller(features, target)[0], features), (task, features))
+    expected = gradient_ratio((4 * distiller(features, batch[distillation.TARGET])[0], features), (task, features))
 
     for network in (student, torch.compile(student, backend="aot_eager")):
         predictions = network(images)
@@ -653,6 +701,26 @@ def test_schedule():
     assert cosine[0] == 1.0 and cosine[5] == pytest.approx(0.55) and cosine[-1] == pytest.approx(0.1)
     assert cosine == sorted(cosine, reverse=True)
     assert schedule_factor("constant", 9, 11) == schedule_factor("cosine", 0, 1) == 1.0
+
+
+def test_the_term_is_weight_times_schedule_times_batch():
+    torch.manual_seed(0)
+    student, teacher = (
+        tiny_detector(8),
+        Teacher(tiny_detector(16), torch.device("cpu"), torch.float32, compile_mode=False),
+    )
+    batch = tiny_batch(teacher)
+    distiller = Distiller(neck_channels(student.model[-1]), teacher.channels, "cwd")
+    task = student.init_criterion()
+    criterion = distillation.DistillationCriterion(
+        task, student.model[-1], teacher, distiller, Distillation("", weight=3)
+    )
+    predictions = student(batch["img"])
+    for factor in (1.0, 0.25):
+        criterion.factor = factor
+        losses, items = criterion(predictions, batch)
+        assert float(losses[-1].detach()) == pytest.approx(3 * factor * 4 * float(items["kd_loss"]), rel=1e-5)
+    torch.testing.assert_close(losses[:-1], task(predictions, batch)[0])
 
 
 def test_settings_reach_ddp_workers_by_value():

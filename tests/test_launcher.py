@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import sys
 
 import pytest
 
-from coco1k_kd.launcher import LOG, _failure
+from coco1k_kd import training
+from coco1k_kd.errors import DistillationError, UserError
+from coco1k_kd.launcher import LOG, RunFailed, _failure
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,19 @@ def test_a_dead_child_is_explained(last_line, code, message, tmp_path):
     said = str(_failure(tmp_path, "cwd, seed 1", code))
     assert said.startswith("cwd, seed 1 ") and message in said
     assert str(tmp_path / LOG) in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"), [(DistillationError("it stays"), 1, RunFailed), (UserError("no file"), 2, UserError)]
+)
+def test_a_run_that_does_not_distil_has_failed_and_bad_input_is_bad_input(error, code, kind, tmp_path, monkeypatch):
+    def end(_: object) -> None:
+        raise error
+
+    (tmp_path / "spec.json").write_text(json.dumps({"folder": str(tmp_path), "kind": "train"}))
+    (tmp_path / LOG).write_text("epoch 1 of 5\n")
+    monkeypatch.setattr(training, "train", end)
+    monkeypatch.setattr(sys, "argv", ["training", str(tmp_path / "spec.json")])
+    assert training.main() == code
+    said = _failure(tmp_path, "cwd, seed 1", code)
+    assert type(said) is kind and str(error) in str(said)
