@@ -24,7 +24,7 @@ Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the
 
 environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS ("0")
              DEVICE (first GPU, else CPU)  TARGET_SIZE (1500)  VAL_SIZE (400)  VENV (.venv beside this script)
-exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted
+exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted, 141 output closed
 TEXT
 }
 
@@ -269,18 +269,19 @@ exec 8>&-
 [[ $dry ]] || "$python" -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available()
 else "CPU, no GPU found; after its first epoch each run says how long it will take")'
 
-draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,verification,files,demo}.py)
+draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,manifest,files,demo}.py)
 if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $forced && ! $dry ]]; then
   die "$out/coco1k was not made by this script: --from data replaces it, or move it away"
 fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
 stage weights "$TEACHER" "$out/pool/manifest.json"
-studies=("$here/test_coco1k_kd.py")
+studies=("$here/test_coco1k_kd.py") reports=("$code"/{report,figure,wording}.py)
+others=("$code"/{download,verification,certification,progress,curves}.py)
 for file in "$code"/*.py; do
-  [[ " ${draws[*]} $code/download.py $code/report.py $code/figure.py " == *" $file "* ]] || studies+=("$file")
+  [[ " ${draws[*]} ${reports[*]} ${others[*]} " == *" $file "* ]] || studies+=("$file")
 done
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
-stage report "$(newest kd_comparison png)" "$code"/{report,figure}.py "$(newest comparison json)"
+stage report "$(newest kd_comparison png)" "${reports[@]}" "$(newest comparison json)"
 
 [[ $dry ]] || printf '\nresults: %s\n         %s\n' "$(newest comparison json)" "$(newest kd_comparison png)"
 [[ ! $demo || $dry ]] || echo "These are generated scenes: they show that all works, and nothing about COCO."

@@ -175,18 +175,20 @@ def _cost(comparison: dict[str, Any]) -> str:
                 name,
                 _spread(seconds, 1 / 60, 1),
                 _spread(speed, 1, 1),
+                _overhead(arm.get("overhead")),
                 _spread(memory, 1 / _GIB, 2),
                 str(arm["runs"][0].get("epochs", "")),
             ]
         )
-    head = ["arm", "training, minutes", "images/s", "peak memory, GiB", "epochs"]
+    head = ["arm", "training, minutes", "images/s", "time per image", "peak memory, GiB", "epochs"]
     shared = (
         f" Up to {at_once} runs were under way at once: these are times of runs that shared the machine, not of runs "
         "that have it to themselves."
         if (at_once := comparison.get("at_once", 1)) > 1
         else ""
     )
-    return f"## Cost\n\n{_table(head, rows)}\n\nTraining time is without validation.{shared}"
+    note = f"Training time is without validation; time per image is against the baseline's.{shared}"
+    return f"## Cost\n\n{_table(head, rows)}\n\n{note}"
 
 
 def _checks(comparison: dict[str, Any]) -> str:
@@ -238,6 +240,10 @@ def _spread(values: Iterable[float | None], scale: float = 100, digits: int = 1)
     if not known:
         return ""
     return f"{fmean(known):.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
+
+
+def _overhead(value: float | None) -> str:
+    return "" if value is None else f"{value:+.0%}"
 
 
 def _value(value: Any) -> str:
