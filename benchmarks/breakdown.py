@@ -169,6 +169,7 @@ class Measurement:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(trainer.device)
         trainer.args.warmup_epochs = trainer.epochs  # a few steps are no training that must prove itself alive
+        self.beside = getattr(trainer, "beside", None)
         if self.parts_until > WARM_UP:
             attach(trainer, self.watch)
         trainer.add_callback("on_train_batch_end", self.on_train_batch_end)
@@ -178,8 +179,10 @@ class Measurement:
         self.step += 1
         if self.step == WARM_UP and self.parts_until > WARM_UP:
             self.watch.start()
+        if trainer.batch_size != self.args.batch:
+            raise MemoryError(f"batch {self.args.batch} does not fit: Ultralytics went on with {trainer.batch_size}")
         if self.step == self.parts_until:
-            self.watch.on = False
+            self.watch.on, trainer.beside = False, self.beside
             if self.barrier:
                 self.barrier.wait()
             self.began = self.watch.wait()
@@ -271,8 +274,10 @@ def together(args: argparse.Namespace) -> list[dict[str, Any]]:
     children = [context.Process(target=_child, args=(i, arm, args, barrier, rows)) for i, arm in enumerate(arms)]
     for child in children:
         child.start()
-    for child in children:
-        child.join()
+    while running := [child for child in children if child.is_alive()]:
+        running[0].join(1)
+        if any(child.exitcode for child in children):
+            barrier.abort()  # one that was killed never comes to it
     done: list[tuple[int, dict[str, Any]]] = []
     with contextlib.suppress(queue.Empty):
         while len(done) < len(children):

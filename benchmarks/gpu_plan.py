@@ -89,7 +89,7 @@ def measurements(options: argparse.Namespace) -> tuple[list[Step], list[Step]]:
     def breakdown(name: str, seconds: float, *flags: object) -> Step:
         return Step(name, program(options, "benchmarks/breakdown.py", *flags), seconds)
 
-    variants = ("--variants", "plain", "stock", "cwd", "mgd")
+    variants = ("--variants", "plain", "stock", "cwd", "mgd", "floor")
     kd_step = program(options, "benchmarks/kd_step.py", "--rounds", options.steps, *variants, data=False)
     first = [
         Step("kd_step", kd_step, 90),

@@ -71,11 +71,13 @@ def _kd_step(content: dict[str, Any] | None) -> str:
     if not content:
         return ""
     seconds, memory = content["seconds"], content["peak_memory_bytes"]
+    others = [name for name in ("stock", "floor") if name in seconds]
     rows = [
-        [name, f"{1000 * s:.1f}", f"{s / seconds['stock']:.2f}" if "stock" in seconds else "", _gib(memory.get(name))]
+        [name, f"{1000 * s:.1f}", *(f"{s / seconds[other]:.2f}" for other in others), _gib(memory.get(name))]
         for name, s in seconds.items()
     ]
-    return "## A training step\n\n" + _table(["step", "ms", "against stock", "memory, GiB"], rows)
+    head = ["step", "ms", *(f"against {other}" for other in others), "memory, GiB"]
+    return "## A training step\n\n" + _table(head, rows)
 
 
 def _breakdown(content: dict[str, Any] | None) -> str:

@@ -121,6 +121,8 @@ def main() -> None:
         memory = {}
         for variant in args.variants:
             child = subprocess.run([sys.executable, *sys.argv, "--memory-of", variant], capture_output=True, text=True)
+            if child.returncode:
+                sys.exit(f"{variant} failed:\n{child.stderr}")
             memory[variant] = int(child.stdout.split()[-1])
         steps = {variant: step_of(variant, args, data) for variant in args.variants}
         times: dict[str, list[float]] = {variant: [] for variant in steps}
