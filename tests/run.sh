@@ -17,7 +17,7 @@ export PATH=$venv/bin:$PATH OMP_NUM_THREADS=1
 
 ruff check --quiet .
 ruff format --check --quiet .
-shellcheck run_coco1k_kd.sh tests/run.sh .ci/run benchmarks/gpu_study.sh
+shellcheck run_coco1k_kd.sh tests/run.sh .ci/run benchmarks/*.sh
 markers=(-m "not slow")
 [[ ${1-} == --slow ]] && markers=() && shift
 python -m pytest "${markers[@]}" "$@"
