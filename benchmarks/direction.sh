@@ -15,7 +15,7 @@ python=${PYTHON:-$here/.venv/bin/python}
 [[ -e $folder/coco300/coco1k.yaml ]] ||
     "$python" "$here/create_coco1k.py" --coco-root "$coco" --target-size 300 --val-size 200 --output-dir "$folder/coco300"
 "$python" "$here/test_coco1k_kd.py" --data "$folder/coco300/coco1k.yaml" --project "$folder/study" --resume \
-    --student "${STUDENT:-yolo11n.pt}" --teacher "${TEACHER:-yolo11l.pt}" --start neck --arms baseline cwd mgd \
+    --student "${STUDENT:-yolo11n.pt}" --teacher "${TEACHER:-yolo11l.pt}" --start neck --arms baseline cwd \
     --seeds 0 1 2 --epochs 10 --imgsz 320 --device cpu --train cache=ram --parallel 2
 "$python" - "$folder"/study/comparison_*.json <<'PYTHON'
 import json
