@@ -18,6 +18,7 @@ import torch
 import ultralytics
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import YAML
+from ultralytics.utils.torch_utils import profile_ops
 
 import coco1k_kd.trainer as distillation
 from coco1k_kd import YOLO, UserError
@@ -544,12 +545,10 @@ def test_auto_batch_counts_the_teacher(subset, teacher_file, tmp_path, monkeypat
 
     def estimate(model, imgsz, **kwargs):
         seen["parameters"] = sum(p.numel() for p in model.parameters())
-        model.train()(torch.rand(2, model.yaml.get("channels", 3), imgsz, imgsz))  # what Ultralytics profiles
-        assert len(model.names) == 12 and model.stride.tolist() == [
-            8,
-            16,
-            32,
-        ]  # likewise
+        images = [torch.rand(2, model.yaml.get("channels", 3), imgsz, imgsz)]
+        (profile,) = profile_ops(images, deepcopy(model).train(), n=1, device=torch.device("cpu"))
+        assert profile is not None and profile[4] > 0, "no forward and backward to be measured"
+        assert (len(model.names), model.stride.tolist()) == (12, [8, 16, 32])
         return 4
 
     monkeypatch.setattr("ultralytics.engine.trainer.check_train_batch_size", estimate)
