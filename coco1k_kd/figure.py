@@ -193,16 +193,17 @@ class _Drawing:
 
     def sizes(self, axes: Axes) -> None:
         axes.axhline(0, color="black", lw=1)
-        names = list(self.entries[0]["per_size"])
-        for i, entry in enumerate(self.entries):
-            shift = 0.1 * (i - (len(self.entries) - 1) / 2)
+        names, against = list(self.entries[0]["per_size"]), self.entries[0]["against"]
+        shown = [entry for entry in self.entries if entry["against"] == against]  # a colour tells the arm alone
+        for i, entry in enumerate(shown):
+            shift = 0.1 * (i - (len(shown) - 1) / 2)
             for column, name in enumerate(names):
                 mean, error = _bar(entry["per_size"][name])
                 style = {"color": self.colour[entry["arm"]], "fmt": self.marker[entry["arm"]], "capsize": 3}
                 axes.errorbar(column + shift, mean, error, **style)
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_title("Difference by box size, colours as above")
+        axes.set_title(f"Against {against}, by box size; colours as above")
         axes.set_ylabel("AP points")
 
     def time(self, axes: Axes) -> None:

@@ -141,6 +141,13 @@ def test_no_text_is_cut_off_or_collides_with_its_neighbour(shape):
     assert drawing.get_suptitle() and all(axes.get_title("left") for axes in drawing.axes)
 
 
+def test_a_colour_by_box_size_tells_one_difference():
+    content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"))
+    content["comparisons"].append(content["comparisons"][0] | {"against": "ultralytics"})
+    (sizes,) = (a for a in figure(content).axes if a.get_title("left").startswith("Against baseline, by box size"))
+    assert len(sizes.containers) == 3 * 3, "three arms, three sizes"
+
+
 def test_panels_have_their_marks():
     axes = {a.get_title("left"): a for a in figure(comparison(classes=80)).axes}
     assert len(axes["cwd against baseline: best and worst ten classes"].get_yticks()) == 20
