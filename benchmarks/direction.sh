@@ -3,7 +3,7 @@
 #
 #   STUDENT=yolo11n.pt TEACHER=yolov8m.pt benchmarks/direction.sh COCO_ROOT [FOLDER]
 #
-# 300 images, 320 px, 10 epochs, a fresh head, three seeds; minutes and figures on two CPU cores: docs/benchmarks.md.
+# 300 images, 320 px, 6 epochs, a fresh head, three seeds; minutes and figures on two CPU cores: docs/benchmarks.md.
 # Fails if the mean AP of CWD is not above the baseline's. A second call goes on where the first one ended.
 set -euo pipefail
 
@@ -16,7 +16,7 @@ python=${PYTHON:-$here/.venv/bin/python}
     "$python" "$here/create_coco1k.py" --coco-root "$coco" --target-size 300 --val-size 200 --output-dir "$folder/coco300"
 "$python" "$here/test_coco1k_kd.py" --data "$folder/coco300/coco1k.yaml" --project "$folder/study" --resume \
     --student "${STUDENT:-yolo11n.pt}" --teacher "${TEACHER:-yolo11l.pt}" --start neck --arms baseline cwd \
-    --seeds 0 1 2 --epochs 10 --imgsz 320 --device cpu --train cache=ram --parallel 2
+    --seeds 0 1 2 --epochs 6 --imgsz 320 --device cpu --train cache=ram --parallel 2
 "$python" - "$folder"/study/comparison_*.json <<'PYTHON'
 import json
 import sys
