@@ -13,7 +13,7 @@ FRESH_TRAINING = {
     "lr0": 0.001,
     "momentum": 0.9,
     "warmup_epochs": 1.0,
-    "warmup_bias_lr": 0.0,  # 0.1 is for SGD and would throw AdamW's biases about
+    "warmup_bias_lr": 0.0,  # as Ultralytics has it for AdamW; what 0.1 does is in docs/benchmarks.md
 }
 # Under a head that knows nothing the task's gradient says little, and a stronger teacher pays (docs/benchmarks.md).
 FRESH_WEIGHT = {"cwd": 3.0, "mgd": 12.0}
