@@ -152,7 +152,9 @@ class Cluster:
             parts = [int(node.get("CPU", 0) * self.gpus / node["GPU"]) for node in nodes if node.get("GPU")]
             self.cpus = float(max(1, min(parts, default=1)))
         else:
-            self.cpus = float(os.environ.get("OMP_NUM_THREADS") or 1)  # Ultralytics' own choice
+            from ultralytics.utils import NUM_THREADS
+
+            self.cpus = float(NUM_THREADS)
 
     def _room(self, node: dict[str, float]) -> int:
         """How many runs fit on a node."""

@@ -272,7 +272,7 @@ class DistillationTrainer(DetectionTrainer):
         self.teacher.cast(teacher_dtype(self.device, amp, self.settings.precision))
 
     def _leaves_cores_idle(self) -> bool:
-        """Ultralytics trains on one core of a CPU; with more threads than cores all of them would get in their way."""
+        """Ultralytics leaves one core of a CPU idle. Of two only: a teacher of several threads would be in the way."""
         idle = torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1
         return self.device.type == "cpu" and idle and not self.args.compile
 
