@@ -145,13 +145,14 @@ class Study:
     @property
     def control_loss(self) -> str:
         """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""
-        losses = [arm for arm in self.settings.arms or [] if arm in LOSSES]
-        return self.settings.loss if self.settings.loss in losses or not losses else losses[0]
+        return self._preferred([arm for arm in self.settings.arms or [] if arm in LOSSES] or [self.settings.loss])
 
     @property
     def timed_arm(self) -> str:
         """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
-        arms = distilled(self.settings.arms or [])
+        return self._preferred(distilled(self.settings.arms or []))
+
+    def _preferred(self, arms: list[str]) -> str:
         return self.settings.loss if self.settings.loss in arms else arms[0]
 
     def spec(self, arm: str, replicate: Replicate, epochs: int) -> dict[str, Any]:

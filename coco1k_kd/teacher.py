@@ -84,14 +84,13 @@ class Teacher:
         self.channels = neck_channels(head)
         self.strides = [int(s) for s in head.stride]
         self.image_channels = next(model.parameters()).shape[1]
-        self.dtype = dtype
         network = deepcopy(model).float().eval().fuse(verbose=False)
         network.model[-1] = _Neck(network.model[-1])
         network.requires_grad_(False)
-        self.network = network.to(device, dtype, memory_format=torch.channels_last)
+        self.network = network.to(device, memory_format=torch.channels_last)
         self._forward = attempt_compile(self.network, device=device, mode=compile_mode)
         self._graphs = device.type == "cuda" and compile_mode in _CUDA_GRAPHS
-        self._checksum = self.checksum()
+        self.cast(dtype)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[Tensor]:
