@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import coco1k_kd
-from coco1k_kd.arms import BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate
+from coco1k_kd.arms import BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, kind
 from coco1k_kd.evaluation import compare
 from coco1k_kd.matching import Map, coco_metrics, match_all, processes
 
@@ -103,10 +103,14 @@ def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
-    """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher."""
+    """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
+
+    One with settings of its own also against the same loss without.
+    """
     pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
+    pairs += [(arm, kind(arm)) for arm in arms if arm != kind(arm) and kind(arm) in arms]
     if STOCK in arms:
-        pairs += [(arm, STOCK) for arm in arms if arm in LOSSES]
+        pairs += [(arm, STOCK) for arm in arms if kind(arm) in LOSSES]
     if SAME_TIME in arms:
         pairs.append((study.timed_arm, SAME_TIME))
     if RANDOM in arms and study.control_loss in arms:

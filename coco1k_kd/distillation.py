@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class YOLO(ultralytics.YOLO):
         distillation_schedule: str | None = None,
         distillation_tau: float | None = None,
         distillation_mask_ratio: float | None = None,
+        distillation_levels: str | Sequence[int] | None = None,
+        distillation_normalise: str | None = None,
         distillation_precision: str | None = None,
         distillation_target_ratio: float | None = None,
         **kwargs: Any,
@@ -60,6 +63,8 @@ class YOLO(ultralytics.YOLO):
             "schedule": distillation_schedule,
             "tau": distillation_tau,
             "mask_ratio": distillation_mask_ratio,
+            "levels": distillation_levels,
+            "normalise": distillation_normalise,
             "precision": distillation_precision,
             "target_ratio": distillation_target_ratio,
         }
@@ -96,11 +101,12 @@ class YOLO(ultralytics.YOLO):
         teacher = teacher if teacher is not None else saved["teacher"]
         if not teacher:
             raise UserError("resume: the teacher was given as a module, which no checkpoint holds; pass teacher= again")
-        settings = Distillation(teacher, **{name: saved[name] for name in names})
+        settings = Distillation(teacher, **{name: saved[name] for name in names if name in saved})
         wanted = replace(settings, **given)
-        changed = [k for k in given if getattr(wanted, k) != saved[k]]
+        changed = [k for k in given if getattr(wanted, k) != getattr(settings, k)]
         if changed:
-            raise UserError(f"resume: distillation_{changed[0]} differs from the checkpoint's {saved[changed[0]]!r}")
+            there = getattr(settings, changed[0])
+            raise UserError(f"resume: distillation_{changed[0]} differs from the checkpoint's {there!r}")
         return settings
 
 

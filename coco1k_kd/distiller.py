@@ -16,6 +16,7 @@ from coco1k_kd.losses import CWDLoss, MGDLoss, standardise
 
 LOSSES = ("cwd", "mgd")
 SCHEDULES = ("cosine", "constant")
+NORMALISERS = {"channels": standardise, "none": Tensor.float}  # of the features of both sides
 # Chosen by measurement, not copied: docs/method.md, "Weights".
 DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 4.0}
 FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
@@ -35,6 +36,8 @@ class Distiller(nn.Module):
         loss: "cwd" or "mgd".
         tau: CWD's temperature.
         mask_ratio: MGD's share of hidden positions.
+        levels: which of them are compared, by position; None for all.
+        normalise: of `NORMALISERS`.
         seed: of MGD's masks.
     """
 
@@ -45,17 +48,20 @@ class Distiller(nn.Module):
         loss: str,
         tau: float = 1.0,
         mask_ratio: float = 0.65,
+        levels: Sequence[int] | None = None,
+        normalise: str = "channels",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.aligners = nn.ModuleList(
-            nn.Conv2d(s, t, 1) for s, t in zip(student_channels, teacher_channels, strict=True)
-        )
+        widths = list(zip(student_channels, teacher_channels, strict=True))
+        self.levels = list(range(len(widths)) if levels is None else levels)
+        self.normalise = NORMALISERS[normalise]
+        self.aligners = nn.ModuleList(nn.Conv2d(*widths[level], 1) for level in self.levels)
         self.fitted_batches = 0
         self._moments: list[tuple[Tensor, Tensor]] = []
         self.losses = nn.ModuleList(
-            CWDLoss(tau) if loss == "cwd" else MGDLoss(t, mask_ratio, seed + level)
-            for level, t in enumerate(teacher_channels)
+            CWDLoss(tau) if loss == "cwd" else MGDLoss(teacher_channels[level], mask_ratio, seed + level)
+            for level in self.levels
         )
         self.to(memory_format=torch.channels_last)  # as the teacher: 3x3 convolutions without reordering
 
@@ -72,22 +78,23 @@ class Distiller(nn.Module):
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], measure: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Compare both models' neck levels.
+        """Compare both models' neck levels, those of `levels`.
 
         Args:
-            student: (N, C, H, W) each.
+            student: all of its levels, (N, C, H, W) each.
             teacher: likewise, of the teacher's widths.
             measure: whether to give the agreement.
 
         Returns:
-            The summed loss, a scalar, and the agreement of each level if it is asked for: the mean cosine of student
-            and teacher (standardised channels) over images and positions.
+            The summed loss, a scalar, and the agreement of each compared level if it is asked for: the mean cosine of
+            student and teacher, normalised, over images and positions.
         """
         terms, cosines = [], []
-        for align, loss, level, target in zip(self.aligners, self.losses, student, teacher, strict=True):
-            compare = partial(_compare, align, loss, target, cosines if measure else None)
+        for align, loss, level in zip(self.aligners, self.losses, self.levels, strict=True):
+            kept = cosines if measure else None
+            compare = partial(_compare, align, loss, teacher[level], kept, self.normalise)
             parameters = [p for p in (*align.parameters(), *loss.parameters()) if p.requires_grad]
-            terms.append(_AtOnce.apply(compare, level, *parameters))
+            terms.append(_AtOnce.apply(compare, student[level], *parameters))
         return torch.stack(terms).sum(), cosines
 
     @torch.no_grad()
@@ -100,9 +107,9 @@ class Distiller(nn.Module):
         """
         moments = []
         with torch.autocast(student[0].device.type, enabled=False):  # sums over 100,000 positions need float32
-            for features, target in zip(student, teacher, strict=True):
-                x = F.pad(features.float(), (0, 0, 0, 0, 0, 1), value=1.0).transpose(0, 1).flatten(1)  # ones: the bias
-                y = standardise(target).transpose(0, 1).flatten(1)
+            for level in self.levels:
+                x = F.pad(student[level].float(), (0, 0, 0, 0, 0, 1), value=1.0)  # ones: the bias
+                x, y = (side.transpose(0, 1).flatten(1) for side in (x, self.normalise(teacher[level])))
                 moments.append((x @ x.T, x @ y.T))
         if dist.is_initialized():
             for moment in (m for pair in moments for m in pair):
@@ -123,11 +130,16 @@ class Distiller(nn.Module):
 
 
 def _compare(
-    align: nn.Module, loss: nn.Module, target: Tensor, cosines: list[Tensor] | None, features: Tensor
+    align: nn.Module,
+    loss: nn.Module,
+    target: Tensor,
+    cosines: list[Tensor] | None,
+    normalise: Callable[[Tensor], Tensor],
+    features: Tensor,
 ) -> tuple[Tensor, torch.dtype]:
     """A level's loss and the precision of its convolutions; the agreement joins `cosines` if they are asked for."""
     convolved = align(features)
-    aligned, target = standardise(convolved), standardise(target)
+    aligned, target = normalise(convolved), normalise(target)
     if cosines is not None:
         cosines.append(F.cosine_similarity(aligned.detach(), target, dim=1).mean())
     return loss(aligned, target), convolved.dtype

@@ -7,7 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd import inputs
-from coco1k_kd.arms import ARMS, BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, distilled
+from coco1k_kd.arms import (
+    ARMS,
+    BASELINE,
+    LOSSES,
+    RANDOM,
+    SAME_TIME,
+    STOCK,
+    WEIGHT0,
+    Key,
+    Replicate,
+    distilled,
+    kind,
+    own_settings,
+)
 from coco1k_kd.errors import UserError
 from coco1k_kd.start import FRESH_TRAINING, FRESH_WEIGHT, STARTS, WEIGHTS
 
@@ -47,12 +60,11 @@ class Settings:
             raise UserError(f"unknown --loss {self.loss}: choose {' or '.join(LOSSES)}")
         arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
         for arm in arms:
-            if arm not in ARMS:
-                raise UserError(f"unknown arm {arm}: choose of {', '.join(ARMS)}")
+            _check_arm(arm)
         for name, values in (("--arms", arms), ("--seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
-        arms = [arm for arm in ARMS if arm in {BASELINE, *arms}]  # nothing can be said without the baseline
+        arms = sorted({BASELINE, *arms}, key=lambda arm: (ARMS.index(kind(arm)), arm))  # without a baseline, no verdict
         if SAME_TIME in arms and not distilled(arms):
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
         for flag, value, least in (
@@ -78,6 +90,26 @@ class Settings:
         if self.batch % len(devices := inputs.read_devices(self.device)):
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
+
+
+def _check_arm(arm: str) -> None:
+    """UserError if there is no such arm, or its settings are no settings of its loss."""
+    if kind(arm) not in ARMS:
+        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(ARMS)}")
+    if arm == kind(arm):
+        return
+    if kind(arm) not in LOSSES:
+        raise UserError(f"arm {arm}: only {' and '.join(LOSSES)} take settings")
+    from coco1k_kd.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
+
+    try:
+        own = own_settings(arm)
+    except ValueError:
+        raise UserError(f"arm {arm}: settings are given as {kind(arm)}:SETTING=VALUE") from None
+    for name in own:
+        if name not in OF_AN_ARM:
+            raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
+    Distillation(teacher=None, loss=kind(arm), **own)
 
 
 @dataclass(frozen=True)
@@ -140,12 +172,13 @@ class Study:
             return self.base.folder(arm, replicate)
         draw, seed = replicate
         several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
-        return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm}_{self.stamp}{several}"
+        return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm.replace(':', '_')}_{self.stamp}{several}"
 
     @property
     def control_loss(self) -> str:
         """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""
-        return self._preferred([arm for arm in self.settings.arms or [] if arm in LOSSES] or [self.settings.loss])
+        losses = [kind(arm) for arm in self.settings.arms or [] if kind(arm) in LOSSES]
+        return self._preferred(losses or [self.settings.loss])
 
     @property
     def timed_arm(self) -> str:
@@ -160,10 +193,11 @@ class Study:
         s, data = self.settings, self.drawn[replicate[0]]
         control = arm in (WEIGHT0, RANDOM)
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
-        distillation = self.control_loss if control else arm if distilled([arm]) else None
+        distillation = self.control_loss if control else kind(arm) if distilled([arm]) else None
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
         if weight is None and s.start != WEIGHTS:
             weight = FRESH_WEIGHT.get(distillation or "")
+        own = {"weight": weight, **own_settings(arm)} if distillation in LOSSES else {}  # the stock one has its own
         return {
             "kind": "train",
             "arm": arm,
@@ -175,7 +209,7 @@ class Study:
             "random_teacher": arm == RANDOM,
             "placebo_images": images if arm == RANDOM else [],
             "distillation": distillation,
-            "distillation_weight": weight if distillation in LOSSES else None,  # the stock one has its own
+            "distillation_settings": own,
             "annotations": str(self.data.val.annotations),
             "train_args": {
                 **self.val_args(),

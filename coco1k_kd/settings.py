@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import ultralytics
 
-from coco1k_kd.distiller import DEFAULT_WEIGHT, LOSSES, SCHEDULES
+from coco1k_kd.distiller import DEFAULT_WEIGHT, LOSSES, NORMALISERS, SCHEDULES
 from coco1k_kd.errors import UserError
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -29,6 +29,8 @@ class Distillation:
         schedule: "cosine" (to a tenth at the end of the run) or "constant".
         tau: CWD's temperature.
         mask_ratio: MGD's share of hidden positions.
+        levels: strides of the levels to distil, "16,32" or (16, 32); None for all.
+        normalise: "channels" compares features whose channels are standardised, "none" as they are.
         precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
         target_ratio: of `weight="auto"`.
         teacher_sha256: of the teacher's weights; one that differs is refused. "" takes any: it is known once loaded.
@@ -40,12 +42,19 @@ class Distillation:
     schedule: str = "cosine"
     tau: float = 1.0
     mask_ratio: float = 0.65
+    levels: tuple[int, ...] | None = None
+    normalise: str = "channels"
     precision: str = "auto"
     target_ratio: float = 0.5
     teacher_sha256: str = ""
 
     def __post_init__(self) -> None:
-        for field, choices in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for field, choices in (
+            ("loss", LOSSES),
+            ("schedule", SCHEDULES),
+            ("normalise", NORMALISERS),
+            ("precision", PRECISIONS),
+        ):
             value = str(getattr(self, field)).lower()
             if value not in choices:
                 raise UserError(f"unknown {field} {value!r} for distillation: choose one of {', '.join(choices)}")
@@ -56,6 +65,7 @@ class Distillation:
             self._set_number("weight", lambda x: 0 <= x < math.inf, "a number >= 0, or 'auto'")
         self._set_number("tau", lambda x: 0 < x < math.inf, "above 0")
         self._set_number("mask_ratio", lambda x: 0 <= x < 1, "in [0, 1)")
+        object.__setattr__(self, "levels", _strides(self.levels))
         high = RATIO_LIMITS[1]
         self._set_number("target_ratio", lambda x: 0 < x < high, f"above 0 and below {high:g}")
 
@@ -76,4 +86,22 @@ class Distillation:
         path = teacher if isinstance(teacher, (str, Path)) else getattr(teacher, "pt_path", None) or ""
         if Path(path).is_file():
             path = Path(path).resolve()  # the run may be resumed from another folder
-        return {**asdict(replace(self, teacher=None)), "teacher": str(path)}
+        levels = self.levels and list(self.levels)  # YAML has no tuples
+        return {**asdict(replace(self, teacher=None)), "levels": levels, "teacher": str(path)}
+
+
+OF_AN_ARM = tuple(f.name for f in fields(Distillation) if f.name not in ("teacher", "loss", "teacher_sha256"))
+
+
+def _strides(levels: object) -> tuple[int, ...] | None:
+    """Strides from text or a sequence, in ascending order; None is all of them."""
+    if levels is None:
+        return None
+    parts = levels.split(",") if isinstance(levels, str) else levels if isinstance(levels, Iterable) else [levels]
+    try:
+        strides = sorted(int(str(part)) for part in parts)
+    except ValueError:
+        strides = []
+    if not strides or strides[0] < 1 or len(set(strides)) < len(strides):
+        raise UserError(f"distillation_levels={levels!r} must be strides, as 16,32")
+    return tuple(strides)

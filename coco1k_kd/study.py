@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd import comparison, inputs, state
-from coco1k_kd.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, run_label
+from coco1k_kd.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, kind, run_label
 from coco1k_kd.audit import audit
 from coco1k_kd.draws import further_draws
 from coco1k_kd.errors import UserError
@@ -121,7 +121,7 @@ def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
         print(f"finished before: {run_label(*key)}: {_line(study, study.folder(*key), result)}", flush=True)
     waiting = [key for key in plan if key not in results]
     if slots.number > 1:  # else the last to end would be a long one that began last, with all other slots idle
-        waiting.sort(key=lambda key: LONGEST_FIRST.index(key[0]))
+        waiting.sort(key=lambda key: LONGEST_FIRST.index(kind(key[0])))
     under_way: dict[Future[dict[str, Any]], Key] = {}
     with Board(len(results), len(plan), len(waiting) * study.settings.epochs) as board:
         while waiting or under_way:

@@ -92,7 +92,9 @@ class DistillationCriterion:
         """
         cut = [level.detach().requires_grad_() for level in features]
         task = self.task(deepcopy(self.head)(list(cut)), batch)[0].sum()
-        trained = [i for i, level in enumerate(features) if level.requires_grad]  # freeze= may leave out some
+        trained = [i for i in self.distiller.levels if features[i].requires_grad]  # freeze= may leave out some
+        if not trained:
+            raise UserError("freeze= leaves none of the distilled levels to train: there is nothing to distil into")
         ours, theirs = ([side[i] for i in trained] for side in (features, cut))
         ratio = gradient_ratio((value * len(batch["img"]), ours), (task, theirs), self.scale)
         if self.calibrating and torch.isfinite(ratio):
@@ -105,8 +107,8 @@ class DistillationCriterion:
         self.weight = self.settings.target_ratio / max(statistics.median(self.calibration), 1e-12)
 
     def take_measurements(self) -> Tensor:
-        """Mean of the measurements since the last call: ratio KD/task, then the cosine of each level."""
-        nothing = torch.full((1, 1 + len(self.teacher.strides)), float("nan"))  # an epoch that was cut short
+        """Mean of the measurements since the last call: ratio KD/task, then the cosine of each distilled level."""
+        nothing = torch.full((1, 1 + len(self.distiller.levels)), float("nan"))  # an epoch that was cut short
         mean = (torch.stack(self.measured) if self.measured else nothing).nanmean(dim=0).cpu()
         self.measured.clear()
         return mean
@@ -166,6 +168,8 @@ class DistillationTrainer(DetectionTrainer):
                 self.settings.loss,
                 self.settings.tau,
                 self.settings.mask_ratio,
+                self._levels(),
+                self.settings.normalise,
                 seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
             ).to(self.device)
         return ckpt
@@ -288,6 +292,14 @@ class DistillationTrainer(DetectionTrainer):
                 f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
             )
 
+    def _levels(self) -> list[int]:
+        """Positions of the levels that are distilled."""
+        strides = self.teacher.strides
+        chosen = strides if self.settings.levels is None else self.settings.levels
+        if missing := set(chosen) - set(strides):
+            raise UserError(f"distillation_levels: the models have no stride {min(missing)}, only {strides}")
+        return [strides.index(stride) for stride in chosen]
+
     def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         criterion = getattr(self, "criterion", None)
         calibration = criterion.calibration if criterion else self.calibration
@@ -345,10 +357,11 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
     criterion = trainer.criterion
     value = float(trainer.tloss["kd_loss"])
     ratio, *cosines = criterion.take_measurements().tolist()
+    strides = [trainer.teacher.strides[level] for level in trainer.distiller.levels]
     trainer.distillation_metrics = {
         "kd/weight": criterion.weight * criterion.factor,
         "kd/gradient_ratio": ratio,
-        **{f"kd/cosine_stride{s}": c for s, c in zip(trainer.teacher.strides, cosines, strict=True)},
+        **{f"kd/cosine_stride{s}": c for s, c in zip(strides, cosines, strict=True)},
     }
     if not criterion.broken and not trainer.loss.isfinite():
         return  # the task's loss was the first to diverge: Ultralytics has its own recovery for that

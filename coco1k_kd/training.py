@@ -46,8 +46,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         spec: `folder`, `arm`, `seed`, `student`, `start` (of `start.STARTS`), `teacher` (path or None),
-            `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_weight`,
-            `annotations`, `at_once`, and `train_args`, what is handed to Ultralytics as it stands.
+            `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_settings` (of
+            `settings.Distillation`), `annotations`, `at_once`, and `train_args`, handed to Ultralytics as it stands.
 
     Returns:
         The run's figures and its `work`, all that the audit compares.
@@ -146,7 +146,7 @@ def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, An
     return YOLO(str(weights)), {
         "teacher": str(Path(spec["folder"]) / _PLACEBO) if spec["random_teacher"] else spec["teacher"],
         "distillation_loss": spec["distillation"],
-        "distillation_weight": spec["distillation_weight"],
+        **{f"distillation_{name}": value for name, value in spec["distillation_settings"].items()},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def test_teacher_none_is_plain_training(subset, tmp_path):
 def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, monkeypatch, caplog, capsys):
     options = {
         "epochs": 4, "batch": 16, "teacher": str(teacher_file), "distillation_loss": "mgd",
-        "distillation_weight": 0.5, **UNCHANGED_IMAGES,
+        "distillation_weight": 0.5, "distillation_levels": "16,32", **UNCHANGED_IMAGES,
     }  # fmt: skip
     whole = train(subset, tmp_path / "whole", **options).trainer
     code = (
@@ -234,8 +235,10 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, m
 
     with pytest.raises(UserError, match="distillation_loss differs"):
         YOLO(weights / "last.pt").train(resume=True, distillation_loss="cwd")
+    with pytest.raises(UserError, match=re.escape("distillation_levels differs from the checkpoint's (16, 32)")):
+        YOLO(weights / "last.pt").train(resume=True, distillation_levels=(8, 16))
     with pytest.raises(UserError, match="other weights"):
-        YOLO(weights / "last.pt").train(resume=True, teacher="yolov8s.yaml")
+        YOLO(weights / "last.pt").train(resume=True, teacher="yolov8s.yaml", distillation_levels=[32, 16])
 
     seen, loads, load = {}, [], distillation.load_teacher
     monkeypatch.setattr(distillation, "load_teacher", lambda teacher: loads.append(teacher) or load(teacher))
@@ -370,6 +373,11 @@ def test_unfit_teachers_are_refused_in_one_line(teacher, message, subset, tmp_pa
         ({"distillation_schedule": "step"}, "unknown schedule"),
         ({"distillation_tau": 0}, "distillation_tau"),
         ({"distillation_mask_ratio": 1.0}, "distillation_mask_ratio"),
+        ({"distillation_levels": "16,x"}, "distillation_levels='16,x' must be strides"),
+        ({"distillation_levels": [16, 16]}, "must be strides"),
+        ({"distillation_levels": 4}, "no stride 4, only"),
+        ({"distillation_normalise": "batch"}, "unknown normalise 'batch'.*channels, none"),
+        ({"distillation_levels": 8, "freeze": 17}, "none of the distilled levels"),
         ({"distill_model": "yolo11n.yaml"}, "choose one"),
         ({"trainer": DetectionTrainer}, "no teacher"),
         ({"freeze": 23}, "nothing to distil into"),
@@ -378,6 +386,36 @@ def test_unfit_teachers_are_refused_in_one_line(teacher, message, subset, tmp_pa
 def test_unfit_settings_are_refused(options, message, subset, teacher_file, tmp_path):
     with pytest.raises(UserError, match=message):
         train(subset, tmp_path, teacher=teacher_file, **options)
+
+
+def test_chosen_levels_alone_are_distilled(subset, teacher_file, tmp_path):
+    options = {"teacher": teacher_file, "distillation_levels": "32,8", "distillation_weight": 0.1}
+    trainer = train(subset, tmp_path, **options).trainer
+    assert len(trainer.distiller.aligners) == 2 and trainer.settings.levels == (8, 32)
+    cosines = [name for name in rows(trainer.save_dir)[0] if name.startswith("kd/cosine")]
+    assert cosines == ["kd/cosine_stride8", "kd/cosine_stride32"]
+    assert YAML.load(trainer.save_dir / "args.yaml")["distillation_levels"] == [8, 32]
+
+
+@pytest.mark.parametrize("loss", ["cwd", "mgd"])
+def test_a_level_that_is_left_out_gets_no_gradient_and_the_others_what_they_get_alone(loss):
+    student, teacher = levels()
+    one, alone = Distiller([8, 16], [12, 20], loss, levels=[1]), Distiller([16], [20], loss, seed=1)
+    alone.load_state_dict(one.state_dict())
+    one.fit(student, teacher)
+    alone.fit(student[1:], teacher[1:])
+    value, cosines = one(student, teacher, measure=True)
+    first, second = torch.autograd.grad(value, student, allow_unused=True)
+    (expected,) = torch.autograd.grad(alone(student[1:], teacher[1:])[0], student[1:])
+    assert first is None and torch.equal(second, expected) and len(cosines) == 1
+
+
+def test_features_are_compared_as_they_are_if_told_so():
+    student, teacher = levels(torch.float64)
+    distiller = Distiller([8, 16], [12, 20], "cwd", normalise="none").double()
+    parts = zip(distiller.aligners, distiller.losses, student, teacher, strict=True)
+    expected = sum(term(align(s).float(), t.float()) for align, term, s, t in parts)
+    torch.testing.assert_close(distiller(student, teacher)[0], expected)
 
 
 def test_levels_that_are_frozen_are_left_out_of_the_ratio(subset, teacher_file, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -65,13 +66,13 @@ def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone
         assert spec["student"] == "/w/student.pt"
     assert specs["baseline"]["teacher"] is None and specs["baseline"]["distillation"] is None
     chosen = {
-        arm: (spec["distillation"], spec["distillation_weight"]) for arm, spec in specs.items() if arm != "baseline"
+        arm: (spec["distillation"], spec["distillation_settings"]) for arm, spec in specs.items() if arm != "baseline"
     }
     assert chosen == {
-        "cwd": ("cwd", 2.0),
-        "ultralytics": ("ultralytics", None),
-        "weight0": ("cwd", 0.0),
-        "random_teacher": ("cwd", 2.0),
+        "cwd": ("cwd", {"weight": 2.0}),
+        "ultralytics": ("ultralytics", {}),
+        "weight0": ("cwd", {"weight": 0.0}),
+        "random_teacher": ("cwd", {"weight": 2.0}),
     }
     assert [arm for arm, spec in specs.items() if spec["random_teacher"]] == ["random_teacher"]
     fixed = specs["cwd"]["train_args"]
@@ -98,9 +99,46 @@ def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> 
     wanted = {"nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
     assert {key: cwd["train_args"][key] for key in wanted} == wanted
     assert "nbs" not in made().spec("baseline", (0, 0), 7)["train_args"]
-    assert (baseline["distillation_weight"], cwd["distillation_weight"]) == (None, FRESH_WEIGHT["cwd"])
+    assert (baseline["distillation_settings"], cwd["distillation_settings"]) == ({}, {"weight": FRESH_WEIGHT["cwd"]})
     chosen = made(arms=["mgd"], start="neck", student="s.pt", distillation_weight=2.0)
-    assert chosen.spec("mgd", (0, 3), 7)["distillation_weight"] == 2.0
+    assert chosen.spec("mgd", (0, 3), 7)["distillation_settings"] == {"weight": 2.0}
+
+
+def test_arms_with_settings_of_their_own() -> None:
+    plan = made(
+        arms=["mgd:mask_ratio=0.4", "ultralytics", "cwd:weight=auto:levels=16,32", "CWD"], start="neck", student="s.pt"
+    )
+    arms = plan.settings.arms
+    assert arms == ["baseline", "cwd", "cwd:weight=auto:levels=16,32", "mgd:mask_ratio=0.4", "ultralytics"]
+    specs = {arm: plan.spec(arm, (0, 0), 7) for arm in arms}
+    assert {arm: (spec["distillation"], spec["distillation_settings"]) for arm, spec in specs.items()} == {
+        "baseline": (None, {}),
+        "cwd": ("cwd", {"weight": 3.0}),
+        "cwd:weight=auto:levels=16,32": ("cwd", {"weight": "auto", "levels": "16,32"}),
+        "mgd:mask_ratio=0.4": ("mgd", {"weight": 12.0, "mask_ratio": "0.4"}),
+        "ultralytics": ("ultralytics", {}),
+    }
+    assert all(spec["train_args"] == specs["baseline"]["train_args"] for spec in specs.values())
+    assert plan.folder(arms[2], (0, 0)).name == "kd_cwd_weight=auto_levels=16,32_20260101_120000"
+    pairs = comparison._pairs(plan, arms)
+    assert ("cwd:weight=auto:levels=16,32", "cwd") in pairs and ("mgd:mask_ratio=0.4", "mgd") not in pairs
+    assert all((arm, against) in pairs for arm in arms[1:4] for against in ("baseline", "ultralytics"))
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("cwd:tau", "arm cwd:tau: settings are given as cwd:SETTING=VALUE"),
+        ("cwd:teacher=x", "unknown setting 'teacher': choose of weight, schedule, tau,"),
+        ("cwd:tau=0", "distillation_tau='0' must be above 0"),
+        ("mgd:levels=x", "distillation_levels='x' must be strides, as 16,32"),
+        ("baseline:tau=2", "arm baseline:tau=2: only cwd and mgd take settings"),
+        ("kl:tau=2", "unknown arm kl"),
+    ],
+)
+def test_unfit_settings_of_an_arm_are_refused(arm: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        made(arms=[arm])
 
 
 @pytest.mark.parametrize(

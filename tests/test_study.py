@@ -78,7 +78,7 @@ def test_the_references_are_the_models_as_given(whole: SimpleNamespace, models: 
 
 
 def test_controls_equal_time_and_the_full_val_set(command: list[str], coco_root: Path, tmp_path: Path) -> None:
-    arms = ["--arms", "baseline", "cwd", "baseline_same_time", "--controls"]
+    arms = ["--arms", "baseline", "cwd", "cwd:levels=8", "baseline_same_time", "--controls"]
     more = [*arms, "--eval-full-val", str(coco_root), "--epochs", "1", "--parallel", "2"]
     done = run([*command[:-1], str(tmp_path)], *more)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -86,11 +86,12 @@ def test_controls_equal_time_and_the_full_val_set(command: list[str], coco_root:
     content = json.loads(path.read_bytes())
     jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
     runs = {arm: entry["runs"][0] for arm, entry in content["arms"].items()}
-    assert set(runs) == {"baseline", "cwd", "baseline_same_time", "random_teacher"}
+    assert set(runs) == {"baseline", "cwd", "cwd:levels=8", "baseline_same_time", "random_teacher"}
     last = {arm: Path(entry["dir"]) / "weights" / "last.pt" for arm, entry in runs.items()}
     entries = {(entry["arm"], entry["against"]): entry for entry in content["comparisons"]}
     assert set(entries) == {
-        *((arm, "baseline") for arm in ("cwd", "random_teacher")),
+        *((arm, "baseline") for arm in ("cwd", "cwd:levels=8", "random_teacher")),
+        ("cwd:levels=8", "cwd"),
         *(("cwd", arm) for arm in ("baseline_same_time", "random_teacher")),
     }
 
@@ -98,11 +99,12 @@ def test_controls_equal_time_and_the_full_val_set(command: list[str], coco_root:
     assert weight0["passed"] and weight0["state_difference"] == 0
     assert state_difference(Path(weight0["dir"]) / "weights" / "last.pt", last["baseline"]) == 0
     spec = json.loads((Path(weight0["dir"]) / "spec.json").read_bytes())
-    assert spec["distillation"] == "cwd" and spec["distillation_weight"] == 0 and spec["teacher"]
+    assert spec["distillation"] == "cwd" and spec["distillation_settings"] == {"weight": 0} and spec["teacher"]
     compared = entries["random_teacher", "baseline"]
     assert placebo["verdict"] == compared["verdict"] and placebo["d_ap"] == compared["d_ap"]["mean"]
     for arm in ("baseline", "cwd"):
         assert state_difference(last["random_teacher"], last[arm]) > 0, "another teacher teaches something else"
+    assert state_difference(last["cwd:levels=8"], last["cwd"]) > 0, "so do fewer levels"
 
     seconds = runs["cwd"]["train_seconds"] / runs["baseline"]["train_seconds"]
     longer = runs["baseline_same_time"]
@@ -199,7 +201,7 @@ def test_a_report_is_drawn_again_from_its_json_alone(whole: SimpleNamespace, tmp
 
 def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_path: Path) -> None:
     spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
-    spec |= {"folder": str(tmp_path), "distillation_weight": 1e38}
+    spec |= {"folder": str(tmp_path), "distillation_settings": {"weight": 1e38}}
     with pytest.raises(Exception, match="cwd, seed 0") as caught:
         launch(spec, "cwd, seed 0")
     assert "loss" in str(caught.value) and "epoch" in str(caught.value)
