@@ -36,8 +36,8 @@ HELP = {
     "teacher": "any Ultralytics detector with as many levels",
     "loss": "cwd or mgd: how the arm beside the baseline is distilled",
     "arms": f"of {', '.join(ARMS)}; default: baseline and --loss. ultralytics is stock distill_model=, "
-    "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd take settings of their own, "
-    "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4: a search is a study, too",
+    "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd may carry settings, "
+    "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
     "seeds": "a run of each arm per seed. One seed tells about this pair of models only, more about the method",
     "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
     "beyond one choice of images",
