@@ -36,6 +36,7 @@ class YOLO(ultralytics.YOLO):
         distillation_mask_ratio: float | None = None,
         distillation_levels: str | Sequence[int] | None = None,
         distillation_normalise: str | None = None,
+        distillation_aligner: str | None = None,
         distillation_precision: str | None = None,
         distillation_target_ratio: float | None = None,
         **kwargs: Any,
@@ -65,6 +66,7 @@ class YOLO(ultralytics.YOLO):
             "mask_ratio": distillation_mask_ratio,
             "levels": distillation_levels,
             "normalise": distillation_normalise,
+            "aligner": distillation_aligner,
             "precision": distillation_precision,
             "target_ratio": distillation_target_ratio,
         }

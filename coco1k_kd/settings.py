@@ -13,6 +13,7 @@ import ultralytics
 from coco1k_kd.distiller import DEFAULT_WEIGHT, LOSSES, NORMALISERS, SCHEDULES
 from coco1k_kd.errors import UserError
 
+ALIGNERS = ("fitted", "random")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 RATIO_LIMITS = (1e-4, 10.0)  # of gradients KD/task; outside, the distillation does nothing or drowns the task
 
@@ -31,6 +32,7 @@ class Distillation:
         mask_ratio: MGD's share of hidden positions.
         levels: strides of the levels to distil, "16,32" or (16, 32); None for all.
         normalise: "channels" compares features whose channels are standardised, "none" as they are.
+        aligner: how the aligners start, "fitted" to the first batches, or "random".
         precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
         target_ratio: of `weight="auto"`.
         teacher_sha256: of the teacher's weights; one that differs is refused. "" takes any: it is known once loaded.
@@ -44,6 +46,7 @@ class Distillation:
     mask_ratio: float = 0.65
     levels: tuple[int, ...] | None = None
     normalise: str = "channels"
+    aligner: str = "fitted"
     precision: str = "auto"
     target_ratio: float = 0.5
     teacher_sha256: str = ""
@@ -53,6 +56,7 @@ class Distillation:
             ("loss", LOSSES),
             ("schedule", SCHEDULES),
             ("normalise", NORMALISERS),
+            ("aligner", ALIGNERS),
             ("precision", PRECISIONS),
         ):
             value = str(getattr(self, field)).lower()

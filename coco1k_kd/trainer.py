@@ -68,7 +68,7 @@ class DistillationCriterion:
         target = batch[TARGET]
         if isinstance(target, Future):
             target = target.result()
-        if self.distiller.fitted_batches < FIT_BATCHES:
+        if self.settings.aligner == "fitted" and self.distiller.fitted_batches < FIT_BATCHES:
             self.distiller.fit(features, target)
         half = self.teacher.dtype != torch.float32
         self.step += 1

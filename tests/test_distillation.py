@@ -377,6 +377,7 @@ def test_unfit_teachers_are_refused_in_one_line(teacher, message, subset, tmp_pa
         ({"distillation_levels": [16, 16]}, "must be strides"),
         ({"distillation_levels": 4}, "no stride 4, only"),
         ({"distillation_normalise": "batch"}, "unknown normalise 'batch'.*channels, none"),
+        ({"distillation_aligner": "ridge"}, "unknown aligner 'ridge'.*fitted, random"),
         ({"distillation_levels": 8, "freeze": 17}, "none of the distilled levels"),
         ({"distill_model": "yolo11n.yaml"}, "choose one"),
         ({"trainer": DetectionTrainer}, "no teacher"),
@@ -390,7 +391,8 @@ def test_unfit_settings_are_refused(options, message, subset, teacher_file, tmp_
 
 def test_chosen_levels_alone_are_distilled(subset, teacher_file, tmp_path):
     options = {"teacher": teacher_file, "distillation_levels": "32,8", "distillation_weight": 0.1}
-    trainer = train(subset, tmp_path, **options).trainer
+    trainer = train(subset, tmp_path, distillation_aligner="random", **options).trainer
+    assert trainer.distiller.fitted_batches == 0
     assert len(trainer.distiller.aligners) == 2 and trainer.settings.levels == (8, 32)
     cosines = [name for name in rows(trainer.save_dir)[0] if name.startswith("kd/cosine")]
     assert cosines == ["kd/cosine_stride8", "kd/cosine_stride32"]
