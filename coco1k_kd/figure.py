@@ -21,7 +21,8 @@ _PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _WIDTH, _ROW = 12, 3.3  # inches; 100 dots each
 _EXTREMES = 10  # classes shown at either end
-_NAME = 24  # letters of a class name that are shown
+_NAME = 24  # letters of a name that are shown
+_TOLD = 8  # comparisons that the headline tells of; more are in the panel below
 _HEADLINE, _CAPTION = 108, 165  # letters that fit into a line
 _STYLE = {
     "font.size": 10,
@@ -64,7 +65,8 @@ class _Drawing:
         self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
         self.entries = entries(comparison)
         self.colour = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(self.arms)}
-        self.marker = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(self.arms)}
+        rounds = [(i + i // len(_PALETTE)) % len(_MARKERS) for i in range(len(self.arms))]  # a colour's next marker
+        self.marker = {name: _MARKERS[i] for name, i in zip(self.arms, rounds, strict=True)}
         self.draws, seeds = repeats(comparison)
         self.repeated = repeated(comparison) if self.draws * seeds > 1 else ""
 
@@ -79,10 +81,12 @@ class _Drawing:
         if not self.entries:
             return f"{', '.join(self.arms)}: one arm, nothing to compare"
         lines = []
-        for entry in self.entries:
+        for entry in self.entries[:_TOLD]:
             lines.append(f"{pair(entry)}: {result(entry)}")
             if at_odds(entry):
                 lines.append(f"    but by the last epoch: {result(entry['last'])}")
+        if more := self.entries[_TOLD:]:
+            lines.append(f"and {len(more)} more")
         return _wrapped(lines, _HEADLINE)
 
     def caption(self) -> str:
@@ -125,11 +129,12 @@ class _Drawing:
             across = [column + min(0.12, 0.6 / (steps[-1] + 1)) * (step - steps[-1] / 2) for step in steps]
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
-        crowded = sum(map(len, self.arms)) > 45
-        between = " " if crowded else "\n"
+        letters = sum(len(_short(name)) for name in self.arms)
+        between = " " if letters > 45 else "\n"
         means = {name: 100 * fmean(run["ap"] for run in runs) for name, runs in self.arms.items()}
         names = [f"{_short(name)}{between}{mean:.1f}" for name, mean in means.items()]
-        axes.set_xticks(range(len(names)), names, **({"rotation": 25, "ha": "right"} if crowded else {}))
+        turned = {"rotation": 90} if letters > 90 else {"rotation": 25, "ha": "right"} if letters > 45 else {}
+        axes.set_xticks(range(len(names)), names, **turned)
         axes.set_xlim(-0.6, len(names))
         self._references(axes)
         each = "seed"
@@ -196,14 +201,15 @@ class _Drawing:
         names, against = list(self.entries[0]["per_size"]), self.entries[0]["against"]
         shown = [entry for entry in self.entries if entry["against"] == against]  # a colour tells the arm alone
         for i, entry in enumerate(shown):
-            shift = 0.1 * (i - (len(shown) - 1) / 2)
+            shift = min(0.1, 0.8 / len(shown)) * (i - (len(shown) - 1) / 2)
             for column, name in enumerate(names):
                 mean, error = _bar(entry["per_size"][name])
                 style = {"color": self.colour[entry["arm"]], "fmt": self.marker[entry["arm"]], "capsize": 3}
                 axes.errorbar(column + shift, mean, error, **style)
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_title(f"Against {against}, by box size; colours as above")
+        axes.set_title(f"Against {against}, by box size")
+        axes.set_xlabel("colours as above")
         axes.set_ylabel("AP points")
 
     def time(self, axes: Axes) -> None:
@@ -230,15 +236,14 @@ class _Drawing:
                     "lw": 1.3,
                     "alpha": 0.9,
                 }
-                axes.plot(epochs, values, color=self.colour[name], label=name if i == 0 else None, **style)
-        axes.legend(
-            frameon=False,
-            ncols=4 if len(self.arms) <= 4 else 3,
-            fontsize=9,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.2),
-        )
-        axes.set_xlabel("epoch")
+                axes.plot(epochs, values, color=self.colour[name], label=_short(name) if i == 0 else None, **style)
+        long = max(map(len, self.arms)) > _NAME // 2
+        if long and key == "kd_loss":  # two legends of long names side by side would not fit
+            axes.set_xlabel("epoch; colours as in the panel of AP")
+        else:
+            columns = 2 if long else 4 if len(self.arms) <= 4 else 3
+            axes.legend(frameon=False, ncols=columns, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+            axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
     def _cost(self, axes: Axes, key: str, scale: float, title: str, unit: str) -> None:

@@ -100,6 +100,7 @@ def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images
 
 
 MANY = ("baseline", "cwd", "mgd", "ultralytics", "baseline_same_time", "random_teacher", "a_seventh", "an_eighth")
+SEARCH = ("baseline", "cwd", *(f"cwd:weight={weight}:schedule=constant" for weight in range(10, 20)))
 SHAPES = [
     {},
     {"seeds": 1},
@@ -108,6 +109,7 @@ SHAPES = [
     {"classes": 1, "gain": 0.0, "images": 4},
     {"draws": 2, "last": 0.0},
     {"draws": 2, "seeds": 1},
+    {"arms": SEARCH},
 ]
 
 
@@ -137,7 +139,11 @@ def test_no_text_is_cut_off_or_collides_with_its_neighbour(shape):
         box = axes.get_tightbbox()
         assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, axes.get_title("left")
         rows = [t.get_window_extent() for t in axes.get_yticklabels() if t.get_text()]
-        assert not any(a.overlaps(b) for a, b in pairwise(rows)), axes.get_title("left")
+        columns = [
+            t.get_window_extent() for t in axes.get_xticklabels() if t.get_text() and t.get_rotation() in (0, 90)
+        ]
+        for labels in (rows, columns):
+            assert not any(a.overlaps(b) for a, b in pairwise(labels)), axes.get_title("left")
     assert drawing.get_suptitle() and all(axes.get_title("left") for axes in drawing.axes)
 
 
@@ -146,6 +152,14 @@ def test_a_colour_by_box_size_tells_one_difference():
     content["comparisons"].append(content["comparisons"][0] | {"against": "ultralytics"})
     (sizes,) = (a for a in figure(content).axes if a.get_title("left").startswith("Against baseline, by box size"))
     assert len(sizes.containers) == 3 * 3, "three arms, three sizes"
+
+
+def test_a_search_of_many_settings_can_be_read():
+    drawing = figure(comparison(arms=SEARCH))
+    assert drawing.get_suptitle().count("\n") == 8 and drawing.get_suptitle().endswith("and 3 more")
+    (curves,) = (a for a in drawing.axes if a.get_title("left").startswith("AP over epochs"))
+    marks = {(line.get_color(), line.get_marker()) for line in curves.lines}
+    assert len(marks) == len(SEARCH), "a mark for each arm"
 
 
 def test_panels_have_their_marks():
