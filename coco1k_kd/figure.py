@@ -162,7 +162,8 @@ class _Drawing:
         low, high = axes.get_ylim()
         spare = max(1 - (high - low), 0) / 2  # at least one AP point high: a tenth of one must not look like a cliff
         axes.set_ylim(low - spare, high + spare)
-        axes.annotate("\n".join(outside), (1, 1), (0, -3), xycoords="axes fraction", va="top", **_RIGHT)
+        left = _RIGHT | {"ha": "left"}  # a line's name at the right may be as high up
+        axes.annotate("\n".join(outside), (0, 1), (4, -3), xycoords="axes fraction", va="top", **left)
 
     def accuracy_curves(self, axes: Axes) -> None:
         self._curves(axes, "ap", 100)
