@@ -22,7 +22,7 @@ from coco1k_kd.arms import (
     own_settings,
 )
 from coco1k_kd.errors import UserError
-from coco1k_kd.start import FRESH_TRAINING, FRESH_WEIGHT, STARTS, WEIGHTS
+from coco1k_kd.start import FRESH_WEIGHT, STARTS, WEIGHTS, start_training
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
@@ -216,7 +216,7 @@ class Study:
                 "data": str(data.yaml),
                 "device": s.device or None,
                 **inputs.resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
-                **({} if s.start == WEIGHTS else {**FRESH_TRAINING, "nbs": s.batch}),
+                **start_training(s.start, s.batch),
                 **inputs.read_train_args(s.train),
                 "epochs": epochs,
                 "seed": replicate[1],

@@ -13,10 +13,20 @@ FRESH_TRAINING = {
     "lr0": 0.001,
     "momentum": 0.9,
     "warmup_epochs": 1.0,
-    "warmup_bias_lr": 0.0,  # as Ultralytics has it for AdamW; what 0.1 does is in docs/benchmarks.md
+    "warmup_bias_lr": 0.0,
 }
+# Over a frozen backbone as Ultralytics warms up an optimizer that is named: there distillation pays, and without it
+# it does not (docs/benchmarks.md, "With the backbone frozen").
+FROZEN_TRAINING = FRESH_TRAINING | {"momentum": 0.937, "warmup_bias_lr": 0.1}
 # Under a head that knows nothing the task's gradient says little, and a stronger teacher pays (docs/benchmarks.md).
 FRESH_WEIGHT = {"cwd": 3.0, "mgd": 12.0}
+
+
+def start_training(start: str, batch: int) -> dict[str, object]:
+    """Ultralytics' training settings for what is fresh after `start`; none for a student with all of its weights."""
+    if start == WEIGHTS:
+        return {}
+    return {**(FROZEN_TRAINING if start == FROZEN else FRESH_TRAINING), "nbs": batch}
 
 
 def frozen_layers(weights: str | Path) -> int:

@@ -18,7 +18,7 @@ from coco1k_kd import comparison, state, study
 from coco1k_kd.errors import UserError
 from coco1k_kd.inputs import Data, Split, Weights
 from coco1k_kd.plan import Settings, Study
-from coco1k_kd.start import FRESH_WEIGHT
+from coco1k_kd.start import FRESH_WEIGHT, STARTS
 
 
 def made(**settings: Any) -> Study:
@@ -99,6 +99,9 @@ def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> 
     wanted = {"nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
     assert {key: cwd["train_args"][key] for key in wanted} == wanted
     assert "nbs" not in made().spec("baseline", (0, 0), 7)["train_args"]
+    warmed = {start: made(start=start, student="s.pt").spec("baseline", (0, 0), 7)["train_args"] for start in STARTS}
+    biases = {start: (args["momentum"], args["warmup_bias_lr"]) for start, args in warmed.items()}
+    assert biases == {"weights": (0.9, 0.0), "frozen": (0.937, 0.1), "neck": (0.9, 0.0), "backbone": (0.9, 0.0)}
     assert (baseline["distillation_settings"], cwd["distillation_settings"]) == ({}, {"weight": FRESH_WEIGHT["cwd"]})
     chosen = made(arms=["mgd"], start="neck", student="s.pt", distillation_weight=2.0)
     assert chosen.spec("mgd", (0, 3), 7)["distillation_settings"] == {"weight": 2.0}
