@@ -216,7 +216,7 @@ class _Drawing:
     def time(self, axes: Axes) -> None:
         self._cost(axes, "train_seconds", 1 / 60, "Training time, validation not counted", "minutes")
         if (at_once := self.all.get("at_once", 1)) > 1:
-            axes.set_xlabel(f"{axes.get_xlabel()}\nup to {at_once} runs at once: of runs that shared the machine")
+            axes.set_xlabel(f"{axes.get_xlabel()}\nup to {at_once} runs at once:\nof runs that shared the machine")
 
     def memory(self, axes: Axes) -> None:
         self._cost(axes, "peak_memory_bytes", 2**-30, "Peak memory", "GiB")
