@@ -173,6 +173,13 @@ def test_other_settings_do_not_resume_a_study(whole: SimpleNamespace, command: l
     assert "has batch 8, you ask for 4" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_levels_that_no_model_has_are_refused_before_anything_is_written(command: list[str], tmp_path: Path) -> None:
+    done = run([*command[:-1], str(tmp_path / "none")], "--arms", "cwd:levels=8,64")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: arm cwd:levels=8,64: the models have no stride 64, only 8, 16, 32\n"
+    assert not (tmp_path / "none").exists()
+
+
 def test_unequal_work_has_no_verdict(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
     for path in whole.project.iterdir():
         if whole.path.stem.removeprefix("comparison_") in path.name and not path.name.startswith(("comp", "kd_comp")):
