@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 
 import coco1k_kd.trainer as module
+from coco1k_kd import criterion
 from coco1k_kd.settings import Distillation
 
 RANK = int(os.environ.get("RANK", -1))
 DEVICE = "0,1" if RANK >= 0 else "0"  # of those in cpu_ranks/sitecustomize.py
-FIT_BATCHES = module.FIT_BATCHES
+FIT_BATCHES = criterion.FIT_BATCHES
 
 
 class Done(Exception):
@@ -57,8 +58,8 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path)
 
             def keep(batch):
                 batch = preprocess(batch)
-                if isinstance(answer := batch[module.TARGET], Future):
-                    batch[module.TARGET] = answer.result()
+                if isinstance(answer := batch[criterion.TARGET], Future):
+                    batch[criterion.TARGET] = answer.result()
                 torch.save(batch, out / f"{case}_batch{RANK}.pt")
                 return batch
 
@@ -84,11 +85,11 @@ def main(data: str, student: str, teacher: str, folder: str) -> None:
     if RANK >= 0:
         dist.init_process_group("gloo", rank=RANK, world_size=2)
     settings = partial(Distillation, teacher, mask_ratio=0.0)
-    module.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
+    criterion.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
     for loss in ("cwd", "mgd"):
         train(loss, settings(loss=loss), data, student, Path(folder))
     if RANK >= 0:
-        module.FIT_BATCHES = FIT_BATCHES
+        criterion.FIT_BATCHES = FIT_BATCHES
         train("pooled", settings(loss="cwd", weight="auto"), data, student, Path(folder))
 
 

@@ -23,7 +23,8 @@ from ultralytics.utils.torch_utils import profile_ops
 
 import coco1k_kd.trainer as distillation
 from coco1k_kd import YOLO, UserError
-from coco1k_kd.distiller import Distiller, gradient_ratio, schedule_factor
+from coco1k_kd.criterion import TARGET, DistillationCriterion, neck_features
+from coco1k_kd.distiller import FIT_BATCHES, Distiller, gradient_ratio, schedule_factor
 from coco1k_kd.losses import standardise
 from coco1k_kd.settings import Distillation
 from coco1k_kd.teacher import Teacher, detect_head, neck_channels, teacher_dtype, weights_sha256
@@ -499,7 +500,7 @@ def test_ultralytics_recovers_from_a_poisoned_batch(subset, teacher_file, tmp_pa
     assert seen["poisoned"] is model.trainer
     assert [row["epoch"] for row in rows(model.trainer.save_dir)] == ["1", "2", "3"]
     assert all(torch.isfinite(p).all() for p in model.trainer.distiller.parameters())
-    assert not isinstance(seen["copy"].criterion, distillation.DistillationCriterion)
+    assert not isinstance(seen["copy"].criterion, DistillationCriterion)
 
 
 def test_an_epoch_that_is_cut_short(subset, teacher_file, tmp_path):
@@ -698,7 +699,7 @@ def tiny_batch(teacher: Teacher) -> dict[str, Any]:
     images = torch.rand(4, 3, 64, 64)
     return {
         "img": images, "batch_idx": torch.arange(4.0), "cls": torch.arange(4.0)[:, None],
-        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.6]] * 4), distillation.TARGET: teacher(images),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.6]] * 4), TARGET: teacher(images),
     }  # fmt: skip
 
 
@@ -710,16 +711,16 @@ def test_gradient_ratio_is_measured_through_a_compiled_student():
     head, batch = student.model[-1], tiny_batch(teacher)
     images = batch["img"]
     distiller = Distiller(neck_channels(head), teacher.channels, "cwd")
-    distiller.fitted_batches = distillation.FIT_BATCHES
+    distiller.fitted_batches = FIT_BATCHES
 
-    features = [level.detach().requires_grad_() for level in distillation.neck_features(student(images))]
+    features = [level.detach().requires_grad_() for level in neck_features(student(images))]
     task = student.init_criterion()(deepcopy(head)(list(features)), batch)[0].sum()
-    expected = gradient_ratio((4 * distiller(features, batch[distillation.TARGET])[0], features), (task, features))
+    expected = gradient_ratio((4 * distiller(features, batch[TARGET])[0], features), (task, features))
 
     for network in (student, torch.compile(student, backend="aot_eager")):
         predictions = network(images)
         statistics = deepcopy(dict(head.named_buffers()))
-        criterion = distillation.DistillationCriterion(
+        criterion = DistillationCriterion(
             student.init_criterion(), head, teacher, distiller, Distillation("", weight=1)
         )
         criterion.last_step = 1
@@ -751,9 +752,7 @@ def test_the_term_is_weight_times_schedule_times_batch():
     batch = tiny_batch(teacher)
     distiller = Distiller(neck_channels(student.model[-1]), teacher.channels, "cwd")
     task = student.init_criterion()
-    criterion = distillation.DistillationCriterion(
-        task, student.model[-1], teacher, distiller, Distillation("", weight=3)
-    )
+    criterion = DistillationCriterion(task, student.model[-1], teacher, distiller, Distillation("", weight=3))
     predictions = student(batch["img"])
     for factor in (1.0, 0.25):
         criterion.factor = factor
