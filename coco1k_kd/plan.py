@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coco1k_kd import inputs
 from coco1k_kd.arms import (
@@ -23,6 +23,9 @@ from coco1k_kd.arms import (
 )
 from coco1k_kd.errors import UserError
 from coco1k_kd.start import FRESH_WEIGHT, STARTS, WEIGHTS, start_training
+
+if TYPE_CHECKING:
+    from coco1k_kd.settings import Distillation
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
@@ -60,7 +63,7 @@ class Settings:
             raise UserError(f"unknown --loss {self.loss}: choose {' or '.join(LOSSES)}")
         arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
         for arm in arms:
-            _check_arm(arm)
+            arm_distillation(arm)
         for name, values in (("--arms", arms), ("--seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
@@ -92,12 +95,12 @@ class Settings:
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
 
 
-def _check_arm(arm: str) -> None:
-    """UserError if there is no such arm, or its settings are no settings of its loss."""
+def arm_distillation(arm: str) -> Distillation | None:
+    """What an arm with settings of its own asks for; None without. UserError if there is no such arm or setting."""
     if kind(arm) not in ARMS:
         raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(ARMS)}")
     if arm == kind(arm):
-        return
+        return None
     if kind(arm) not in LOSSES:
         raise UserError(f"arm {arm}: only {' and '.join(LOSSES)} take settings")
     from coco1k_kd.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
@@ -109,7 +112,7 @@ def _check_arm(arm: str) -> None:
     for name in own:
         if name not in OF_AN_ARM:
             raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
-    Distillation(teacher=None, loss=kind(arm), **own)
+    return Distillation(teacher=None, loss=kind(arm), **own)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,13 @@ class Distillation:
         if not fits(value):
             raise UserError(f"distillation_{field}={given!r} must be {must_be}")
         object.__setattr__(self, field, value)
+
+    def positions(self, strides: Sequence[int], named: str = "distillation_levels") -> list[int]:
+        """Where among the models' levels, of these `strides`, those to distil are; `named` is who asks for them."""
+        chosen = strides if self.levels is None else self.levels
+        if missing := set(chosen) - set(strides):
+            raise UserError(f"{named}: the models have no stride {min(missing)}, only {', '.join(map(str, strides))}")
+        return [strides.index(stride) for stride in chosen]
 
     def record(self) -> dict[str, Any]:
         """The settings as plain data, the teacher by its path ("" if it never had one)."""

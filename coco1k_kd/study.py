@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd import comparison, inputs, state
-from coco1k_kd.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, kind, own_settings, run_label
+from coco1k_kd.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, kind, run_label
 from coco1k_kd.audit import audit
 from coco1k_kd.draws import further_draws
 from coco1k_kd.errors import UserError
 from coco1k_kd.launcher import SPEC, RunFailed, finished
 from coco1k_kd.matching import check_truth, coco_metrics
-from coco1k_kd.plan import Settings, Study
+from coco1k_kd.plan import Settings, Study, arm_distillation
 from coco1k_kd.progress import Board
 from coco1k_kd.references import Evaluator
 from coco1k_kd.report import markdown, write_report
@@ -93,11 +93,8 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
             f"teacher and student must have the same levels: strides {teacher.strides} and {student.strides}"
         )
     for arm in arms:
-        levels = [int(stride) for stride in own_settings(arm).get("levels", "").split(",") if stride]
-        if unknown := set(levels) - set(student.strides):
-            raise UserError(
-                f"arm {arm}: the models have no stride {min(unknown)}, only {', '.join(map(str, student.strides))}"
-            )
+        if own := arm_distillation(arm):
+            own.positions(student.strides, f"arm {arm}")
     project = settings.project.absolute()
     study = Study(settings, data, student, teacher, full, project, stamp="")
     found = state.find(study) if resume else None

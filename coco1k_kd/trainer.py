@@ -75,7 +75,7 @@ class DistillationTrainer(DetectionTrainer):
                 self.settings.loss,
                 self.settings.tau,
                 self.settings.mask_ratio,
-                self._levels(),
+                self.settings.positions(self.teacher.strides),
                 self.settings.normalise,
                 seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
             ).to(self.device)
@@ -198,14 +198,6 @@ class DistillationTrainer(DetectionTrainer):
             raise UserError(
                 f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
             )
-
-    def _levels(self) -> list[int]:
-        """Positions of the levels that are distilled."""
-        strides = self.teacher.strides
-        chosen = strides if self.settings.levels is None else self.settings.levels
-        if missing := set(chosen) - set(strides):
-            raise UserError(f"distillation_levels: the models have no stride {min(missing)}, only {strides}")
-        return [strides.index(stride) for stride in chosen]
 
     def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         criterion = getattr(self, "criterion", None)
