@@ -114,7 +114,6 @@ def test_only_the_baseline_of_equal_time_may_be_longer() -> None:
     longer["baseline_same_time", (0, 0)] |= {
         "epochs": 8,
         "images": 800,
-        "batch_hash": "d" * 64,
         "stream_hash": "e" * 64,
     }
     longer["baseline_same_time", (0, 0)]["work"]["train_args"]["epochs"] = 8
@@ -122,6 +121,20 @@ def test_only_the_baseline_of_equal_time_may_be_longer() -> None:
     longer["baseline_same_time", (0, 0)]["init_hash"] = "f" * 64
     with pytest.raises(UserError, match="init_hash"):
         audit(longer, 100, 20)
+
+
+def test_a_longer_baseline_has_other_first_batches_only_where_the_other_is_too_short_for_mosaics() -> None:
+    longer = results("baseline", "baseline_same_time")
+    longer["baseline_same_time", (0, 0)] |= {"epochs": 8, "batch_hash": "d" * 64}
+    longer["baseline_same_time", (0, 0)]["work"]["train_args"]["epochs"] = 8
+    for close_mosaic, passes in ((5, True), (7, True), (4, False), (8, False), (0, False)):
+        for result in longer.values():
+            result["work"]["train_args"]["close_mosaic"] = close_mosaic
+        if passes:
+            assert "batch_hash" in audit(longer, 100, 20)["excepted"]["baseline_same_time"]
+        else:
+            with pytest.raises(UserError, match="batch_hash"):
+                audit(longer, 100, 20)
 
 
 def test_images_that_training_left_out_are_noticed() -> None:
