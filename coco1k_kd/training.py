@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import ultralytics
 from torch import nn
 from ultralytics.utils import RANK
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
-from coco1k_kd.files import write_json
+from coco1k_kd.files import atomic, write_json
 from coco1k_kd.inputs import read_devices
 from coco1k_kd.launcher import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.prediction import predict
@@ -130,9 +131,8 @@ def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, outp
             model.predict(part)
     for norm in norms:
         norm.momentum = 0.03
-    whole = output.with_suffix(".new")
-    teacher.save(whole)
-    whole.rename(output)
+    with atomic(output) as file:
+        teacher.save(file)
 
 
 def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, Any]]:
@@ -221,6 +221,8 @@ def main() -> int:
         if RANK > -1:  # the log ends with what the other ranks say of the one that they miss
             _fail(folder, "run", f"rank {RANK}: {type(error).__name__}: {' '.join(str(error).split())}")
         raise
+    if RANK > -1:
+        dist.destroy_process_group()  # left to the interpreter's end, gloo may abort there: pytorch/pytorch#179291
     if RANK < 1:
         write_json(folder / (_TRAINED if RANK == 0 else RESULT), result)
     return 0

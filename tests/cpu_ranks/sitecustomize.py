@@ -4,6 +4,9 @@ Python imports this at its start where PYTHONPATH names this folder, which tests
 or of Ultralytics' own spawning has it. What is replaced is the choice of a device and the process group's backend.
 """
 
+import atexit
+import os
+import sys
 from types import SimpleNamespace
 
 import torch
@@ -34,6 +37,14 @@ def join(self: trainer.BaseTrainer) -> None:
 def backend(model: object, device: torch.device, **kwargs: object) -> object:
     """Ranks validate the best checkpoint on the GPU that is current."""
     return autobackend(model=model, device=CPU, **kwargs)
+
+
+@atexit.register
+def refuse_an_open_group() -> None:
+    """Gloo aborts, now and then, where a process ends with its group open; a rank of ours must never."""
+    if distributed.is_initialized() and "coco1k_kd" in sys.argv[0]:
+        print(f"rank {RANK} ends with its process group open", file=sys.stderr, flush=True)
+        os._exit(77)
 
 
 torch.cuda.device_count = lambda: GPUS
