@@ -26,6 +26,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # of the student; with fewer epochs a study would say nothing
 STARTS = {"weights": 5, "neck": 10, "frozen": 10, "backbone": 10, "scratch": 30}
 EPOCH_SECONDS = {"baseline": 12.0, "cwd": 15.0, "mgd": 17.0, "ultralytics": 19.0}  # with 6 at once: a guess
+SAME_TIME = "baseline_same_time"  # a baseline trained for as long as CWD; in studies alone
 STARTUP_SECONDS = 30.0  # of a run: imports, data, and its last evaluations
 CLOSING_SECONDS = 90.0  # of a study: references, comparison; it runs beside the next study's trainings
 MARGIN = 0.9  # of the time that is left, planned with
@@ -83,7 +84,8 @@ def program(options: argparse.Namespace, name: str, *flags: object, data: bool =
 
 def measurements(options: argparse.Namespace) -> tuple[list[Step], list[Step]]:
     """The measurements before the studies and those after them; seconds as expected on one H100."""
-    arms, steps, workers = options.arms, ("--steps", options.steps), ("--workers", options.workers)
+    arms = [arm for arm in options.arms if arm != SAME_TIME]
+    steps, workers = ("--steps", options.steps), ("--workers", options.workers)
     cache = ("--cache", options.cache) if options.cache else ()
 
     def breakdown(name: str, seconds: float, *flags: object) -> Step:
@@ -143,8 +145,11 @@ def makespan(durations: list[float], slots: int) -> float:
 
 
 def study_seconds(epochs: int, epoch_seconds: dict[str, float], seeds: int, slots: int) -> float:
-    """How long the trainings of a study take, given the seconds of an epoch by arm."""
-    return makespan([STARTUP_SECONDS + epochs * s for _ in range(seeds) for s in epoch_seconds.values()], slots)
+    """How long the trainings of a study take, given the seconds of an epoch by arm; SAME_TIME waits for the others."""
+    last = [s for arm, s in epoch_seconds.items() if arm == SAME_TIME]
+    first = [s for arm, s in epoch_seconds.items() if arm != SAME_TIME]
+    stages = [[STARTUP_SECONDS + epochs * s for _ in range(seeds) for s in stage] for stage in (first, last)]
+    return sum(makespan(stage, slots) for stage in stages)
 
 
 def choose_epochs(
@@ -172,10 +177,14 @@ def epoch_seconds(work: Work, together: int) -> dict[str, float]:
     for row in content["rows"] if content else []:
         measured.setdefault(row["arm"], []).append(row["epoch_seconds"])
     guess = max(1.0, together / 6)
-    return {
+    seconds = {
         arm: sum(measured[arm]) / len(measured[arm]) if arm in measured else guess * EPOCH_SECONDS[arm]
         for arm in work.options.arms
+        if arm != SAME_TIME
     }
+    if SAME_TIME in work.options.arms:  # more epochs, of the same length together
+        seconds[SAME_TIME] = seconds.get("cwd", max(seconds.values(), default=0.0))
+    return seconds
 
 
 def best_together(work: Work) -> int:
@@ -234,7 +243,7 @@ def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     add("--batch", type=int, default=16)
     add("--workers", type=int, default=8, help="loader processes of a run that is alone (default: %(default)s)")
     add("--device", default="0")
-    add("--arms", nargs="+", choices=list(EPOCH_SECONDS), default=list(EPOCH_SECONDS))
+    add("--arms", nargs="+", choices=[*EPOCH_SECONDS, SAME_TIME], default=list(EPOCH_SECONDS))
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--starts", nargs="*", choices=list(STARTS), default=["neck", "weights", "scratch"],
         help="of the student, a study each, in this order (default: neck weights scratch)")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -166,6 +167,17 @@ def test_epochs_follow_from_what_was_measured(tmp_path: Path) -> None:
     assert slower.epochs == weights.epochs and slower.seconds == 2 * weights.seconds
     work.state["epochs"]["weights"] = 7  # begun: it keeps its epochs, whatever the time
     assert [step.epochs for step in gpu_plan.studies(work, 100)] == [7]
+
+
+def test_a_baseline_of_equal_time_is_planned_after_the_others_and_measured_by_none(tmp_path: Path) -> None:
+    done = shell(tmp_path, "plan", "--arms", "baseline", "cwd", gpu_plan.SAME_TIME, "--starts", "neck")
+    steps = {step["step"]: shlex.split(step["command"]) for step in json.loads(done.stdout)["steps"]}
+    assert {name for name, words in steps.items() if gpu_plan.SAME_TIME in words} == {"study_neck"}
+    options = gpu_plan.parser().parse_args(["--work", str(tmp_path), "--arms", "baseline", "cwd", gpu_plan.SAME_TIME])
+    each = gpu_plan.epoch_seconds(gpu_plan.Work(options), 6)
+    assert each[gpu_plan.SAME_TIME] == each["cwd"]
+    run = gpu_plan.STARTUP_SECONDS + 10 * each["cwd"]
+    assert gpu_plan.study_seconds(10, each, 3, 6) == 2 * run  # all others at once, then these
 
 
 def test_makespan_is_that_of_runs_that_take_the_next_free_slot() -> None:
