@@ -129,11 +129,12 @@ class _Drawing:
             across = [column + min(0.12, 0.6 / (steps[-1] + 1)) * (step - steps[-1] / 2) for step in steps]
             axes.plot(across, values, self.marker[name], color=self.colour[name], ms=7)
             axes.hlines(fmean(values), column - 0.3, column + 0.3, color=self.colour[name], lw=2)
-        letters = sum(len(_short(name)) for name in self.arms)
-        between = " " if letters > 45 else "\n"
+        letters = [len(_short(name)) for name in self.arms]
+        tight = max(letters) * len(letters) > 45
+        between = " " if tight else "\n"
         means = {name: 100 * fmean(run["ap"] for run in runs) for name, runs in self.arms.items()}
         names = [f"{_short(name)}{between}{mean:.1f}" for name, mean in means.items()]
-        turned = {"rotation": 90} if letters > 90 else {"rotation": 25, "ha": "right"} if letters > 45 else {}
+        turned = {"rotation": 90} if sum(letters) > 90 else {"rotation": 25, "ha": "right"} if tight else {}
         axes.set_xticks(range(len(names)), names, **turned)
         axes.set_xlim(-0.6, len(names))
         self._references(axes)

@@ -110,6 +110,7 @@ SHAPES = [
     {"draws": 2, "last": 0.0},
     {"draws": 2, "seeds": 1},
     {"arms": SEARCH},
+    {"arms": ("baseline", "cwd", "mgd", "baseline_same_time"), "seeds": 3},
 ]
 
 
