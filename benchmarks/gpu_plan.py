@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from coco1k_kd.arms import SAME_TIME
+
+PROJECT = Path(__file__).resolve().parents[1]
 # of the student; with fewer epochs a study would say nothing
 STARTS = {"weights": 5, "neck": 10, "frozen": 10, "backbone": 10, "scratch": 30}
 EPOCH_SECONDS = {"baseline": 12.0, "cwd": 15.0, "mgd": 17.0, "ultralytics": 19.0}  # with 6 at once: a guess
-SAME_TIME = "baseline_same_time"  # a baseline trained for as long as CWD; in studies alone
 STARTUP_SECONDS = 30.0  # of a run: imports, data, and its last evaluations
 CLOSING_SECONDS = 90.0  # of a study: references, comparison; it runs beside the next study's trainings
 MARGIN = 0.9  # of the time that is left, planned with
@@ -84,7 +86,7 @@ def program(options: argparse.Namespace, name: str, *flags: object, data: bool =
 
 def measurements(options: argparse.Namespace) -> tuple[list[Step], list[Step]]:
     """The measurements before the studies and those after them; seconds as expected on one H100."""
-    arms = [arm for arm in options.arms if arm != SAME_TIME]
+    arms = [arm for arm in options.arms if arm != SAME_TIME]  # that one is a study's alone
     steps, workers = ("--steps", options.steps), ("--workers", options.workers)
     cache = ("--cache", options.cache) if options.cache else ()
 

@@ -32,7 +32,6 @@ def audit(results: Mapping[Key, Mapping[str, Any]], train_images: int, val_image
     """
     works = {key: _flat(_work(result)) for key, result in results.items()}
     first = next(key for key in works if key[0] == BASELINE)
-    excepted: dict[str, set[str]] = {}
     expected = {"train_images": train_images, "val_images": val_images}
     for key, work in works.items():
         for field, value in expected.items():
@@ -41,30 +40,30 @@ def audit(results: Mapping[Key, Mapping[str, Any]], train_images: int, val_image
                     f"no verdict: {run_label(*key)} saw {work[field]} {field.replace('_', ' ')}, the data set has "
                     f"{value} (are some unreadable? its train.log names them)"
                 )
-        differing = frozenset()
-        if key[0] == SAME_TIME:
-            differing = _longer(work, works.get((BASELINE, key[1]), work))
-            excepted.setdefault(key[0], set()).update(differing)
-        _same(key, work, (BASELINE, key[1]), works, differing)
+        _same(key, work, (BASELINE, key[1]), works, _excepted(key, works))
         if key[0] == BASELINE:
             _same(key, work, first, works, _SEED | (_DRAW if key[1][0] != first[1][0] else frozenset()))
+    excepted = {key[0]: sorted(fields) for key in works if (fields := _excepted(key, works))}
     return {
         "passed": True,
         "runs": len(works),
         "compared": sorted({name.split(".")[0] for name in works[first]}),
-        **({"excepted": {arm: sorted(fields) for arm, fields in excepted.items()}} if excepted else {}),
+        **({"excepted": excepted} if excepted else {}),
     }
 
 
-def _longer(work: Mapping[str, Any], baseline: Mapping[str, Any]) -> frozenset[str]:
-    """In what a baseline that is given more epochs may differ from the other.
+def _excepted(key: Key, works: Mapping[Key, Mapping[str, Any]]) -> frozenset[str]:
+    """In what a run may differ from the baseline of its replicate: nothing, unless it is given more epochs.
 
-    In its first batches only where it begins with mosaics and the other is too short for any: Ultralytics leaves them
-    out of the last `close_mosaic` epochs.
+    Then in its first batches only where one of the two is too short for mosaics: Ultralytics leaves them out of the
+    last `close_mosaic` epochs.
     """
+    if key[0] != SAME_TIME:
+        return frozenset()
+    work, baseline = works[key], works.get((BASELINE, key[1]))
     close = work.get("train_args.close_mosaic") or 0
-    without = [run["epochs"] <= close for run in (work, baseline)]
-    return _LONGER | {"batch_hash"} if len(set(without)) > 1 else _LONGER
+    begins_alike = baseline is None or (work["epochs"] <= close) == (baseline["epochs"] <= close)
+    return _LONGER if begins_alike else _LONGER | {"batch_hash"}
 
 
 def _same(

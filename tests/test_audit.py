@@ -111,11 +111,7 @@ def test_baselines_of_two_seeds_may_differ_in_what_the_seed_changes_alone() -> N
 
 def test_only_the_baseline_of_equal_time_may_be_longer() -> None:
     longer = results("baseline", "cwd", "baseline_same_time")
-    longer["baseline_same_time", (0, 0)] |= {
-        "epochs": 8,
-        "images": 800,
-        "stream_hash": "e" * 64,
-    }
+    longer["baseline_same_time", (0, 0)] |= {"epochs": 8, "images": 800, "stream_hash": "e" * 64}
     longer["baseline_same_time", (0, 0)]["work"]["train_args"]["epochs"] = 8
     assert "epochs" in audit(longer, 100, 20)["excepted"]["baseline_same_time"]
     longer["baseline_same_time", (0, 0)]["init_hash"] = "f" * 64
