@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from coco1k_kd import subset
-from coco1k_kd.certification import certify
+from coco1k_kd.data import subset
+from coco1k_kd.data.certify import certify
+from coco1k_kd.data.manifest import read_manifest, table
+from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
+from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.manifest import read_manifest, table
-from coco1k_kd.sampling import BALANCES, TOLERANCE, Pool, draw, drift
-from coco1k_kd.verification import verify
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,7 +86,7 @@ def create(args: argparse.Namespace) -> None:
     given = read_manifest(args.from_manifest) if args.from_manifest else None
     seed, balance = (given.seed, given.balance) if given else (args.seed, args.balance)
     if args.download:
-        from coco1k_kd.download import fetch_annotations, fetch_images
+        from coco1k_kd.data.download import fetch_annotations, fetch_images
 
         fetch_annotations(args.coco_root)
     drawn = []

@@ -123,7 +123,7 @@ pretrain() { # architecture, epochs, name
     data="$out/pool/coco1k.yaml" imgsz=96 batch=8 nbs=8 optimizer=AdamW lr0=0.002 warmup_epochs=1 mosaic=0 \
     val=False plots=False workers=1 ${DEVICE:+device="$DEVICE"}
 }
-fetch='import sys; from coco1k_kd.errors import run_cli; from coco1k_kd.inputs import read_weights
+fetch='import sys; from coco1k_kd.errors import run_cli; from coco1k_kd.distill.weights import read_weights
 run_cli(lambda: [read_weights(*pair) for pair in zip(sys.argv[1:], ("teacher", "student"))] and 0)'
 
 compare() {
@@ -269,15 +269,15 @@ exec 8>&-
 [[ $dry ]] || "$python" -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available()
 else "CPU, no GPU found; after its first epoch each run says how long it will take")'
 
-draws=("$here/create_coco1k.py" "$code"/{annotations,sampling,subset,manifest,files,demo}.py)
+draws=("$here/create_coco1k.py" "$code"/{demo,files}.py "$code"/data/{annotations,manifest,sampling,subset}.py)
 if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $forced && ! $dry ]]; then
   die "$out/coco1k was not made by this script: --from data replaces it, or move it away"
 fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
 stage weights "$TEACHER" "$out/pool/manifest.json"
-studies=("$here/test_coco1k_kd.py") reports=("$code"/{report,figure,wording}.py)
-others=("$code"/{download,verification,certification,progress,curves}.py)
-for file in "$code"/*.py; do
+studies=("$here/test_coco1k_kd.py") reports=("$code"/report/*.py)
+others=("$code"/data/{certify,download,verify}.py "$code"/runs/board.py "$code"/distill/curves.py)
+for file in "$code"/*.py "$code"/*/*.py; do
   [[ " ${draws[*]} ${reports[*]} ${others[*]} " == *" $file "* ]] || studies+=("$file")
 done
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"

@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from coco1k_kd import YOLO  # plain Ultralytics would say: from ultralytics import YOLO
+from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.inputs import read_weights
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from coco1k_kd import study
-from coco1k_kd.arms import ARMS
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.slots import Slots
-from coco1k_kd.start import STARTS
+from coco1k_kd.runs.initial import STARTS
+from coco1k_kd.runs.slots import Slots
+from coco1k_kd.study import study
+from coco1k_kd.study.arms import ARMS
 
 HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
@@ -120,7 +120,7 @@ def slots(ray: str | None, parallel: int | None, share: dict[str, float | None])
         return Slots(parallel or 1)
     if parallel is not None:
         raise UserError("--parallel is for one machine: with --ray, --gpus-per-run and --cpus-per-run say how many fit")
-    from coco1k_kd.cluster import Cluster
+    from coco1k_kd.runs.cluster import Cluster
 
     return Cluster(ray, **given)
 

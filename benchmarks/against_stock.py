@@ -22,7 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.inputs import read_data, resolve_optimizer
+from coco1k_kd.data.dataset import read_data
+from coco1k_kd.study.hyperparameters import resolve_optimizer
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAIN = "import json, sys, ultralytics; a = json.loads(sys.argv[1]); ultralytics.YOLO(a.pop('model')).train(**a)"

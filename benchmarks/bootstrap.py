@@ -22,10 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.evaluation import compare, compare_matches
-from coco1k_kd.matching import Matches, processes
-from coco1k_kd.resampling import average_precision, rank
-from coco1k_kd.statistics import estimate
+from coco1k_kd.verdict.compare import compare, compare_matches
+from coco1k_kd.verdict.intervals import estimate
+from coco1k_kd.verdict.matching import Matches, processes
+from coco1k_kd.verdict.resampling import average_precision, rank
 
 CLASSES = 10
 IOU = np.linspace(0.5, 0.95, 4)

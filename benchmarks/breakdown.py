@@ -44,10 +44,10 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.arms import LOSSES
-from coco1k_kd.recorder import peak_memory, student_of
-from coco1k_kd.settings import Distillation
-from coco1k_kd.trainer import DistillationTrainer
+from coco1k_kd.distill.settings import Distillation
+from coco1k_kd.distill.trainer import DistillationTrainer
+from coco1k_kd.runs.record import peak_memory, student_of
+from coco1k_kd.study.arms import LOSSES
 
 ARMS = ("baseline", *LOSSES, "ultralytics")
 WARM_UP = 12  # steps: cuDNN chooses, aligners are fitted in the first ten, compilation

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.arms import SAME_TIME
+from coco1k_kd.study.arms import SAME_TIME
 
 PROJECT = Path(__file__).resolve().parents[1]
 # of the student; with fewer epochs a study would say nothing

@@ -31,9 +31,9 @@ from ultralytics.utils.torch_utils import autocast
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.demo import generate_coco
-from coco1k_kd.recorder import peak_memory
-from coco1k_kd.settings import Distillation
-from coco1k_kd.trainer import DistillationTrainer
+from coco1k_kd.distill.settings import Distillation
+from coco1k_kd.distill.trainer import DistillationTrainer
+from coco1k_kd.runs.record import peak_memory
 
 VARIANTS = ("plain", "stock", "cwd", "mgd", "cwd_fp32", "floor", "floor_fp32")
 

@@ -23,11 +23,11 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from coco1k_kd.annotations import Annotations, parse, read  # noqa: E402
-from coco1k_kd.certification import certify  # noqa: E402
+from coco1k_kd.data.annotations import Annotations, parse, read  # noqa: E402
+from coco1k_kd.data.certify import certify  # noqa: E402
+from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Attempt, Pool, draw, drift, goals, level_of, priorities  # noqa: E402
+from coco1k_kd.data.subset import annotation_file  # noqa: E402
 from coco1k_kd.errors import run_cli  # noqa: E402
-from coco1k_kd.sampling import BALANCES, TOLERANCE, Attempt, Pool, draw, drift, goals, level_of, priorities  # noqa: E402
-from coco1k_kd.subset import annotation_file  # noqa: E402
 
 SIZES = {"train": 1500, "val": 400}
 

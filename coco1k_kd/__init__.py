@@ -7,10 +7,10 @@ __version__ = "0.1.0"
 
 # Resolved on first use: the sampler must not wait seconds for torch that it does not need.
 _PUBLIC = {
-    "YOLO": "distillation",
-    "CWDLoss": "losses",
-    "MGDLoss": "losses",
-    "cwd_loss": "losses",
+    "YOLO": "distill.yolo",
+    "CWDLoss": "distill.losses",
+    "MGDLoss": "distill.losses",
+    "cwd_loss": "distill.losses",
     "UserError": "errors",
 }
 __all__ = ["YOLO", "CWDLoss", "MGDLoss", "UserError", "cwd_loss"]

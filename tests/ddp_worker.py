@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-import coco1k_kd.trainer as module
-from coco1k_kd import criterion
-from coco1k_kd.settings import Distillation
+import coco1k_kd.distill.trainer as module
+from coco1k_kd.distill import criterion
+from coco1k_kd.distill.settings import Distillation
 
 RANK = int(os.environ.get("RANK", -1))
 DEVICE = "0,1" if RANK >= 0 else "0"  # of those in cpu_ranks/sitecustomize.py

@@ -13,7 +13,7 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from coco1k_kd.comparison import state_difference
+from coco1k_kd.study.collect import state_difference
 
 PROGRAM = Path(__file__).resolve().parents[1] / "test_coco1k_kd.py"
 EPOCHS = 3

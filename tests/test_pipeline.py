@@ -129,12 +129,13 @@ def pipeline(tmp_path: Path, coco_root: Path, small_venv: Path) -> Iterator[Pipe
         "test_coco1k_kd.py": STUDY,
         "torch.py": TORCH,
         "cv2.py": "",
-        "coco1k_kd/inputs.py": WEIGHTS,
-        "coco1k_kd/report.py": "",
-        "coco1k_kd/study.py": "",
-        "coco1k_kd/sampling.py": "",
+        "coco1k_kd/distill/weights.py": WEIGHTS,
+        "coco1k_kd/report/markdown.py": "",
+        "coco1k_kd/study/study.py": "",
+        "coco1k_kd/data/sampling.py": "",
         "requirements.txt": "",
     }.items():
+        (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(text)
     made = Pipeline(project, folder, coco_root)
     made.env["VENV"] = str(small_venv)
@@ -193,11 +194,11 @@ def test_each_stage_is_done_once_and_again_when_what_it_depends_on_changes(pipel
     assert pipeline.made("--from=compare", "--", "--imgsz", "64") == ["study", "report"]
     assert pipeline.made("--from", "environment", "--", "--imgsz", "64") == everything
     code = pipeline.script.parent / "coco1k_kd"
-    (code / "sampling.py").write_text("# changed")
+    (code / "data" / "sampling.py").write_text("# changed")
     assert pipeline.made("--", "--imgsz", "64") == ["create"]
-    (code / "report.py").write_text("# changed")
+    (code / "report" / "markdown.py").write_text("# changed")
     assert pipeline.made("--", "--imgsz", "64") == ["report"]
-    (code / "study.py").write_text("# changed")
+    (code / "study" / "study.py").write_text("# changed")
     assert pipeline.made("--", "--imgsz", "64") == ["study", "report"]
     (pipeline.folder / "t.pt").write_text("another teacher")
     assert pipeline.made("--", "--imgsz", "64") == ["study", "report"]

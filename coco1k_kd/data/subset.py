@@ -1,0 +1,377 @@
+"""The subset on disk: images, labels, annotations, YAML and manifest, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import numpy as np
+from PIL import Image as Pillow
+from tqdm import tqdm
+
+from coco1k_kd.data.annotations import Annotations, Image, parse, read
+from coco1k_kd.data.manifest import MANIFEST, SCHEMA_VERSION, Manifest, SourceFile, SplitManifest, count, read_manifest
+from coco1k_kd.data.sampling import ALGORITHM_VERSION, Pool
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256 as hash_file
+from coco1k_kd.files import write_json
+
+SPLITS = ("train", "val")
+LINKS = ("hard", "symlink", "copy")
+YAML = "coco1k.yaml"
+_OUTSIDE = 0.01  # of the image: what Ultralytics tolerates
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    """Where COCO's layout, and the subset's, has the annotations of a split."""
+    return root / "annotations" / f"instances_{split}2017.json"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn from one split: its annotation file, as bytes and parsed, its counts, and where it came from."""
+
+    split: str
+    content: bytes
+    annotations: Annotations
+    counts: SplitManifest
+    source: SourceFile
+
+
+def read_source(coco_root: Path, split: str) -> Annotations:
+    """Read a split of COCO. Raise UserError when it is not there, with the ways to get it."""
+    path = annotation_file(coco_root, split)
+    if not path.is_file():
+        raise UserError(f"no COCO annotations at {path}; name its folder with --coco-root, or fetch it with --download")
+    return read(path)
+
+
+def listed(source: Annotations, manifest: Manifest, split: str) -> np.ndarray:
+    """Image ids of a manifest's split. Raise UserError when it was made from other annotations."""
+    expected, image_ids = manifest.source[split].sha256, np.array(manifest.split(split).image_ids, np.int64)
+    if source.sha256 != expected:
+        raise UserError(f"{source.path} is not the file the manifest was made from (SHA-256 {expected[:12]}...)")
+    if len(strange := np.setdiff1d(image_ids, source.image_ids)):
+        raise UserError(f"the manifest names {split} image {strange[0]}, which {source.path} does not have")
+    return image_ids
+
+
+def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
+    """Cut the chosen images out of a source split, of which `pool` is what can be drawn."""
+    content = source.extract(image_ids)
+    chosen = parse(content, source.path)
+    supply = dict(zip(pool.names, pool.supply.tolist(), strict=True))
+    return Drawn(
+        split=split,
+        content=content,
+        annotations=chosen,
+        counts=count(chosen, balance, supply),
+        source=SourceFile(source.path.name, source.size, source.sha256),
+    )
+
+
+def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
+    """Yield each image with its YOLO labels, a line `class cx cy w h` (normalised) per box, as Ultralytics writes them.
+
+    Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once. Raise
+    UserError for a box outside its image: Ultralytics would leave the image out, and the study would end unequal.
+    """
+    ranks = {category.id: rank for rank, category in enumerate(annotations.categories)}
+    boxes = {}
+    for box in annotations.boxes():
+        if box.counts:
+            boxes.setdefault(box.image_id, []).append(box)
+    for image in annotations.images():
+        rows = []
+        for box in boxes.get(image.id, ()):
+            left, top, width, height = box.bbox
+            center = (left + width / 2) / image.width, (top + height / 2) / image.height
+            share = width / image.width, height / image.height
+            if min(center) < -_OUTSIDE or max(*center, *share) > 1 + _OUTSIDE:
+                raise UserError(
+                    f"{annotations.path}: annotation {box.id} has a box {box.bbox} outside its image of "
+                    f"{image.width}x{image.height}: correct it, or take it away"
+                )
+            rows.append((ranks[box.category_id], *center, *share))
+        yield image, "".join("{:d} {:g} {:g} {:g} {:g}\n".format(*row) for row in dict.fromkeys(rows))
+
+
+def yaml_text(path: Path, names: list[str]) -> str:
+    """Ultralytics' data file. `path` is absolute, so that it works from any folder; JSON strings are YAML strings."""
+    head = [
+        f"path: {json.dumps(str(path), ensure_ascii=False)}",
+        "train: images/train2017",
+        "val: images/val2017",
+        "names:",
+    ]
+    return "\n".join(head + [f"  {i}: {json.dumps(name, ensure_ascii=False)}" for i, name in enumerate(names)]) + "\n"
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to put into the subset."""
+
+    entry: Image
+    split: str
+    source: Path
+    label: str
+
+    @property
+    def file(self) -> str:
+        """Path inside the subset."""
+        return f"images/{self.split}2017/{self.entry.file_name}"
+
+    @property
+    def label_file(self) -> str:
+        """Path inside the subset; Ultralytics finds it by the image's."""
+        return str(PurePosixPath(f"labels/{self.split}2017/{self.entry.file_name}").with_suffix(".txt"))
+
+
+def jobs(drawn: Drawn, coco_root: Path) -> list[Job]:
+    """List the images of a split with their labels. Raise UserError when two would share a label file."""
+    folder = coco_root / f"{drawn.split}2017"
+    found = [Job(entry, drawn.split, folder / entry.file_name, text) for entry, text in labels(drawn.annotations)]
+    seen = set()
+    for job in found:
+        if job.label_file in seen:
+            raise UserError(f"two {drawn.split} images have the file name {job.entry.file_name} but for the suffix")
+        seen.add(job.label_file)
+    return found
+
+
+def check_present(work: list[Job]) -> None:
+    """Raise UserError when images are not on disk."""
+    if missing := [str(job.source) for job in work if not job.source.is_file()]:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise UserError(
+            f"{len(missing)} of the {len(work)} chosen images are missing: {names}; "
+            "--download fetches them, --no-images leaves images out"
+        )
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a subset is to be written. `manifest`: of the subset that this one repeats, if any."""
+
+    output: Path
+    link: str
+    workers: int
+    force: bool
+    seed: int
+    balance: str
+    manifest: Manifest | None = None
+
+
+def write(order: Order, drawn: list[Drawn], work: list[Job]) -> str:
+    """Write the subset, whole or not at all; return how images were placed (hard, symlink or copy).
+
+    `work` is empty for a subset without images. Raise UserError when the disk is too small, an image is damaged, or a
+    file is not what the repeated manifest says.
+    """
+    if drawn[0].annotations.categories != drawn[1].annotations.categories:
+        raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
+    old = replaceable(order.output, order.force)
+    with _sibling(order.output) as folder:
+        link = _placement(folder, work, order.link)
+        _check_space(folder, drawn, work, link)
+        files = {split: {} for split in SPLITS}
+        for part in drawn:
+            target = annotation_file(folder, part.split)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(part.content)
+            files[part.split][target.relative_to(folder).as_posix()] = part.annotations.sha256
+        for job, digest in _place(folder, work, link, order.workers):
+            label = job.label.encode()
+            (folder / job.label_file).write_bytes(label)
+            files[job.split] |= {job.file: digest, job.label_file: sha256(label).hexdigest()}
+        for part in drawn:
+            part.counts.files = dict(sorted(files[part.split].items()))
+            if work:
+                (folder / f"{part.split}2017").symlink_to(f"images/{part.split}2017")
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            seed=order.seed,
+            balance=order.balance,
+            algorithm_version=order.manifest.algorithm_version if order.manifest else ALGORITHM_VERSION,
+            source={part.split: part.source for part in drawn},
+            **{part.split: part.counts for part in drawn},
+        )
+        if order.manifest:
+            _check_same(manifest.files, order.manifest.files)
+        (folder / YAML).write_text(yaml_text(order.output, drawn[0].annotations.names), encoding="utf-8")
+        write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
+        with ThreadPoolExecutor(1) as undisturbed:  # an interrupt waits until all is in place
+            undisturbed.submit(_swap, folder, order.output, old).result()
+    return link
+
+
+def _check_same(files: dict[str, str], expected: dict[str, str]) -> None:
+    if changed := [file for file, digest in files.items() if expected.get(file, digest) != digest]:
+        raise UserError(f"{len(changed)} files are not what the manifest says, the first: {changed[0]}")
+
+
+def replaceable(output: Path, force: bool) -> set[str]:
+    """Return the files of an earlier subset at `output` that may be replaced (none where there is nothing yet).
+
+    Raise UserError when something is there and `force` is not set, or is there and was not made by this tool, or was
+    changed since.
+    """
+    if not output.exists():
+        return set()
+    if not force:
+        raise UserError(f"{output} exists; --force replaces a subset, or choose another --output-dir")
+    if not (output / MANIFEST).is_file():
+        raise UserError(f"{output} was not made by this tool, so --force leaves it; choose another --output-dir")
+    manifest = read_manifest(output / MANIFEST)
+    changed = [f for f, digest in manifest.files.items() if (output / f).is_file() and hash_file(output / f) != digest]
+    yaml = yaml_text(output, list(manifest.train.images_per_class))
+    if (output / YAML).is_file() and _body((output / YAML).read_text(encoding="utf-8", errors="replace")) != _body(
+        yaml
+    ):
+        changed.append(YAML)
+    if changed:
+        raise UserError(
+            f"{output / changed[0]} was changed since the subset was written, so --force leaves all as it is; "
+            "move it away or choose another --output-dir"
+        )
+    return {*manifest.files, MANIFEST, YAML, *(f"{split}2017" for split in SPLITS)}
+
+
+def _body(yaml: str) -> list[str]:
+    """The lines of the YAML that do not depend on where the subset is."""
+    return [line for line in yaml.splitlines() if not line.startswith("path:")]
+
+
+@contextmanager
+def _sibling(output: Path) -> Iterator[Path]:
+    """Give a new folder beside `output`, on the same file system, and leave none behind."""
+    folder = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""  # it may be an image that cannot be read
+        raise UserError(f"cannot write {output}: {error.strerror or error}{where}") from error
+
+
+def _placement(folder: Path, work: list[Job], link: str) -> str:
+    """Try hard links where they are wanted: across file systems there are none, and images must be copied."""
+    if link == "hard":
+        probe = folder / "probe"
+        for job in {job.split: job for job in work}.values():  # each may lie on a disk of its own
+            try:
+                os.link(job.source.resolve(), probe)
+                probe.unlink()
+            except OSError:
+                return "copy"
+    return link
+
+
+def _check_space(folder: Path, drawn: list[Drawn], work: list[Job], link: str) -> None:
+    free = shutil.disk_usage(folder).free
+    need = sum(len(part.content) for part in drawn) + 4096 * len(work)
+    if link == "copy":
+        need += sum(job.source.stat().st_size for job in work)
+    if need > free:
+        raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {free / 1e6:.0f} MB free")
+
+
+def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[tuple[Job, str]]:
+    """Place every image, check it, and yield it with its SHA-256, in order, behind a progress bar in bytes."""
+    for parent in {(folder / name).parent for job in work for name in (job.file, job.label_file)}:
+        parent.mkdir(parents=True, exist_ok=True)
+
+    def place(job: Job) -> tuple[Job, str, int]:
+        data = job.source.read_bytes()
+        if fault := image_fault(data, job.entry):
+            raise UserError(f"{job.source} {fault}; fetch it again")
+        target = folder / job.file
+        if link == "hard":
+            os.link(job.source.resolve(), target)
+        elif link == "symlink":
+            target.symlink_to(job.source.resolve())
+        else:
+            target.write_bytes(data)
+        return job, sha256(data).hexdigest(), len(data)
+
+    total = sum(job.source.stat().st_size for job in work)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=total, desc="images", unit="B", unit_scale=True, disable=not work) as bar,
+    ):
+        try:
+            for job, digest, size in pool.map(place, work):
+                bar.update(size)
+                yield job, digest
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def image_fault(data: bytes, entry: Image) -> str | None:
+    """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
+    try:
+        with _open_image(data) as picture:
+            size, jpeg = picture.size, picture.format == "JPEG"
+            if size not in {(entry.width, entry.height), (entry.height, entry.width)}:  # before memory is taken for it
+                return f"is {size[0]}x{size[1]}, but its annotations are for {entry.width}x{entry.height}"
+            picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"cannot be decoded ({str(error).replace(chr(10), ' ')})"
+    if jpeg and data.rfind(b"\xff\xd9") < len(data) // 2:  # a cut in the last block still decodes
+        return "is cut short"
+    return None
+
+
+def _open_image(data: bytes) -> Pillow.Image:
+    """As `PIL.Image.open`, which Ultralytics replaces by one that installs a package for what is no image."""
+    Pillow.init()
+    for factory, accepts in Pillow.OPEN.values():
+        if accepts is None or accepts(data[:16]) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
+                return factory(BytesIO(data))
+    raise ValueError("no image that Pillow knows")
+
+
+def _swap(built: Path, output: Path, owned: set[str]) -> None:
+    """Rename the new subset into place. Of the old one only what the tool wrote goes; the rest moves over."""
+    if not output.exists():
+        built.rename(output)
+        return
+    foreign = [path.relative_to(output) for path in _leaves(output) if path.relative_to(output).as_posix() not in owned]
+    if clash := [path for path in foreign if os.path.lexists(built / path)]:
+        raise UserError(f"{output / clash[0]} is not the tool's own and in the way; move it away")
+    backup = output.with_name(f".{output.name}.old-{os.getpid()}")
+    output.rename(backup)
+    try:
+        built.rename(output)
+    except BaseException:
+        backup.rename(output)
+        raise
+    for path in foreign:
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        (backup / path).rename(output / path)
+    shutil.rmtree(backup)
+
+
+def _leaves(folder: Path) -> Iterator[Path]:
+    """Every file, link and empty folder below `folder`, links not followed."""
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        yield from (here / name for name in files)
+        yield from (here / name for name in folders if (here / name).is_symlink() or not any((here / name).iterdir()))

@@ -1,0 +1,307 @@
+"""The distiller on Ultralytics' seams.
+
+The trained model stays a plain Ultralytics student. Ultralytics' criterion is wrapped: it already receives the
+student's neck features (`preds["feats"]`) and the images, so nothing is hooked and nothing is added to the model that
+is averaged, validated, saved and exported. Aligners (and MGD's generators) are a parameter group of Ultralytics' own
+optimizer and travel in its state dict, hence in `last.pt` for resuming; Ultralytics strips the optimizer at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
+from ultralytics.utils.torch_utils import unwrap_model
+
+from coco1k_kd.distill.criterion import TARGET, DistillationCriterion, neck_features
+from coco1k_kd.distill.distiller import Distiller, schedule_factor
+from coco1k_kd.distill.settings import RATIO_LIMITS, Distillation
+from coco1k_kd.distill.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype, weights_sha256
+from coco1k_kd.errors import DistillationError, UserError
+
+PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
+MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
+STATE = "distillation"  # key of our entry in the optimizer's state dict
+
+
+class DistillationTrainer(DetectionTrainer):
+    """Ultralytics' detection trainer with a teacher. `bind` gives the class to pass as `trainer=`.
+
+    Private seams of Ultralytics that this leans on, each with a test that fails when it changes: `preds["feats"]`,
+    `model.criterion`, `optimizer_step` (the place between backward and clipping) and `ckpt["optimizer"]`.
+    """
+
+    settings: Distillation
+
+    @classmethod
+    def bind(cls, settings: Distillation) -> type[DistillationTrainer]:
+        """A subclass that carries `settings`: it reaches DDP workers, which are given the class and the args alone."""
+        return type(cls.__name__, (cls,), {"settings": settings, "__module__": cls.__module__})
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
+        self._load_teacher()  # an unfit one is refused before Ultralytics makes or touches the run folder
+        super().__init__(cfg, overrides, _callbacks)
+        self.previous = self.wdir / "previous.pt"
+        self.moved, self.tried_steps = False, 0  # has the optimizer ever changed every aligner?
+        self.calibration: list[float] = []  # of weight "auto", from the checkpoint
+        if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
+            for event, callback in (
+                ("on_train_start", _start),
+                ("on_train_epoch_start", _start_epoch),
+                ("on_train_epoch_end", _end_epoch),
+            ):
+                self.add_callback(event, callback)
+
+    def setup_model(self) -> Any:
+        """Set up Ultralytics' student, then the teacher and the distiller beside it."""
+        ckpt = super().setup_model()
+        student = detect_head(self.model, "student")
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.args.seed)  # same aligner on every rank, and the student's random stream untouched
+            loaded, self.loaded_teacher = self.loaded_teacher, None  # kept only in the form in which it runs
+            self.teacher = Teacher(loaded, self.device, torch.float32, self.args.compile)
+            self.beside = ThreadPoolExecutor(1, "teacher") if self._leaves_cores_idle() else None
+            self._check_fit(student)
+            self.distiller = Distiller(
+                neck_channels(student),
+                self.teacher.channels,
+                self.settings.loss,
+                self.settings.tau,
+                self.settings.mask_ratio,
+                self.settings.positions(self.teacher.strides),
+                self.settings.normalise,
+                seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
+            ).to(self.device)
+        return ckpt
+
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Ultralytics' optimizer with the distiller as one more group, which brings its weights into the state dict."""
+        self._settle_precision()
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        like = [g for g in optimizer.param_groups if g.get("param_group") == "weight"][-1]
+        options = {k: v for k, v in like.items() if k != "params"}
+        optimizer.add_param_group({**options, "params": list(self.distiller.parameters()), "param_group": "distiller"})
+        optimizer.register_state_dict_post_hook(self._save_distiller)
+        optimizer.register_load_state_dict_pre_hook(self._load_distiller)
+        return optimizer
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ultralytics' batch with the teacher's features, or a promise of them.
+
+        Here, before the student's forward: what the teacher needs for a moment is gone when the student's activations
+        come to stay. Or, where that leaves cores idle, beside it.
+        """
+        batch = super().preprocess_batch(batch)
+        if self.beside:
+            return {**batch, TARGET: self.beside.submit(self.teacher, batch["img"])}
+        return {**batch, TARGET: self.teacher(batch["img"])}
+
+    def optimizer_step(self) -> None:
+        """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
+
+        Ultralytics clips by the norm of all the model's parameters: a distiller among them would shorten the student's
+        steps, and the distilled arm would differ from the baseline in more than the distillation.
+        """
+        parameters = list(self.distiller.parameters())
+        if self.world_size > 1:  # it lives outside DDP's module
+            for parameter in parameters:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.world_size
+        nn.utils.clip_grad_norm_(parameters, MAX_NORM * self.scaler.get_scale())
+        aligners = [aligner.weight for aligner in self.distiller.aligners]  # each: MGD's generators may move alone
+        before = [] if self.moved else [weight.detach().clone() for weight in aligners]
+        super().optimizer_step()
+        if before and self.optimizer.param_groups[-1]["lr"] > 0:
+            self.tried_steps += 1
+            self.moved = not any(torch.equal(now, then) for now, then in zip(aligners, before, strict=True))
+        self.criterion.scale = self.scaler.get_scale()
+
+    def auto_batch(self) -> int:
+        """Ultralytics' estimate with the teacher's and the distiller's memory counted."""
+        self._settle_precision()
+        student = self.model
+        self.model = _Together(unwrap_model(student), self.teacher, self.distiller)
+        try:
+            return super().auto_batch()
+        finally:
+            self.model = student
+
+    def label_loss_items(self, loss_items: dict | None = None, prefix: str = "train") -> Any:
+        """Ultralytics' labels; validation has no distillation loss, so it gets no column of zeros."""
+        labels = super().label_loss_items(loss_items, prefix)
+        if prefix == "train":
+            return labels
+        kept = [label for label in labels if not label.endswith("/kd_loss")]
+        return {label: labels[label] for label in kept} if isinstance(labels, dict) else kept
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Write Ultralytics' row of results.csv with the distillation's columns, and show them to its loggers."""
+        own = {k: v for k, v in metrics.items() if k not in self.distillation_metrics}  # in one order in every row
+        super().save_metrics({**own, **self.distillation_metrics})
+        self.metrics = {**self.metrics, **self.distillation_metrics}
+
+    def save_model(self) -> bool:
+        """Keep the last whole checkpoint until the new one is written: a kill in between costs an epoch, no more."""
+        if self.last.exists():
+            self.last.replace(self.previous)
+        return super().save_model()
+
+    def plot_metrics(self) -> None:
+        """Ultralytics' results.png, and distillation.png: does the loss fall, do the features align."""
+        super().plot_metrics()
+        from coco1k_kd.distill.curves import (
+            plot_distillation,  # here, since a run without plots need not load matplotlib
+        )
+
+        self.on_plot(plot_distillation(self.csv))
+
+    def final_eval(self) -> None:
+        """Ultralytics' last validation; a finished run needs no spare checkpoint."""
+        super().final_eval()
+        self.previous.unlink(missing_ok=True)
+
+    def _load_teacher(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a teacher given by its YAML: the same weights on every rank and after a resume
+            self.loaded_teacher = load_teacher(self.settings.teacher)
+        found, wanted = weights_sha256(self.loaded_teacher), self.settings.teacher_sha256
+        if wanted not in ("", found):
+            raise UserError(
+                f"resume: the run was distilled from other weights ({wanted[:12]}, the teacher has {found[:12]}); "
+                "give the same teacher"
+            )
+        self.settings = replace(self.settings, teacher_sha256=found)
+
+    def _settle_precision(self) -> None:
+        """Cast the teacher once Ultralytics has settled AMP, which it refuses to cards that get it wrong."""
+        amp = self.args.amp if self.args.amp == "bf16" else self.amp
+        self.teacher.cast(teacher_dtype(self.device, amp, self.settings.precision))
+
+    def _leaves_cores_idle(self) -> bool:
+        """Ultralytics leaves one core of a CPU idle. Of two only: a teacher of several threads would be in the way."""
+        idle = torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1
+        return self.device.type == "cpu" and idle and not self.args.compile
+
+    def _check_fit(self, student: Any) -> None:
+        strides = [int(s) for s in student.stride]
+        if strides != self.teacher.strides:
+            raise UserError(
+                "teacher and student must have the same levels: the strides of the teacher's neck are "
+                f"{self.teacher.strides}, of the student's {strides}"
+            )
+        if self.teacher.image_channels != self.data["channels"]:
+            raise UserError(
+                f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
+            )
+
+    def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        criterion = getattr(self, "criterion", None)
+        calibration = criterion.calibration if criterion else self.calibration
+        state[STATE] = {
+            **self.settings.record(), "calibration": calibration, "distiller": self.distiller.state_dict()
+        }  # fmt: skip
+
+    def _load_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        self.distiller.load_state_dict(state[STATE]["distiller"])
+        self.calibration = state[STATE]["calibration"]
+        return {k: v for k, v in state.items() if k != STATE}
+
+
+def _start(trainer: DistillationTrainer) -> None:
+    """Before the first batch, when Ultralytics has its EMA: put the distillation into the criterion."""
+    student = unwrap_model(trainer.model)
+    if not any(p.requires_grad for p in student.model[:-1].parameters()):
+        raise UserError("freeze= leaves no student layer below the head to train: there is nothing to distil into")
+    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    if not all(id(p) in held for p in trainer.distiller.parameters()):
+        raise DistillationError(
+            "the aligner is not in the optimizer: it would stay random (was build_optimizer replaced?)"
+        )
+    task = getattr(student, "criterion", None) or student.init_criterion()
+    head = student.model[-1]
+    trainer.criterion = DistillationCriterion(task, head, trainer.teacher, trainer.distiller, trainer.settings)
+    if trainer.calibration:
+        trainer.criterion.calibrate(trainer.calibration)
+    student.criterion = trainer.criterion
+    if RANK in {-1, 0}:
+        record = trainer.settings.record()
+        teacher, sha256 = record.pop("teacher"), record.pop("teacher_sha256")
+        settings = {f"distillation_{k}": v for k, v in record.items()}
+        YAML.save(
+            trainer.save_dir / "args.yaml",
+            {**vars(trainer.args), "teacher": teacher, "teacher_sha256": sha256, **settings},
+        )
+        LOGGER.info(
+            f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, "
+            f"teacher {teacher or 'in memory'} ({sha256[:12]}) in {trainer.teacher.dtype}"
+        )
+
+
+def _start_epoch(trainer: DistillationTrainer) -> None:
+    criterion = trainer.criterion
+    criterion.step, criterion.last_step = 0, len(trainer.train_loader)
+    criterion.factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
+    if criterion.calibrating and trainer.epoch >= max(_warmup_epochs(trainer), 1):
+        criterion.calibrating = False
+        LOGGER.info(f"Distillation: weight calibrated to {criterion.weight:.4g}")
+
+
+def _end_epoch(trainer: DistillationTrainer) -> None:
+    """Alive or stop: raise `DistillationError` if the epoch that has just ended did not distil."""
+    criterion = trainer.criterion
+    value = float(trainer.tloss["kd_loss"])
+    ratio, *cosines = criterion.take_measurements().tolist()
+    strides = [trainer.teacher.strides[level] for level in trainer.distiller.levels]
+    trainer.distillation_metrics = {
+        "kd/weight": criterion.weight * criterion.factor,
+        "kd/gradient_ratio": ratio,
+        **{f"kd/cosine_stride{s}": c for s, c in zip(strides, cosines, strict=True)},
+    }
+    if not criterion.broken and not trainer.loss.isfinite():
+        return  # the task's loss was the first to diverge: Ultralytics has its own recovery for that
+    if criterion.broken or value <= 0:
+        raise DistillationError(
+            f"the distillation loss is {value:g} in epoch {trainer.epoch + 1}: nothing is distilled"
+        )
+    if not trainer.teacher.unchanged():
+        raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
+    if not criterion.weight:
+        return  # the control that must equal the baseline: the aligner has no gradient to move by
+    if trainer.tried_steps >= PATIENCE and not trainer.moved:
+        raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
+    low, high = RATIO_LIMITS
+    warm = trainer.epoch >= _warmup_epochs(trainer)
+    if warm and not low <= ratio <= high and ratio == ratio:
+        raise DistillationError(
+            f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
+            f"{'lower' if ratio > high else 'raise'} distillation_weight, now {criterion.weight:g}"
+        )
+
+
+def _warmup_epochs(trainer: DistillationTrainer) -> float:
+    """As Ultralytics has it: the last epoch is never warm-up."""
+    return min(trainer.args.warmup_epochs, max(trainer.epochs - 1, 0))
+
+
+class _Together(nn.Module):
+    """Teacher, distiller and student in one forward, for Ultralytics to profile the memory of a distilled step."""
+
+    def __init__(self, student: nn.Module, teacher: Teacher, distiller: Distiller) -> None:
+        super().__init__()
+        self.student, self.teacher_network, self.distiller = student, teacher.network, distiller
+        self.dtype = teacher.dtype
+        self.stride, self.yaml, self.names = student.stride, student.yaml, student.names  # what Ultralytics reads
+
+    def forward(self, images: Tensor) -> Any:
+        with torch.no_grad():
+            target = self.teacher_network(images.to(self.dtype, memory_format=torch.channels_last))
+        predictions = self.student(images)
+        value, _ = self.distiller(neck_features(predictions), target)
+        return predictions, value

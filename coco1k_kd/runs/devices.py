@@ -1,0 +1,28 @@
+"""The devices that a run is given."""
+
+from __future__ import annotations
+
+from coco1k_kd.errors import UserError
+
+
+def read_devices(device: str) -> list[str]:
+    """The devices of one run: the numbers of several GPUs, or one of any kind. UserError for what can be neither."""
+    devices = device.split(",")
+    if len(devices) > 1 and len({int(number) for number in devices if number.isdecimal()}) < len(devices):
+        raise UserError(f"--device {device}: several GPUs are given by their numbers, each once: 0,1")
+    return devices
+
+
+def check_device(device: str) -> None:
+    """UserError if a GPU that is asked for is not there."""
+    import torch
+
+    numbers = ["0" if name == "cuda" else name.removeprefix("cuda:") for name in read_devices(device)]
+    if all(number.isdecimal() for number in numbers):
+        count = torch.cuda.device_count()
+        if max(map(int, numbers)) >= count:
+            raise UserError(f"--device {device}: there are {count} CUDA GPUs here; give another, or --device cpu")
+    elif device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: there is no Apple GPU here; give --device cpu")
+    elif device not in ("", "cpu", "mps"):
+        raise UserError(f"--device {device}: give cpu, mps, the number of a GPU, or those of several, as 0,1")

@@ -1,0 +1,348 @@
+"""What one training really did: its work, its time, its memory; and snapshots from which it continues exactly.
+
+Ultralytics' own resume starts again from half-precision weights, forgets gradients that it had accumulated and draws
+the random augmentations of the first epoch once more: a resumed run would be a different run. Here each epoch's data
+depend on (seed, epoch, rank) alone and a snapshot holds the full-precision state, so that a run killed at any moment
+ends in the same weights as one left alone.
+
+On several GPUs each rank has a recorder; that of rank 0 speaks for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from coco1k_kd.files import atomic, write_atomic
+from coco1k_kd.runs.ranks import gathered
+
+SNAPSHOT = "resume.pt"
+_FIRST_BATCHES = 3
+_NEVER = 10**9
+_EVENTS = (
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_epoch_end",
+    "on_val_start",
+    "on_val_end",
+    "on_fit_epoch_end",
+    "on_train_end",
+)
+
+
+class RunError(Exception):
+    """A training that cannot count. The message is one line that says why and what to do."""
+
+
+class Recorder:
+    """Watches one training through Ultralytics' callbacks.
+
+    Args:
+        folder: the run folder; `weights/resume.pt` in it is the snapshot.
+        batch: the batch size asked for.
+        seed: the run's seed.
+        snapshot: what `load_snapshot` returned, when the run continues.
+    """
+
+    def __init__(self, folder: Path, batch: int, seed: int, snapshot: dict[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.batch = batch
+        self.seed = seed
+        self.snapshot = snapshot
+        self.work: dict[str, Any] = {}
+        self.figures: dict[str, Any] = {
+            "init_hash": "",
+            "batch_hash": "",
+            "stream_hash": "",
+            "world_size": 1,
+            "effective_batch": 0,
+            "epochs": 0,
+            "images": 0,
+            "train_seconds": 0.0,
+            "val_seconds": 0.0,
+            "peak_memory_bytes": 0,
+            "resumed_after_epochs": [],
+        }
+        if snapshot:
+            self.figures.update(snapshot["figures"])
+            self.figures["resumed_after_epochs"] = [*self.figures["resumed_after_epochs"], snapshot["epoch"] + 1]
+        self._clock = self._val_clock = 0.0
+        self._batch_index = 0
+        self._stepped_at = snapshot["stepped_at"] if snapshot else -1
+        self._accumulate: int | None = None  # set while a resumed run waits for its first optimizer step
+
+    def attach(self, model: Any) -> None:
+        """Register with an Ultralytics `YOLO` object before `train`."""
+        for event in _EVENTS:
+            model.add_callback(event, getattr(self, event))
+
+    # The callbacks, in the order in which Ultralytics calls them.
+
+    def on_train_start(self, trainer: Any) -> None:
+        if self.snapshot:
+            _restore(trainer, self.snapshot)
+        else:
+            self.figures["init_hash"] = state_hash(student_of(trainer))
+        self.figures["world_size"] = world = max(trainer.world_size, 1)
+        self.figures["effective_batch"] = trainer.batch_size // world * world
+        self.work = _describe(trainer)
+        preprocess, step = trainer.preprocess_batch, trainer.optimizer_step
+
+        def watched_preprocess(batch: dict[str, Any]) -> dict[str, Any]:
+            batch = preprocess(batch)
+            self._see(trainer, batch)
+            return batch
+
+        def watched_step() -> None:
+            step()
+            self._stepped_at, self._accumulate = self._iteration(trainer), None
+
+        trainer.preprocess_batch, trainer.optimizer_step = watched_preprocess, watched_step
+
+    def on_train_epoch_start(self, trainer: Any) -> None:
+        if trainer.batch_size != self.batch:
+            raise RunError(
+                f"out of memory: Ultralytics cut the batch from {self.batch} to {trainer.batch_size}, which would make "
+                f"the arms unequal; start again with --batch {trainer.batch_size} or a smaller --imgsz"
+            )
+        if self.snapshot:
+            for parameter, gradient in zip(_parameters(trainer), self.snapshot["gradients"], strict=True):
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            self._accumulate, self.snapshot = trainer.accumulate, None
+        self._batch_index = -1
+        _seed_epoch(trainer.train_loader, self.seed, trainer.epoch)
+        self._clock = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any) -> None:
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize(trainer.device)
+        self.figures["train_seconds"] += time.perf_counter() - self._clock
+        self.figures["epochs"] = trainer.epoch + 1
+        self.figures["images"] += len(trainer.train_loader.sampler) * self.figures["world_size"]
+        bad = [name for name, value in (trainer.tloss or {}).items() if not torch.isfinite(value).all()]
+        if bad:
+            raise RunError(
+                f"the loss became NaN or infinite in epoch {trainer.epoch + 1} ({', '.join(bad)}); "
+                "lower --distillation-weight, or look for broken labels"
+            )
+
+    def on_val_start(self, _: Any) -> None:
+        self._val_clock = time.perf_counter()
+
+    def on_val_end(self, _: Any) -> None:
+        self.figures["val_seconds"] += time.perf_counter() - self._val_clock
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        if trainer.epoch >= trainer.epochs:
+            return  # Ultralytics calls this once more, after its last validation of the best checkpoint
+        peak = max(gathered(peak_memory(trainer.device)))
+        self.figures["peak_memory_bytes"] = max(self.figures["peak_memory_bytes"], peak)
+        if trainer.epoch + 1 < trainer.epochs:  # a kill after the last epoch repeats that one: it ends the run properly
+            _average_outside(trainer)
+            if RANK in {-1, 0}:
+                _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
+
+    def on_train_end(self, trainer: Any) -> None:
+        self.work["optimizer_steps"] = trainer.ema.updates
+
+    def _see(self, trainer: Any, batch: dict[str, Any]) -> None:
+        """Hash what the model is fed; hold back a resumed run's first step until it is due."""
+        started = time.perf_counter()
+        self._batch_index += 1
+        if trainer.epoch == 0 and self._batch_index < _FIRST_BATCHES:
+            self.figures["batch_hash"] = _over_ranks(batch_hash(batch, self.figures["batch_hash"]))
+        if self._batch_index == 0:
+            self.figures["stream_hash"] = _over_ranks(batch_hash(batch, self.figures["stream_hash"]))
+        self._clock += time.perf_counter() - started  # the audit's work is not the training's time
+        if self._accumulate is not None:
+            # Ultralytics forgets on resume when it last stepped, and would step at the first batch.
+            if trainer.accumulate != _NEVER:  # the warm-up has set it anew
+                self._accumulate = trainer.accumulate
+            due = self._iteration(trainer) - self._stepped_at >= self._accumulate
+            trainer.accumulate = self._accumulate if due else _NEVER
+
+    def _iteration(self, trainer: Any) -> int:
+        return trainer.epoch * len(trainer.train_loader) + self._batch_index
+
+
+def student_of(trainer: Any) -> nn.Module:
+    """The student inside whatever the trainer trains."""
+    model = unwrap_model(trainer.model)
+    return getattr(model, "student_model", model)
+
+
+def state_hash(module: nn.Module) -> str:
+    """Hex SHA-256 over names, types, shapes and values of a module's state."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()
+
+
+def batch_hash(batch: dict[str, Any], previous: str = "") -> str:
+    """Hex SHA-256 over `previous` and a batch's images (N, 3, H, W), boxes (M, 4), classes and image numbers."""
+    digest = hashlib.sha256(previous.encode())
+    for key in ("img", "bboxes", "cls", "batch_idx"):
+        digest.update(_bytes(batch[key]))
+    return digest.hexdigest()
+
+
+def _over_ranks(digest: str) -> str:
+    """One hash of the hashes of all ranks, in their order."""
+    digests = gathered(digest)
+    return digest if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes this process has held: allocated on the GPU where it trains on one, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would include what the parent held when it forked
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def read_snapshot(folder: Path) -> dict[str, Any] | None:
+    """The run folder's snapshot; None where there is none to continue from."""
+    path = folder / "weights" / SNAPSHOT
+    return torch.load(path, map_location="cpu", weights_only=False) if path.exists() else None
+
+
+def load_snapshot(folder: Path) -> dict[str, Any] | None:
+    """The same, and the run folder's files put back as they were."""
+    snapshot = read_snapshot(folder)
+    if snapshot is None:
+        return None
+    for name, content in snapshot["files"].items():
+        write_atomic(folder / name, content.numpy().tobytes())
+    return snapshot
+
+
+def _average_outside(trainer: Any) -> None:
+    """Give all ranks the mean of gradients that wait for a step outside DDP's model: the distiller's.
+
+    The step would take their mean anyway; taken here, the snapshot of rank 0 is that of every rank.
+    """
+    inside = {id(parameter) for parameter in trainer.model.parameters()}
+    for parameter in _parameters(trainer) if trainer.world_size > 1 else ():
+        if id(parameter) not in inside and parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= trainer.world_size
+
+
+def _save_snapshot(trainer: Any, folder: Path, figures: dict[str, Any], stepped_at: int) -> None:
+    paths = [path for path in (trainer.last, trainer.best, trainer.csv) if path.exists()]
+    # As tensors, and written as they come: pickled bytes are copied again and again, 2 GB in a run with MGD.
+    files = {str(path.relative_to(folder)): torch.from_numpy(np.fromfile(path, np.uint8)) for path in paths}
+    snapshot = {
+        "epoch": trainer.epoch,
+        "figures": dict(figures),
+        "stepped_at": stepped_at,
+        "files": files,
+        "model": _without_teacher(unwrap_model(trainer.model).state_dict()),
+        "ema": _without_teacher(trainer.ema.ema.state_dict()),
+        "parameters": [parameter.detach() for parameter in _parameters(trainer)],
+        "gradients": [parameter.grad for parameter in _parameters(trainer)],
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+    }
+    with atomic(folder / "weights" / SNAPSHOT) as file:
+        torch.save(snapshot, file)
+
+
+def _restore(trainer: Any, snapshot: dict[str, Any]) -> None:
+    if trainer.start_epoch != snapshot["epoch"] + 1:
+        raise RunError(f"resume went to epoch {trainer.start_epoch}, the snapshot is of epoch {snapshot['epoch']}")
+    for module, state in ((unwrap_model(trainer.model), "model"), (trainer.ema.ema, "ema")):
+        left_out = module.load_state_dict(snapshot[state], strict=False)
+        if left_out.unexpected_keys or any("teacher" not in key for key in left_out.missing_keys):
+            raise RunError(f"the snapshot does not fit the model: {left_out}")
+    trainer.optimizer.load_state_dict(snapshot["optimizer"])
+    trainer.scaler.load_state_dict(snapshot["scaler"])
+    with torch.no_grad():
+        for parameter, value in zip(_parameters(trainer), snapshot["parameters"], strict=True):
+            parameter.copy_(value)
+
+
+def _describe(trainer: Any) -> dict[str, Any]:
+    """What the audit compares: settings in effect, not settings asked for."""
+    own = {id(parameter) for parameter in student_of(trainer).parameters()}
+    groups = [
+        {
+            key: group[key]
+            for key in ("param_group", "initial_lr", "betas", "weight_decay", "nesterov", "use_muon")
+            if key in group
+        }
+        | {"tensors": sum(id(parameter) in own for parameter in group["params"])}
+        for group in trainer.optimizer.param_groups
+        if any(id(parameter) in own for parameter in group["params"])
+    ]
+    return {
+        "optimizer": {"name": type(trainer.optimizer).__name__, "groups": groups},
+        "accumulate": max(round(trainer.args.nbs / trainer.batch_size), 1),
+        "amp": bool(trainer.amp),
+        "device": " and ".join(dict.fromkeys(gathered(_device_name(trainer.device)))),
+        "train_images": len(trainer.train_loader.dataset),
+        "val_images": len(trainer.test_loader.dataset),
+        "checkpoint_rule": {
+            "best": "highest Ultralytics fitness on val",
+            "last": "after the last epoch",
+            "patience": trainer.args.patience,
+            "val_every_epoch": bool(trainer.args.val),
+        },
+        "train_args": {key: value for key, value in sorted(vars(trainer.args).items()) if _plain(value)},
+    }
+
+
+def _seed_epoch(loader: Any, seed: int, epoch: int) -> None:
+    """Make the epoch's order and augmentations a function of (seed, epoch, rank), here and in the workers.
+
+    Ultralytics fills mosaics with the images that it has read last; where it has no workers these would be those of
+    the epoch before, which a resumed run has not read. The order of ranks is the sampler's, by seed and epoch.
+    """
+    dataset = loader.dataset
+    for index in dataset.buffer:
+        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
+    dataset.buffer.clear()
+    entropy = int(np.random.SeedSequence([seed, epoch, max(RANK, 0)]).generate_state(1)[0])
+    random.seed(entropy)
+    np.random.seed(entropy)
+    torch.manual_seed(entropy)
+    loader.generator.manual_seed(entropy)
+    loader.reset()
+
+
+def _parameters(trainer: Any) -> Iterable[nn.Parameter]:
+    return [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
+
+
+def _without_teacher(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if "teacher" not in key}
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, list, tuple))

@@ -1,0 +1,39 @@
+"""Several runs at a time on this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from coco1k_kd.runs.devices import check_device
+from coco1k_kd.runs.launch import launch
+
+
+class Slots:
+    """Starts up to `number` runs at a time, each in a process of its own. Left, it ends those under way first.
+
+    `cluster.Cluster` is the same for the nodes of a Ray cluster.
+    """
+
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(number)
+
+    def __enter__(self) -> Slots:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._threads.shutdown(cancel_futures=True)
+
+    def check(self, device: str, project: Path, files: Sequence[Path]) -> None:
+        """UserError if the device is not there. `Cluster` also looks whether its nodes see the files."""
+        check_device(device)
+
+    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+        """Start `spec` as soon as a slot is free; the future raises what `launch` does."""
+        return self._threads.submit(launch, spec, label, self._stop)

@@ -1,0 +1,239 @@
+"""One run of a study in a process of its own: `python -m coco1k_kd.runs.train SPEC.json`.
+
+A run is a function of its spec, a plain JSON object, and of the files it names. It ends with `result.json` in the run
+folder, or with `failure.json` and an exit code. Its own process gives it a clean random state, a memory figure of its
+own, and nobody to harm when it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import ultralytics
+from torch import nn
+from ultralytics.utils import RANK
+
+from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
+from coco1k_kd.files import atomic, write_json
+from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, partial_start
+from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
+from coco1k_kd.runs.predict import predict
+from coco1k_kd.runs.ranks import run_ranks
+from coco1k_kd.runs.record import SNAPSHOT, Recorder, RunError, load_snapshot, read_snapshot
+
+_START = "start.pt"
+_PLACEBO = "placebo.pt"
+_TRAINED = "trained.json"  # what rank 0 hands to the process that started the ranks
+_KEPT = (SPEC, LOG, LOCK, _PLACEBO)
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+)  # as GPU and CPU allocators say it
+
+
+def train(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train one arm with one seed, then write the predictions of its best and last checkpoint.
+
+    Args:
+        spec: `folder`, `arm`, `seed`, `student`, `start` (of `start.STARTS`), `teacher` (path or None),
+            `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_settings` (of
+            `settings.Distillation`), `annotations`, `at_once`, and `train_args`, handed to Ultralytics as it stands.
+
+    Returns:
+        The run's figures and its `work`, all that the audit compares.
+    """
+    folder, args = Path(spec["folder"]), spec["train_args"]
+    devices = read_devices(args["device"] or "")
+    _prepare(spec, folder)
+    if spec["random_teacher"] and not (folder / _PLACEBO).exists():
+        images = [Path(path) for path in spec["placebo_images"]]
+        random_teacher(spec["teacher"], images, args["imgsz"], spec["seed"], folder / _PLACEBO)
+    trained = fit(spec) if len(devices) == 1 else _fit_on_ranks(folder, len(devices))
+    settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
+    own = {
+        name: predict(
+            folder / "weights" / f"{name}.pt",
+            Path(spec["annotations"]),
+            folder / f"predictions_{name}.json",
+            **settings,
+        )
+        for name in ("best", "last")
+    }
+    (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
+    return {
+        **trained["figures"],
+        "at_once": spec["at_once"],
+        "ultralytics": own["best"],
+        "ultralytics_last": own["last"],
+        "work": {**trained["work"], "versions": _versions()},
+    }
+
+
+def fit(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train to the end, from the snapshot where there is one; on several GPUs every rank does.
+
+    Returns:
+        `figures` and `work` of the recorder; those of rank 0 are complete.
+    """
+    folder, args = Path(spec["folder"]), spec["train_args"]
+    if spec["start"] == FROZEN:
+        args = {"freeze": frozen_layers(spec["student"]), **args}
+    snapshot = read_snapshot(folder)
+    fresh = spec["student"] if spec["start"] == WEIGHTS else folder / _START
+    model, extra = _model(spec, folder / "weights" / "last.pt" if snapshot else fresh)
+    recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
+    recorder.attach(model)
+    if snapshot:
+        print(f"continuing after epoch {snapshot['epoch'] + 1} of {args['epochs']}", flush=True)
+        extra |= {"resume": True}
+    model.train(**args, save_dir=str(folder), **extra)
+    return {"figures": recorder.figures, "work": recorder.work}
+
+
+def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
+    """Write the predictions of `spec["weights"]` as they stand: a reference row, or the full val set."""
+    output = Path(spec["folder"]) / "predictions.json"
+    return {"ultralytics": predict(Path(spec["weights"]), Path(spec["annotations"]), output, **spec["val_args"])}
+
+
+def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:
+    """Write a checkpoint of the architecture of `weights` with random weights: a teacher that knows nothing.
+
+    Its batch-norm statistics come from `images` (any few of the train images), since those of a fresh network let the
+    activations fade to nothing, and a placebo must look like a teacher. Written once for a run, since another machine
+    on which it goes on may round them otherwise.
+    """
+    import cv2
+
+    torch.manual_seed(seed)
+    teacher = ultralytics.YOLO(weights)
+    teacher.model = model = ultralytics.nn.tasks.DetectionModel(teacher.model.yaml, verbose=False)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    pixels = [cv2.resize(cv2.imread(str(path))[..., ::-1], (imgsz, imgsz)) for path in images]
+    batch = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels]).float() / 255
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the calls
+    model.train()
+    with torch.no_grad():
+        for part in batch.split(4):
+            model.predict(part)
+    for norm in norms:
+        norm.momentum = 0.03
+    with atomic(output) as file:
+        teacher.save(file)
+
+
+def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, Any]]:
+    """The object to train, and the arguments that its arm adds to `train`."""
+    if spec["distillation"] is None:
+        return ultralytics.YOLO(str(weights)), {}
+    if spec["distillation"] == "ultralytics":
+        return ultralytics.YOLO(str(weights)), {"distill_model": spec["teacher"]}
+    from coco1k_kd import YOLO
+
+    return YOLO(str(weights)), {
+        "teacher": str(Path(spec["folder"]) / _PLACEBO) if spec["random_teacher"] else spec["teacher"],
+        "distillation_loss": spec["distillation"],
+        **{f"distillation_{name}": value for name, value in spec["distillation_settings"].items()},
+    }
+
+
+def _prepare(spec: dict[str, Any], folder: Path) -> None:
+    """Make the run folder what the training begins with: the state of its snapshot, or nothing but its start."""
+    try:
+        if load_snapshot(folder):
+            return
+    except Exception as error:  # torn by a failing disk: the run starts again, which costs time and nothing else
+        print(f"the snapshot in {folder} cannot be read ({error}); the run starts again", flush=True)
+    for path in folder.iterdir():  # what an earlier attempt left; Ultralytics would append to its results.csv
+        if path.name not in _KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if spec["start"] != WEIGHTS:
+        partial_start(spec["student"], spec["start"], spec["seed"], folder / _START)
+
+
+def _fit_on_ranks(folder: Path, number: int) -> dict[str, Any]:
+    """`fit` in a process for each device."""
+    code = run_ranks(number, [sys.executable, "-m", "coco1k_kd.runs.train", str(folder / SPEC), TIED])
+    if code < 0 and not (folder / FAILURE).exists():
+        os.kill(os.getpid(), -code)  # as the rank was: a study tells runs that were killed from those that failed
+    if code:
+        sys.exit(1)
+    trained = json.loads((folder / _TRAINED).read_bytes())
+    (folder / _TRAINED).unlink()
+    return trained
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+
+    return {
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "ultralytics": ultralytics.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _end_with_parent() -> None:
+    """End the run, its ranks and data loaders, when the process that started this one is gone, however it went.
+
+    That process, the study or the run of a rank, holds the other end of our standard input: it closes when the process
+    exits, crashes or is killed.
+    """
+
+    def wait() -> None:
+        os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> int:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    folder = Path(spec["folder"])
+    if TIED in sys.argv[2:]:
+        _end_with_parent()
+    work = fit if RANK > -1 else train if spec["kind"] == "train" else evaluate
+    try:
+        result = work(spec)
+    except DistillationError as error:
+        return _fail(folder, "run", str(error))
+    except UserError as error:
+        return _fail(folder, "input", str(error))
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            error = RunError("out of memory; take a smaller --batch or --imgsz")
+        if isinstance(error, RunError):
+            return _fail(folder, "run", str(error))
+        if RANK > -1:  # the log ends with what the other ranks say of the one that they miss
+            _fail(folder, "run", f"rank {RANK}: {type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+    if RANK > -1:
+        dist.destroy_process_group()  # left to the interpreter's end, gloo may abort there: pytorch/pytorch#179291
+    if RANK < 1:
+        write_json(folder / (_TRAINED if RANK == 0 else RESULT), result)
+    return 0
+
+
+def _fail(folder: Path, kind: str, message: str) -> int:
+    """Say why the run failed, unless another rank has said so, whose end is then the reason for ours."""
+    if not (folder / FAILURE).exists():
+        write_json(folder / FAILURE, {"kind": kind, "message": message})
+    return EXIT_BAD_INPUT if kind == "input" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

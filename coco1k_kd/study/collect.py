@@ -1,0 +1,238 @@
+"""From finished runs to the one JSON object that the report is drawn from (docs/comparison.schema.json)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import filecmp
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import coco1k_kd
+from coco1k_kd.study.arms import BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, kind
+from coco1k_kd.verdict.compare import compare
+from coco1k_kd.verdict.matching import Map, coco_metrics, match_all, processes
+
+if TYPE_CHECKING:
+    from coco1k_kd.study.plan import Study
+
+Results = Mapping[Key, Mapping[str, Any]]
+SCHEMA_VERSION = 1
+STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
+AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
+_SUMMARISED = ("ap", "ap50", "ap_last", "ap50_last", "train_seconds", "images_per_second", "peak_memory_bytes")
+_OF_LAST = ("d_ap", "d_ap50", "mde", "verdict")
+_PACKAGES = ("torch", "ultralytics", "pycocotools", "numpy")
+_AP_COLUMN = "metrics/mAP50-95(B)"
+_KD_COLUMNS = ("train/kd_loss", "train/dis_loss")  # ours, and that of Ultralytics' distill_model
+
+
+def build(
+    study: Study,
+    results: Results,
+    references: Mapping[str, Any],
+    full: Results,
+    audit: Mapping[str, Any],
+    command: str,
+) -> dict[str, Any]:
+    """Compute every figure from the saved predictions and put all together.
+
+    AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
+    """
+    predictions = [study.folder(*key) / f"predictions_{epoch}.json" for key in results for epoch in ("best", "last")]
+    with processes(predictions) as each:
+        match_all(study.data.val.annotations, predictions, each)  # at once: from now on they are known
+        runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
+        arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
+        comparisons = [_compared(study, arm, against, full, each) for arm, against in _pairs(study, list(arms))]
+    for arm in arms.values():
+        arm["overhead"] = arms[BASELINE]["mean"]["images_per_second"] / arm["mean"]["images_per_second"] - 1
+    draws = [data.record() for data in study.drawn]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "versions": _versions(),
+        "git": _git(),
+        "hardware": _hardware(results),
+        "dataset": study.data.record() | ({"draws": draws} if len(draws) > 1 else {}),
+        "settings": study.record(),
+        "at_once": max(entry["at_once"] for entry in runs.values()),
+        "arms": arms,
+        "references": dict(references),
+        "comparisons": comparisons,
+        "audit": dict(audit),
+        "controls": _controls(study, results, runs, comparisons),
+    }
+
+
+def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> dict[str, Any]:
+    (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
+    best, last = (coco_metrics(truth, folder / f"predictions_{name}.json") for name in ("best", "last"))
+    same = (
+        *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
+        *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
+    )
+    entry = {
+        "draw": draw,
+        "seed": seed,
+        "dir": str(folder),
+        **best,
+        **{f"{name}_last": value for name, value in last.items()},
+        "ultralytics": result["ultralytics"],
+        "ultralytics_last": result["ultralytics_last"],
+        **{name: result[name] for name in same},
+        "images_per_second": result["images"] / result["train_seconds"],
+        "curves": _curves(folder / "results.csv"),
+    }
+    return entry | ({"full_val": dict(full)} if full else {})
+
+
+def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    values = {name: [run[name] for run in runs] for name in _SUMMARISED}
+    return {
+        "runs": runs,
+        "mean": {name: fmean(column) for name, column in values.items()},
+        "std": {name: stdev(column) if len(column) > 1 else None for name, column in values.items()},
+    }
+
+
+def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
+    """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
+
+    One with settings of its own also against the same loss without.
+    """
+    pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
+    pairs += [(arm, kind(arm)) for arm in arms if arm != kind(arm) and kind(arm) in arms]
+    if STOCK in arms:
+        pairs += [(arm, STOCK) for arm in arms if kind(arm) in LOSSES]
+    if SAME_TIME in arms:
+        pairs.append((study.timed_arm, SAME_TIME))
+    if RANDOM in arms and study.control_loss in arms:
+        pairs.append((study.control_loss, RANDOM))
+    return pairs
+
+
+def _compared(study: Study, arm: str, against: str, full: Results, each: Map) -> dict[str, Any]:
+    truth, replicates = study.data.val.annotations, study.replicates
+
+    def predictions(epoch: str) -> list[dict[Replicate, Path]]:
+        file = f"predictions_{epoch}.json"
+        return [{r: study.folder(name, r) / file for r in replicates} for name in (arm, against)]
+
+    best, last = predictions("best"), predictions("last")
+    found = compare(truth, *best, each=each)
+    files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in replicates]
+    same = all(filecmp.cmp(*pair, shallow=False) for pair in files)
+    of_last = found if same else compare(truth, *last, in_parts=False, each=each)
+    entry = {"arm": arm, "against": against, **found, "last": {key: of_last[key] for key in _OF_LAST}}
+    if study.full_val:
+        sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
+        entry["full_val"] = compare(study.full_val.annotations, *sides, each=each)
+    return entry
+
+
+def _controls(study: Study, results: Results, runs: Results, comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+    if not study.settings.controls:
+        return {}
+    first = study.replicates[0]
+    placebo = next(entry for entry in comparisons if (entry["arm"], entry["against"]) == (RANDOM, BASELINE))
+    return {
+        WEIGHT0: _weight0(study, runs, first, results[WEIGHT0, first]["work"]["device"]),
+        RANDOM: {
+            "loss": study.control_loss,
+            "d_ap": placebo["d_ap"]["mean"],
+            **{key: placebo[key] for key in ("verdict", "sentence")},
+        },
+    }
+
+
+def _weight0(study: Study, runs: Results, replicate: Replicate, device: str) -> dict[str, Any]:
+    """Distilling with weight 0 must be the baseline: the distiller touches nothing else."""
+    difference = state_difference(
+        *(study.folder(arm, replicate) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE))
+    )
+    d_ap = runs[WEIGHT0, replicate]["ap_last"] - runs[BASELINE, replicate]["ap_last"]
+    exact = difference <= STATE_TOLERANCE
+    passed = exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE)
+    return {
+        "passed": passed,
+        "loss": study.control_loss,
+        "draw": replicate[0],
+        "seed": replicate[1],
+        "dir": runs[WEIGHT0, replicate]["dir"],
+        "state_difference": difference,
+        "state_tolerance": STATE_TOLERANCE,
+        "d_ap_last": d_ap,
+        "sentence": f"weights differ from the baseline's by {difference:.2g} (relative), AP by {100 * d_ap:.2f} points",
+    }
+
+
+def state_difference(one: Path, other: Path) -> float:
+    """Largest |a - b| / (1 + |b|) over all values of two checkpoints' models."""
+    import torch
+    from ultralytics.nn.tasks import load_checkpoint
+
+    first, second = (load_checkpoint(path)[0].float().state_dict() for path in (one, other))
+    if first.keys() != second.keys():
+        return float("inf")
+    with torch.no_grad():
+        return max(float(((first[k] - second[k]).abs() / (1 + second[k].abs())).max()) for k in first)
+
+
+def _curves(path: Path) -> dict[str, list[float | None]]:
+    with path.open(newline="") as file:
+        rows = [{key.strip(): value for key, value in row.items() if key} for row in csv.DictReader(file)]
+    curves: dict[str, list[float | None]] = {
+        "epoch": [int(float(row["epoch"])) for row in rows],
+        "ap": [float(row[_AP_COLUMN]) for row in rows],
+    }
+    for column in _KD_COLUMNS:
+        if rows and column in rows[0]:
+            curves["kd_loss"] = [float(row[column]) for row in rows]
+    return curves
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "coco1k_kd": coco1k_kd.__version__}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of this program, and whether its files were changed since; null where it is not under git."""
+    here = Path(__file__).resolve().parents[2]
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _hardware(results: Results) -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    first = next(iter(results.values()))
+    return {
+        "device": first["work"]["device"],
+        "devices_per_run": first["world_size"],
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "system": platform.platform(),
+    }

@@ -1,0 +1,242 @@
+"""What a study is: its arms, seeds and settings, and each run as a function of a plain spec. Nothing is done here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coco1k_kd.data.dataset import Data, Split
+from coco1k_kd.distill.weights import Weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.initial import FRESH_WEIGHT, STARTS, WEIGHTS, start_training
+from coco1k_kd.study.arms import (
+    ARMS,
+    BASELINE,
+    LOSSES,
+    RANDOM,
+    SAME_TIME,
+    STOCK,
+    WEIGHT0,
+    Key,
+    Replicate,
+    distilled,
+    kind,
+    own_settings,
+)
+from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
+
+if TYPE_CHECKING:
+    from coco1k_kd.distill.settings import Distillation
+
+_PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
+_PLACEBO_IMAGES = 16
+_STRIDE = 32
+FREE = ("project", "eval_full_val", "coco_root")  # may change between a study and its --resume
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `test_coco1k_kd.py` is asked for; flags of the same names."""
+
+    data: Path
+    student: str = "yolo11n.pt"
+    teacher: str = "yolo11l.pt"
+    loss: str = "cwd"
+    arms: list[str] | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+    draws: int = 1
+    coco_root: Path | None = None
+    distillation_weight: float | None = None
+    controls: bool = False
+    eval_full_val: Path | None = None
+    start: str = WEIGHTS
+    train: list[str] = field(default_factory=list)
+    epochs: int = 100
+    batch: int = 16
+    imgsz: int = 640
+    device: str = ""
+    workers: int = 8
+    project: Path = Path("coco1k_kd_experiments")
+
+    def checked(self) -> Settings:
+        """The same with the arms written out. UserError if something cannot be."""
+        loss = self.loss.lower()
+        if loss not in LOSSES:
+            raise UserError(f"unknown --loss {self.loss}: choose {' or '.join(LOSSES)}")
+        arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
+        for arm in arms:
+            arm_distillation(arm)
+        for name, values in (("--arms", arms), ("--seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
+        arms = sorted({BASELINE, *arms}, key=lambda arm: (ARMS.index(kind(arm)), arm))  # without a baseline, no verdict
+        if SAME_TIME in arms and not distilled(arms):
+            raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
+        for flag, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--batch", self.batch, 1),
+            ("--workers", self.workers, 0),
+            ("--draws", self.draws, 1),
+        ):
+            if value < least:
+                raise UserError(f"{flag} {value}: must be at least {least}")
+        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:  # numpy's
+            raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
+        if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
+            raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
+        if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):
+            raise UserError(f"--distillation-weight {self.distillation_weight}: must be a number, 0 or more")
+        if self.start not in STARTS:
+            raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
+        if self.start != WEIGHTS and not self.student.endswith(".pt"):
+            raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
+        if read_train_args(self.train).get("compile") and STOCK in arms:
+            raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
+        if self.batch % len(devices := read_devices(self.device)):
+            raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
+        return Settings(**{**vars(self), "loss": loss, "arms": arms})
+
+
+def arm_distillation(arm: str) -> Distillation | None:
+    """What an arm with settings of its own asks for; None without. UserError if there is no such arm or setting."""
+    if kind(arm) not in ARMS:
+        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(ARMS)}")
+    if arm == kind(arm):
+        return None
+    if kind(arm) not in LOSSES:
+        raise UserError(f"arm {arm}: only {' and '.join(LOSSES)} take settings")
+    from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
+
+    try:
+        own = own_settings(arm)
+    except ValueError:
+        raise UserError(f"arm {arm}: settings are given as {kind(arm)}:SETTING=VALUE") from None
+    for name in own:
+        if name not in OF_AN_ARM:
+            raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
+    return Distillation(teacher=None, loss=kind(arm), **own)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with its inputs read, and its place on disk."""
+
+    settings: Settings
+    data: Data
+    student: Weights
+    teacher: Weights | None
+    full_val: Split | None
+    project: Path
+    stamp: str
+    further: tuple[Data, ...] = ()  # draws of the train images after the first, which is `data`
+    base: Study | None = None  # the study that this one adds arms, seeds or draws to, and whose runs it takes over
+
+    def record(self) -> dict[str, Any]:
+        """The settings and the hashes of what they name: equal records are the same study."""
+        chosen = {k: v for k, v in vars(self.settings).items() if k not in FREE}
+        chosen |= {"data": str(self.data.yaml), "student": self.student.path, "student_sha256": self.student.sha256}
+        chosen |= {
+            key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
+        }
+        teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
+        return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
+
+    def files(self) -> list[Path]:
+        """What runs read, on whichever machine they run; of the images one each."""
+        images = [split.images / split.names[0] for data in self.drawn for split in (data.train, data.val)]
+        weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
+        return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *weights]
+
+    @property
+    def drawn(self) -> tuple[Data, ...]:
+        """The data by draw."""
+        return (self.data, *self.further)
+
+    @property
+    def replicates(self) -> list[Replicate]:
+        """The (draw, seed) that each arm is trained for."""
+        return [(draw, seed) for draw in range(self.settings.draws) for seed in self.settings.seeds]
+
+    def plan(self) -> list[Key]:
+        """Every run in the order of running; the arm that needs the others' time comes last."""
+        arms, replicates = self.settings.arms or [], self.replicates
+        runs = [(arm, replicate) for replicate in replicates for arm in arms if arm != SAME_TIME]
+        if self.settings.controls:
+            runs += [(WEIGHT0, replicates[0]), *((RANDOM, replicate) for replicate in replicates)]
+        return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
+
+    def needs(self, key: Key) -> set[Key]:
+        """The runs that must be finished before this one: their time is what `baseline_same_time` is given."""
+        if key[0] != SAME_TIME:
+            return set()
+        return {(arm, replicate) for arm in (BASELINE, self.timed_arm) for replicate in self.replicates}
+
+    def folder(self, arm: str, replicate: Replicate) -> Path:
+        """Where the run lies."""
+        if self.base and (arm, replicate) in self.base.plan():
+            return self.base.folder(arm, replicate)
+        draw, seed = replicate
+        several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
+        return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm.replace(':', '_')}_{self.stamp}{several}"
+
+    @property
+    def control_loss(self) -> str:
+        """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""
+        losses = [kind(arm) for arm in self.settings.arms or [] if kind(arm) in LOSSES]
+        return self._preferred(losses or [self.settings.loss])
+
+    @property
+    def timed_arm(self) -> str:
+        """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
+        return self._preferred(distilled(self.settings.arms or []))
+
+    def _preferred(self, arms: list[str]) -> str:
+        return self.settings.loss if self.settings.loss in arms else arms[0]
+
+    def spec(self, arm: str, replicate: Replicate, epochs: int) -> dict[str, Any]:
+        """All that `training.train` needs to know, as plain JSON."""
+        s, data = self.settings, self.drawn[replicate[0]]
+        control = arm in (WEIGHT0, RANDOM)
+        images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
+        distillation = self.control_loss if control else kind(arm) if distilled([arm]) else None
+        weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
+        if weight is None and s.start != WEIGHTS:
+            weight = FRESH_WEIGHT.get(distillation or "")
+        own = {"weight": weight, **own_settings(arm)} if distillation in LOSSES else {}  # the stock one has its own
+        return {
+            "kind": "train",
+            "arm": arm,
+            "seed": replicate[1],
+            "folder": str(self.folder(arm, replicate)),
+            "student": self.student.path,
+            "start": s.start,
+            "teacher": self.teacher.path if self.teacher and distillation else None,
+            "random_teacher": arm == RANDOM,
+            "placebo_images": images if arm == RANDOM else [],
+            "distillation": distillation,
+            "distillation_settings": own,
+            "annotations": str(self.data.val.annotations),
+            "train_args": {
+                **self.val_args(),
+                "data": str(data.yaml),
+                "device": s.device or None,
+                **resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
+                **start_training(s.start, s.batch),
+                **read_train_args(s.train),
+                "epochs": epochs,
+                "seed": replicate[1],
+                "deterministic": True,
+                "patience": 0,  # no early stopping: it would give the arms different numbers of epochs
+                "plots": False,
+                "exist_ok": True,
+            },
+        }
+
+    def val_args(self) -> dict[str, Any]:
+        """What training and validation share; of several devices validation has the first."""
+        s = self.settings
+        device = read_devices(s.device)[0] or None
+        args = {"imgsz": s.imgsz, "batch": s.batch, "device": device, "workers": s.workers}
+        return {"data": str(self.data.yaml), **args}

@@ -1,0 +1,124 @@
+"""A study's place on disk: `study_<stamp>.json`, begun, found again, added to, and locked."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import write_json
+from coco1k_kd.study.plan import FREE, Settings, Study
+
+_GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
+_EXTENDS = "extends"  # the stamp of the study that this one adds to
+
+
+def begin(study: Study) -> Study:
+    """Put the study on disk under a stamp of its own."""
+    while True:
+        study = replace(study, stamp=time.strftime("%Y%m%d_%H%M%S"))
+        try:
+            study.project.mkdir(parents=True, exist_ok=True)
+            if not _file(study).exists():
+                write_json(_file(study), study.record() | ({_EXTENDS: study.base.stamp} if study.base else {}))
+                return study
+        except OSError as error:
+            raise UserError(f"cannot write to --project {study.project}: {error.strerror}") from None
+        time.sleep(1)  # another study began in this second
+
+
+def find(study: Study) -> Study | None:
+    """The study on disk to go on with; None if there is none.
+
+    That is the newest unfinished one of the same settings, else the newest finished one, which then is only reported;
+    else `study` itself as an addition to the newest one that has fewer arms, seeds or draws, whose runs it takes over.
+
+    Raises:
+        UserError: there are only unfinished ones of other settings. Leaving out what was run is no resuming, either:
+            it could leave out what one does not like.
+    """
+    wanted = _plain(study.record())
+    there = {path: _plain(json.loads(path.read_bytes())) for path in sorted(study.project.glob("study_*.json"))}
+    newest = list(reversed(there.items()))
+    same = [path for path, found in newest if _adds(found, wanted) and _adds(wanted, found)]
+    unfinished = [path for path in there if not path.with_name(path.name.replace("study_", "comparison_")).exists()]
+    if same:
+        path = next((path for path in same if path in unfinished), same[0])
+        return _at(study, _stamp(path), there)
+    if smaller := [path for path, found in newest if _adds(wanted, found)]:
+        return replace(study, base=_at(study, _stamp(smaller[0]), there))
+    if not unfinished:
+        return None
+    path, found = unfinished[-1], there[unfinished[-1]]
+    key = next(key for key in (*wanted, *found) if wanted.get(key) != found.get(key))
+    raise UserError(
+        f"--resume: the unfinished {path} has {key} {found.get(key)}, you ask for {wanted.get(key)}: give the settings "
+        "it was started with, or more arms, seeds or draws, or leave --resume out for a new study"
+    )
+
+
+@contextlib.contextmanager
+def locked(study: Study) -> Iterator[Study]:
+    """Two processes must not do the same study; the lock goes with its process, however that ends."""
+    with contextlib.ExitStack() as held:
+        part: Study | None = study
+        while part:
+            file = held.enter_context(_file(part).open())
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"another process is doing the study of {part.stamp} in {part.project}") from None
+            part = part.base
+        yield study
+
+
+def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> None:
+    """UserError if the runs will not fit beside each other: checkpoints, predictions, and one snapshot at a time."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    need = runs * (8 * parameters + 70_000 * val_images) + 60 * parameters
+    free = shutil.disk_usage(there).free
+    if free < need:
+        raise UserError(
+            f"{runs} runs need about {need / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free: make room, "
+            "or give another --project"
+        )
+
+
+def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether `one` is `other` with as many arms, seeds and draws or more."""
+    teacher = other["teacher"] is None  # no arm of it needed one
+    fixed = [key for key in {*one, *other} if key not in (*_GROWS, _EXTENDS)]
+    return (
+        all(one.get(key) == other.get(key) or (teacher and key.startswith("teacher")) for key in fixed)
+        and all(set(other[key]) <= set(one[key]) for key in ("arms", "seeds"))
+        and all(other[key] <= one[key] for key in ("draws", "controls"))
+    )
+
+
+def _at(study: Study, stamp: str, there: Mapping[Path, Mapping[str, Any]]) -> Study:
+    """The study of another stamp, which differs in what grows."""
+    record = there[study.project / f"study_{stamp}.json"]
+    base = _at(study, record[_EXTENDS], there) if record.get(_EXTENDS) else None
+    settings = replace(study.settings, **{key: record[key] for key in _GROWS})
+    return replace(study, settings=settings, stamp=stamp, base=base)
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON has it; what its program did not know yet has its default."""
+    known = {key: value for key, value in vars(Settings(data=Path())).items() if key not in FREE}
+    return json.loads(json.dumps({**known, **record}, default=str))
+
+
+def _stamp(path: Path) -> str:
+    return path.stem.removeprefix("study_")
+
+
+def _file(study: Study) -> Path:
+    return study.project / f"study_{study.stamp}.json"

@@ -1,0 +1,339 @@
+"""What a study will run, under which names and with which settings; and what its controls find. No training."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ultralytics import YOLO
+
+from coco1k_kd.data.dataset import Data, Split
+from coco1k_kd.distill.weights import Weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.runs.initial import FRESH_WEIGHT, STARTS
+from coco1k_kd.study import collect, store, study
+from coco1k_kd.study.plan import Settings, Study
+
+
+def made(**settings: Any) -> Study:
+    """A study of no files."""
+    split = Split(Path("/data/annotations/x.json"), Path("/data/images/x"), tuple(f"{i}.jpg" for i in range(100)))
+    weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32))
+    chosen = Settings(data=Path("/data/coco1k.yaml"), **settings).checked()
+    data = Data(Path("/data/coco1k.yaml"), Path("/data"), ("a", "b"), split, split)
+    return Study(chosen, data, weights, weights, None, Path("/project"), "20260101_120000")
+
+
+def test_runs_go_seed_by_seed_and_the_timed_baseline_comes_last() -> None:
+    arms = ["baseline_same_time", "cwd", "ultralytics"]
+    assert made(arms=arms, seeds=[3, 5], controls=True).plan() == [
+        *[("baseline", (0, 3)), ("cwd", (0, 3)), ("ultralytics", (0, 3))],
+        *[("baseline", (0, 5)), ("cwd", (0, 5)), ("ultralytics", (0, 5))],
+        *[("weight0", (0, 3)), ("random_teacher", (0, 3)), ("random_teacher", (0, 5))],
+        *[("baseline_same_time", (0, 3)), ("baseline_same_time", (0, 5))],
+    ]
+
+
+def test_ours_are_compared_with_the_baseline_and_with_ultralytics_own() -> None:
+    arms = ["baseline", "cwd", "mgd", "ultralytics", "baseline_same_time"]
+    assert collect._pairs(made(arms=arms, loss="mgd"), arms) == [
+        *(("cwd", "baseline"), ("mgd", "baseline"), ("ultralytics", "baseline")),
+        *(("cwd", "ultralytics"), ("mgd", "ultralytics"), ("mgd", "baseline_same_time")),
+    ]
+
+
+def test_folders_have_the_names_of_the_contract() -> None:
+    one, several = made(), made(seeds=[0, 1])
+    assert one.folder("baseline", (0, 0)) == Path("/project/baseline_20260101_120000")
+    assert one.folder("cwd", (0, 0)) == Path("/project/kd_cwd_20260101_120000")
+    assert several.folder("cwd", (0, 1)) == Path("/project/kd_cwd_20260101_120000_seed1")
+    assert several.folder("weight0", (0, 0)) == Path("/project/control_weight0_20260101_120000_seed0")
+    assert several.folder("cwd", (2, 1)) == Path("/project/kd_cwd_20260101_120000_draw2_seed1")
+
+
+def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone() -> None:
+    plan = made(arms=["cwd", "ultralytics"], controls=True, distillation_weight=2.0)
+    specs = {arm: plan.spec(arm, (0, 0), 7) for arm, _ in plan.plan()}
+    assert json.loads(json.dumps(specs)) == specs
+    for spec in specs.values():
+        assert spec["train_args"] == specs["baseline"]["train_args"]
+        assert spec["student"] == "/w/student.pt"
+    assert specs["baseline"]["teacher"] is None and specs["baseline"]["distillation"] is None
+    chosen = {
+        arm: (spec["distillation"], spec["distillation_settings"]) for arm, spec in specs.items() if arm != "baseline"
+    }
+    assert chosen == {
+        "cwd": ("cwd", {"weight": 2.0}),
+        "ultralytics": ("ultralytics", {}),
+        "weight0": ("cwd", {"weight": 0.0}),
+        "random_teacher": ("cwd", {"weight": 2.0}),
+    }
+    assert [arm for arm, spec in specs.items() if spec["random_teacher"]] == ["random_teacher"]
+    fixed = specs["cwd"]["train_args"]
+    assert (fixed["epochs"], fixed["patience"], fixed["deterministic"], fixed["optimizer"]) == (7, 0, True, "AdamW")
+
+
+def test_values_are_read_as_ultralytics_reads_them() -> None:
+    chosen = made(train=["lr0=1e-3", "cache=ram", "cos_lr=True", "optimizer=SGD"]).spec("baseline", (0, 0), 7)
+    wanted = {"lr0": 0.001, "cache": "ram", "cos_lr": True, "optimizer": "SGD"}
+    assert {key: chosen["train_args"][key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(("loss", "arms", "taught"), [("cwd", ["mgd"], "mgd"), ("mgd", ["cwd", "mgd"], "mgd")])
+def test_controls_distil_with_a_loss_that_is_compared(loss: str, arms: list[str], taught: str) -> None:
+    plan = made(loss=loss, arms=arms, controls=True)
+    assert {plan.spec(arm, (0, 0), 7)["distillation"] for arm in ("weight0", "random_teacher")} == {taught}
+    assert (taught, "random_teacher") in collect._pairs(plan, ["baseline", *arms, "random_teacher"])
+
+
+def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
+    plan = made(arms=["cwd"], start="backbone", student="s.pt", batch=8, train=["lr0=0.005", "cos_lr=True"])
+    baseline, cwd = (plan.spec(arm, (0, 3), 7) for arm in ("baseline", "cwd"))
+    assert baseline["start"] == cwd["start"] == "backbone" and baseline["train_args"] == cwd["train_args"]
+    wanted = {"nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
+    assert {key: cwd["train_args"][key] for key in wanted} == wanted
+    assert "nbs" not in made().spec("baseline", (0, 0), 7)["train_args"]
+    warmed = {start: made(start=start, student="s.pt").spec("baseline", (0, 0), 7)["train_args"] for start in STARTS}
+    biases = {start: (args["momentum"], args["warmup_bias_lr"]) for start, args in warmed.items()}
+    assert biases == {"weights": (0.9, 0.0), "frozen": (0.937, 0.1), "neck": (0.9, 0.0), "backbone": (0.9, 0.0)}
+    assert (baseline["distillation_settings"], cwd["distillation_settings"]) == ({}, {"weight": FRESH_WEIGHT["cwd"]})
+    chosen = made(arms=["mgd"], start="neck", student="s.pt", distillation_weight=2.0)
+    assert chosen.spec("mgd", (0, 3), 7)["distillation_settings"] == {"weight": 2.0}
+
+
+def test_arms_with_settings_of_their_own() -> None:
+    plan = made(
+        arms=["mgd:mask_ratio=0.4", "ultralytics", "cwd:weight=auto:levels=16,32", "CWD"], start="neck", student="s.pt"
+    )
+    arms = plan.settings.arms
+    assert arms == ["baseline", "cwd", "cwd:weight=auto:levels=16,32", "mgd:mask_ratio=0.4", "ultralytics"]
+    specs = {arm: plan.spec(arm, (0, 0), 7) for arm in arms}
+    assert {arm: (spec["distillation"], spec["distillation_settings"]) for arm, spec in specs.items()} == {
+        "baseline": (None, {}),
+        "cwd": ("cwd", {"weight": 3.0}),
+        "cwd:weight=auto:levels=16,32": ("cwd", {"weight": "auto", "levels": "16,32"}),
+        "mgd:mask_ratio=0.4": ("mgd", {"weight": 12.0, "mask_ratio": "0.4"}),
+        "ultralytics": ("ultralytics", {}),
+    }
+    assert all(spec["train_args"] == specs["baseline"]["train_args"] for spec in specs.values())
+    assert plan.folder(arms[2], (0, 0)).name == "kd_cwd_weight=auto_levels=16,32_20260101_120000"
+    pairs = collect._pairs(plan, arms)
+    assert ("cwd:weight=auto:levels=16,32", "cwd") in pairs and ("mgd:mask_ratio=0.4", "mgd") not in pairs
+    assert all((arm, against) in pairs for arm in arms[1:4] for against in ("baseline", "ultralytics"))
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("cwd:tau", "arm cwd:tau: settings are given as cwd:SETTING=VALUE"),
+        ("cwd:teacher=x", "unknown setting 'teacher': choose of weight, schedule, tau,"),
+        ("cwd:tau=0", "distillation_tau='0' must be above 0"),
+        ("mgd:levels=x", "distillation_levels='x' must be strides, as 16,32"),
+        ("baseline:tau=2", "arm baseline:tau=2: only cwd and mgd take settings"),
+        ("kl:tau=2", "unknown arm kl"),
+    ],
+)
+def test_unfit_settings_of_an_arm_are_refused(arm: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        made(arms=[arm])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": "nowhere"}, "unknown --start nowhere: choose of weights, frozen, neck, backbone"),
+        ({"start": "backbone", "student": "yolo11n.yaml"}, "no weights to keep"),
+        ({"train": ["lr=0.1"]}, "--train lr=0.1: did you mean cos_lr or lr0 or lrf?"),
+        ({"train": ["moment=0.1"]}, "--train moment=0.1: did you mean momentum"),
+        ({"train": ["lr0"]}, "--train lr0: did you mean lr0"),
+        ({"train": ["zzz=1"]}, "give KEY=VALUE"),
+        ({"train": ["epochs=3"]}, "a study settles that itself"),
+        ({"train": ["lr0=0.1", "lr0=0.2"]}, "given twice"),
+        ({"train": ["lr0=fast"]}, "--train: 'lr0=fast'"),
+        ({"train": ["nbs=[1"]}, "--train: 'nbs=[1'"),
+        ({"train": ["optimizer=auto"]}, "--train optimizer=auto: a study pins the optimizer"),
+        ({"train": ["optimizer=SGD"]}, "--train optimizer=SGD: give lr0=, too"),
+        ({"train": ["split=train"]}, "a study settles that itself"),
+        ({"train": ["compile=True"], "arms": ["cwd", "ultralytics"]}, "--train compile: the arm ultralytics cannot be"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        made(**settings)
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(180.0, 18), (104.0, 10), (50.0, 10)])
+def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_time(
+    seconds: float, epochs: int
+) -> None:
+    plan = made(arms=["mgd", "cwd", "baseline_same_time"], loss="mgd", seeds=[0, 1], epochs=10)
+    took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
+    results = {(arm, (0, seed)): {"train_seconds": took[arm] + seed} for arm in took for seed in (0, 1)}
+    assert study._same_time_epochs(plan, results) == epochs
+
+
+class Instant:
+    """Slots whose runs take no time, and that remember in which order they came."""
+
+    number = 2
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+        self.begun.append(label)
+        future: Future[dict[str, Any]] = Future()
+        future.set_result({"train_seconds": 30.0 if spec["arm"] == "cwd" else 10.0})
+        return future
+
+
+def test_the_timed_baseline_waits_for_what_it_is_timed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, slots = made(arms=["cwd", "mgd", "baseline_same_time"], seeds=[0, 1]), Instant()
+    monkeypatch.setattr(study, "_line", lambda *_: "")
+    results = study._train(plan, slots)
+    assert list(results) == plan.plan(), "results come in the plan's order, whichever ended first"
+    last = [label for label in slots.begun if label.startswith("baseline_same_time")]
+    assert slots.begun[-2:] == last and len(slots.begun) == 8
+    assert [label.split()[0] for label in slots.begun[:6]] == ["mgd", "mgd", "cwd", "cwd", "baseline", "baseline"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "device", "d_ap", "passed"),
+    [(0.0, "cpu", 0.0, True), (0.1, "cpu", 0.0, False), (0.1, "H100", 0.002, True), (0.1, "H100", 0.01, False)],
+)
+def test_weight_0_that_is_not_the_baseline_fails(
+    shift: float, device: str, d_ap: float, passed: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = YOLO("yolo11n.yaml")
+    plan = SimpleNamespace(folder=lambda arm, replicate: tmp_path / arm, control_loss="cwd")
+    for arm, moved in (("baseline", 0.0), ("weight0", shift)):
+        with torch.no_grad():
+            next(model.model.parameters()).add_(moved)
+        (tmp_path / arm / "weights").mkdir(parents=True)
+        model.save(tmp_path / arm / "weights" / "last.pt")
+    runs = {(arm, (0, 0)): {"ap_last": 0.3 + d_ap * (arm == "weight0"), "dir": arm} for arm in ("baseline", "weight0")}
+    found = collect._weight0(plan, runs, (0, 0), device)
+    assert found["passed"] is passed
+    assert (found["state_difference"] == 0) is (shift == 0)
+
+
+def begun(project: Path, stamp: str, finished: bool = False, **settings: Any) -> Study:
+    """A study whose record lies in `project`; `finished`: also its comparison."""
+    plan = replace(made(**settings), project=project, stamp=stamp)
+    (project / f"study_{stamp}.json").write_text(json.dumps(plan.record(), default=str))
+    if finished:
+        (project / f"comparison_{stamp}.json").write_text("{}")
+    return plan
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project; the data of its studies are not read."""
+    monkeypatch.setattr(Data, "record", lambda self: {"train_images": 100, "val_annotations_sha256": "0" * 64})
+    return tmp_path
+
+
+def asked(project: Path, **settings: Any) -> Study | None:
+    """What --resume finds for these settings."""
+    return store.find(replace(made(**settings), project=project, stamp=""))
+
+
+def test_the_study_that_matches_is_found_and_no_other(shelf: Path) -> None:
+    assert asked(shelf, epochs=5) is None
+    for number, epochs in ((1, 5), (2, 6), (3, 5)):
+        begun(shelf, f"20260101_00000{number}", epochs=epochs)
+    assert asked(shelf, epochs=5).stamp == "20260101_000003"
+    (shelf / "comparison_20260101_000003.json").write_text("{}")
+    assert asked(shelf, epochs=5).stamp == "20260101_000001", "an unfinished one goes before a finished one"
+    (shelf / "comparison_20260101_000001.json").write_text("{}")
+    assert asked(shelf, epochs=5).stamp == "20260101_000003", "all done: the newest, to be reported again"
+    with pytest.raises(UserError, match=r"study_20260101_000002\.json has epochs 6, you ask for 7"):
+        asked(shelf, epochs=7)
+
+
+@pytest.mark.parametrize(
+    "more", [{"seeds": [1, 0, 4]}, {"draws": 2}, {"arms": ["cwd", "mgd"]}, {"controls": True}, {"seeds": [0, 1, 2]}]
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_resume_adds_to_a_study_and_keeps_its_runs(shelf: Path, more: dict[str, Any], finished: bool) -> None:
+    first = begun(shelf, "20260101_000001", finished, seeds=[0, 1])
+    plan = store.begin(asked(shelf, **{"seeds": [0, 1], **more}))
+    assert plan.base.stamp == first.stamp != plan.stamp
+    assert set(first.plan()) < set(plan.plan())
+    for key in plan.plan():
+        kept = key in first.plan()
+        assert plan.folder(*key) == (first.folder(*key) if kept else replace(plan, base=None).folder(*key))
+    again = asked(shelf, **{"seeds": [0, 1], **more})
+    assert again.stamp == plan.stamp and [again.folder(*key) for key in again.plan()] == [
+        plan.folder(*key) for key in plan.plan()
+    ]
+    third = asked(shelf, **{"seeds": [0, 1], **more, "arms": ["cwd", "mgd", "ultralytics"]})
+    assert third.base.base.stamp == first.stamp and third.folder("cwd", (0, 1)) == first.folder("cwd", (0, 1))
+    with store.locked(plan), pytest.raises(UserError, match="another process"), store.locked(first):
+        pass
+
+
+def test_a_baseline_alone_gets_arms_with_a_teacher(shelf: Path) -> None:
+    lone = replace(made(arms=["baseline"]), project=shelf, stamp="20260101_000001", teacher=None)
+    (shelf / "study_20260101_000001.json").write_text(json.dumps(lone.record(), default=str))
+    assert asked(shelf, arms=["cwd"]).base.stamp == lone.stamp
+
+
+@pytest.mark.parametrize("less", [{"seeds": [0]}, {"arms": ["baseline"]}, {"seeds": [0, 2]}, {"epochs": 3}])
+def test_a_resume_leaves_nothing_out(shelf: Path, less: dict[str, Any]) -> None:
+    begun(shelf, "20260101_000001", seeds=[0, 1], draws=1)
+    (key,) = less
+    with pytest.raises(UserError, match=f"unfinished .* has {key} .*, you ask for"):
+        asked(shelf, **{"seeds": [0, 1], **less})
+
+
+def test_a_study_of_an_older_program_is_resumed(shelf: Path) -> None:
+    first = begun(shelf, "20260101_000001", seeds=[0, 1])
+    path = shelf / "study_20260101_000001.json"
+    record = json.loads(path.read_bytes())
+    for key in ("draws", "start", "train"):
+        del record[key]
+    path.write_text(json.dumps(record))
+    assert asked(shelf, seeds=[0, 1]).stamp == first.stamp
+    with pytest.raises(UserError, match="has start weights, you ask for backbone"):
+        asked(shelf, seeds=[0, 1], start="backbone")
+
+
+def test_two_processes_cannot_do_the_same_study(shelf: Path) -> None:
+    plan = begun(shelf, "20260101_000001")
+    with store.locked(plan), pytest.raises(UserError, match="another process"), store.locked(plan):
+        pass
+
+
+def test_every_draw_has_its_own_data_and_folder() -> None:
+    plan = made(arms=["cwd"], draws=2, controls=True, seeds=[0])
+    other = replace(plan.data, yaml=Path("/draws/1/coco1k.yaml"))
+    plan = replace(plan, further=(other,))
+    specs = {key: plan.spec(*key, 3) for key in plan.plan()}
+    assert [key for key in specs if key[0] == "cwd"] == [("cwd", (0, 0)), ("cwd", (1, 0))]
+    for (_, (draw, _)), spec in specs.items():
+        assert spec["train_args"]["data"] == str(plan.drawn[draw].yaml)
+        assert spec["annotations"] == str(plan.data.val.annotations), "one val set measures all"
+        assert ("_draw1" in spec["folder"]) == (draw == 1)
+    assert other.yaml in plan.files() and plan.data.yaml in plan.files()
+
+
+def test_the_timed_baseline_keeps_the_epochs_that_it_began_with(tmp_path: Path) -> None:
+    plan = replace(made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10), project=tmp_path)
+    results = {
+        (arm, (0, seed)): {"train_seconds": time} for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)
+    }
+    assert study._same_time_epochs(plan, results) == 30
+    begun = plan.folder("baseline_same_time", (0, 0))
+    begun.mkdir()
+    (begun / "spec.json").write_text(json.dumps({"train_args": {"epochs": 27}}))
+    assert study._same_time_epochs(plan, results) == 27

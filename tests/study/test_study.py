@@ -1,0 +1,259 @@
+"""The study as its users run it: whole, killed and resumed, refused; on generated scenes and from a fresh student."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+import torch
+from studies import (
+    EPOCHS,
+    PROGRAM,
+    alive,
+    assert_figures_of_pycocotools,
+    assert_same_study,
+    children_of,
+    environment,
+    run,
+    wait_for,
+)
+
+from coco1k_kd.runs import record
+from coco1k_kd.runs.launch import RunFailed, launch
+from coco1k_kd.runs.record import Recorder, RunError, batch_hash
+from coco1k_kd.study.collect import state_difference
+
+
+def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespace) -> None:
+    content, stamp = whole.content, whole.path.stem.removeprefix("comparison_")
+    jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
+    assert (whole.project / f"kd_comparison_{stamp}.png").read_bytes()[:4] == b"\x89PNG"
+    assert set(content["arms"]) == {"baseline", "cwd"}
+    for arm, prefix in (("baseline", ""), ("cwd", "kd_")):
+        (entry,) = content["arms"][arm]["runs"]
+        folder = Path(entry["dir"])
+        assert folder == whole.project / f"{prefix}{arm}_{stamp}"
+        assert (folder / "weights" / "best.pt").exists() and (folder / "weights" / "last.pt").exists()
+        assert entry["epochs"] == EPOCHS and entry["effective_batch"] == 8 and entry["seed"] == 0
+        assert entry["curves"]["epoch"] == [1, 2, 3]
+        assert entry["images_per_second"] * entry["train_seconds"] == pytest.approx(48 * EPOCHS)
+        assert entry["val_seconds"] > 0 and entry["peak_memory_bytes"] > 2**26
+        assert set(entry["ultralytics"]) == {"map50", "map50_95"}
+    assert min(content["arms"]["cwd"]["runs"][0]["curves"]["kd_loss"]) > 0
+    assert content["audit"]["passed"] and content["schema_version"] == 1
+    assert [(entry["arm"], entry["against"]) for entry in content["comparisons"]] == [("cwd", "baseline")]
+    assert content["comparisons"][0]["verdict"] in whole.out
+    assert str(whole.path) in whole.out
+
+
+def test_both_arms_start_from_the_same_weights_and_see_the_same_batches(whole: SimpleNamespace) -> None:
+    baseline, cwd = (whole.content["arms"][arm]["runs"][0] for arm in ("baseline", "cwd"))
+    assert baseline["init_hash"] == cwd["init_hash"] and baseline["batch_hash"] == cwd["batch_hash"]
+    last = [Path(entry["dir"]) / "weights" / "last.pt" for entry in (baseline, cwd)]
+    assert state_difference(*last) > 0, "distillation changed nothing"
+
+
+def test_the_figures_are_those_of_pycocotools_on_the_saved_predictions(whole: SimpleNamespace, subset: Path) -> None:
+    truth = subset / "annotations" / "instances_val2017.json"
+    for arm in ("baseline", "cwd"):
+        entry = whole.content["arms"][arm]["runs"][0]
+        for which, suffix in (("best", ""), ("last", "_last")):
+            assert_figures_of_pycocotools(entry, truth, Path(entry["dir"]) / f"predictions_{which}.json", suffix)
+
+
+def test_the_references_are_the_models_as_given(whole: SimpleNamespace, models: Path) -> None:
+    references = whole.content["references"]
+    assert set(references) == {"student", "teacher"}
+    for role, row in references.items():
+        assert Path(row["weights"]) == (models / f"{role}.pt").resolve()
+        assert 0 <= row["ap"] <= row["ap50"] < 0.1
+
+
+def test_controls_equal_time_and_the_full_val_set(command: list[str], coco_root: Path, tmp_path: Path) -> None:
+    arms = ["--arms", "baseline", "cwd", "cwd:levels=8", "baseline_same_time", "--controls"]
+    more = [*arms, "--eval-full-val", str(coco_root), "--epochs", "1", "--parallel", "2"]
+    done = run([*command[:-1], str(tmp_path)], *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("comparison_*.json")
+    content = json.loads(path.read_bytes())
+    jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
+    runs = {arm: entry["runs"][0] for arm, entry in content["arms"].items()}
+    assert set(runs) == {"baseline", "cwd", "cwd:levels=8", "baseline_same_time", "random_teacher"}
+    last = {arm: Path(entry["dir"]) / "weights" / "last.pt" for arm, entry in runs.items()}
+    entries = {(entry["arm"], entry["against"]): entry for entry in content["comparisons"]}
+    assert set(entries) == {
+        *((arm, "baseline") for arm in ("cwd", "cwd:levels=8", "random_teacher")),
+        ("cwd:levels=8", "cwd"),
+        *(("cwd", arm) for arm in ("baseline_same_time", "random_teacher")),
+    }
+
+    weight0, placebo = (content["controls"][name] for name in ("weight0", "random_teacher"))
+    assert weight0["passed"] and weight0["state_difference"] == 0
+    assert state_difference(Path(weight0["dir"]) / "weights" / "last.pt", last["baseline"]) == 0
+    spec = json.loads((Path(weight0["dir"]) / "spec.json").read_bytes())
+    assert spec["distillation"] == "cwd" and spec["distillation_settings"] == {"weight": 0} and spec["teacher"]
+    compared = entries["random_teacher", "baseline"]
+    assert placebo["verdict"] == compared["verdict"] and placebo["d_ap"] == compared["d_ap"]["mean"]
+    for arm in ("baseline", "cwd"):
+        assert state_difference(last["random_teacher"], last[arm]) > 0, "another teacher teaches something else"
+    assert state_difference(last["cwd:levels=8"], last["cwd"]) > 0, "so do fewer levels"
+
+    seconds = runs["cwd"]["train_seconds"] / runs["baseline"]["train_seconds"]
+    longer = runs["baseline_same_time"]
+    assert longer["epochs"] == len(longer["curves"]["epoch"]) == max(1, round(seconds))
+    assert {"epochs", "optimizer_steps"} <= set(content["audit"]["excepted"]["baseline_same_time"])
+    assert {entry["epochs"] for arm, entry in runs.items() if arm != "baseline_same_time"} == {1}
+    assert len({entry["init_hash"] for entry in runs.values()}) == 1
+
+    truth = coco_root / "annotations" / "instances_val2017.json"
+    figures = {name: row["full_val"] for name, row in (runs | content["references"]).items()}
+    assert set(figures) == {*runs, "student", "teacher"}
+    assert len({row["predictions"] for row in figures.values()}) == len(figures)
+    assert 0 < figures["student"]["ap"] != figures["teacher"]["ap"] > 0, "figures of 0 show nothing"
+    for row in figures.values():
+        found = Path(row["predictions"])
+        assert_figures_of_pycocotools(row, truth, found)
+        assert len({item["image_id"] for item in json.loads(found.read_bytes())}) > 50, "of 60 images"
+    for (arm, against), entry in entries.items():
+        assert entry["full_val"]["images"] == 60
+        assert entry["full_val"]["d_ap"]["mean"] == pytest.approx(figures[arm]["ap"] - figures[against]["ap"])
+
+    report = path.with_suffix(".md").read_text()
+    assert report in done.stdout and "AP on all of val2017" in report
+    assert "controls, weight0: passed True" in report and "controls, random_teacher: " in report
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_the_same(whole: SimpleNamespace, command: list[str]) -> None:
+    study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    before = {Path(entry["dir"]) for arm in whole.content["arms"].values() for entry in arm["runs"]}
+    folder = wait_for(lambda: next(iter(set(whole.project.glob("kd_cwd_*")) - before), None))
+    wait_for((folder / "weights" / "resume.pt").exists)  # in the middle of the second run
+    (child,) = children_of(study.pid)
+    study.kill()
+    study.wait()
+    wait_for(lambda: not alive(child))
+    assert not (folder / "result.json").exists(), "killed too late to show anything"
+    stamp = folder.name.removeprefix("kd_cwd_")
+    baseline = whole.project / f"baseline_{stamp}" / "result.json"
+    finished_at = baseline.stat().st_mtime_ns
+
+    done = run(command, "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert baseline.stat().st_mtime_ns == finished_at, "a finished run was repeated"
+    assert "evaluating" not in done.stdout, "a reference was evaluated twice"
+    content = json.loads((whole.project / f"comparison_{stamp}.json").read_bytes())
+    assert content["arms"]["cwd"]["runs"][0]["resumed_after_epochs"]
+    assert_same_study(content, whole.content)
+
+
+def test_interrupted_it_ends_its_run_and_exits_130(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
+    study = subprocess.Popen(
+        [*command[:-1], str(tmp_path)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment(), text=True
+    )
+    (child,) = wait_for(lambda: children_of(study.pid) if list(tmp_path.glob("*/train.log")) else None)
+    study.send_signal(signal.SIGINT)
+    _, said = study.communicate(timeout=300)
+    assert study.returncode == 130 and said.splitlines()[-1] == "interrupted" and "Traceback" not in said
+    assert not alive(child)
+
+
+def test_other_settings_do_not_resume_a_study(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
+    state = next(whole.project.glob("study_*.json"))
+    shutil.copy(state, tmp_path / state.name)  # an unfinished study: no comparison beside it
+    done = run([*command[:-1], str(tmp_path)], "--resume", "--batch", "4")
+    assert done.returncode == 2
+    assert "has batch 8, you ask for 4" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_levels_that_no_model_has_are_refused_before_anything_is_written(command: list[str], tmp_path: Path) -> None:
+    done = run([*command[:-1], str(tmp_path / "none")], "--arms", "cwd:levels=8,64")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: arm cwd:levels=8,64: the models have no stride 64, only 8, 16, 32\n"
+    assert not (tmp_path / "none").exists()
+
+
+def test_unequal_work_has_no_verdict(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
+    for path in whole.project.iterdir():
+        if whole.path.stem.removeprefix("comparison_") in path.name and not path.name.startswith(("comp", "kd_comp")):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
+    result = next(tmp_path.glob("kd_cwd_*")) / "result.json"
+    content = json.loads(result.read_bytes())
+    content["work"]["train_args"]["lr0"] = 0.5
+    result.write_text(json.dumps(content))
+    shutil.copytree(whole.project / "references", tmp_path / "references")
+    done = run([*command[:-1], str(tmp_path)], "--resume")
+    assert done.returncode == 2 and "train_args.lr0 is 0.5 against" in done.stderr
+    assert not list(tmp_path.glob("comparison_*")) and not list(tmp_path.glob("*.png"))
+
+
+def test_a_report_is_drawn_again_from_its_json_alone(whole: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / whole.path.name
+    shutil.copy(whole.path, path)
+    done = run([sys.executable, str(PROGRAM)], "--report-only", str(path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(path.read_bytes()) == whole.content
+    picture = f"kd_{whole.path.stem}.png"
+    assert (tmp_path / picture).read_bytes() == (whole.project / picture).read_bytes()
+    path.write_text("{}")
+    assert run([sys.executable, str(PROGRAM)], "--report-only", str(path)).returncode == 2
+
+
+def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_path: Path) -> None:
+    spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
+    spec |= {"folder": str(tmp_path), "distillation_settings": {"weight": 1e38}}
+    with pytest.raises(Exception, match="cwd, seed 0") as caught:
+        launch(spec, "cwd, seed 0")
+    assert "loss" in str(caught.value) and "epoch" in str(caught.value)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_run_that_crashes_shows_the_end_of_its_log(subset: Path, tmp_path: Path) -> None:
+    spec = {"kind": "evaluate", "folder": str(tmp_path), "weights": "gone.pt", "val_args": {}}
+    truth = subset / "annotations" / "instances_val2017.json"
+    with pytest.raises(RunFailed, match=r"(?s)the teacher failed.*gone\.pt.*train\.log"):
+        launch(spec | {"annotations": str(truth)}, "the teacher")
+
+
+def test_a_halved_batch_is_no_fair_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cut the batch from 16 to 8"):
+        Recorder(tmp_path, batch=16, seed=0).on_train_epoch_start(SimpleNamespace(batch_size=8))
+
+
+def test_the_batch_hash_sees_images_boxes_and_order() -> None:
+    batch = {key: torch.arange(8.0).reshape(2, 4) for key in ("img", "bboxes", "cls", "batch_idx")}
+    first = batch_hash(batch)
+    assert batch_hash(batch) == first and batch_hash(batch, first) != first
+    for key in batch:
+        changed = {**batch, key: batch[key] + (torch.arange(8).reshape(2, 4) == 5)}
+        assert batch_hash(changed) != first
+
+
+def test_a_snapshot_holds_the_checkpoints_once_in_memory(tmp_path: Path) -> None:
+    """As pickled bytes they were held five times: 2 GB more than the training itself took."""
+    last, best = tmp_path / "weights/last.pt", tmp_path / "weights/best.pt"
+    last.parent.mkdir()
+    size = 4 << 20
+    for file, byte in ((last, b"l"), (best, b"b")):
+        file.write_bytes(byte * size)
+    model = torch.nn.Linear(2, 2)
+    trainer = SimpleNamespace(
+        last=last, best=best, csv=tmp_path / "results.csv", model=model, ema=SimpleNamespace(ema=model), epoch=0,
+        optimizer=torch.optim.SGD(model.parameters()), scaler=torch.amp.GradScaler("cpu", enabled=False),
+    )  # fmt: skip
+    tracemalloc.start()
+    record._save_snapshot(trainer, tmp_path, {}, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2 * size <= peak < 3 * size
+    last.write_bytes(b"torn")
+    best.unlink()
+    assert record.load_snapshot(tmp_path)["epoch"] == 0
+    assert last.read_bytes() == b"l" * size and best.read_bytes() == b"b" * size
