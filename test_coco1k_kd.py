@@ -20,11 +20,12 @@ import shlex
 import sys
 from pathlib import Path
 
+from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import study
-from coco1k_kd.study.arms import ARMS
+from coco1k_kd.study.arms import arm_names
 
 HELP = {
     "data": "the subset's YAML, of create_coco1k.py",
@@ -34,8 +35,8 @@ HELP = {
     "AdamW, learning rate 0.001, a step per batch",
     "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
     "teacher": "any Ultralytics detector with as many levels",
-    "loss": "cwd or mgd: how the arm beside the baseline is distilled",
-    "arms": f"of {', '.join(ARMS)}; default: baseline and --loss. ultralytics is stock distill_model=, "
+    "loss": f"of {', '.join(registry.names())}, or a sum: how the arm beside the baseline is distilled",
+    "arms": f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
     "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd may carry settings, "
     "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
     "seeds": "a run of each arm per seed. One seed tells about this pair of models only, more about the method",

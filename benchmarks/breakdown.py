@@ -44,12 +44,12 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from coco1k_kd.distill import registry
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.trainer import DistillationTrainer
 from coco1k_kd.runs.record import peak_memory, student_of
-from coco1k_kd.study.arms import LOSSES
 
-ARMS = ("baseline", *LOSSES, "ultralytics")
+ARMS = ("baseline", *registry.names(), "ultralytics")
 WARM_UP = 12  # steps: cuDNN chooses, aligners are fitted in the first ten, compilation
 PROFILED = 10
 
@@ -122,7 +122,7 @@ def trainer_of(arm: str, args: argparse.Namespace, folder: Path) -> DetectionTra
         "optimizer": "AdamW", "lr0": 0.0001, "warmup_epochs": 0, "close_mosaic": 0, "patience": 0, "val": False,
         "save": False, "plots": False, "verbose": False, "exist_ok": True, "save_dir": str(folder / arm),
     }  # fmt: skip
-    if arm in LOSSES:
+    if registry.is_loss(arm):
         return DistillationTrainer.bind(Distillation(args.teacher, loss=arm))(overrides=overrides)
     return DetectionTrainer(overrides=overrides | ({"distill_model": args.teacher} if arm == "ultralytics" else {}))
 

@@ -12,8 +12,9 @@ _PUBLIC = {
     "MGDLoss": "distill.losses",
     "cwd_loss": "distill.losses",
     "UserError": "errors",
+    "register_loss": "distill.registry",
 }
-__all__ = ["YOLO", "CWDLoss", "MGDLoss", "UserError", "cwd_loss"]
+__all__ = ["YOLO", "CWDLoss", "MGDLoss", "UserError", "cwd_loss", "register_loss"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,13 +12,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coco1k_kd.distill.losses import CWDLoss, MGDLoss, standardise
+from coco1k_kd.distill import registry
+from coco1k_kd.distill.losses import standardise
 
-LOSSES = ("cwd", "mgd")
 SCHEDULES = ("cosine", "constant")
 NORMALISERS = {"channels": standardise, "none": Tensor.float}  # of the features of both sides
-# Chosen by measurement, not copied: docs/method.md, "Weights".
-DEFAULT_WEIGHT = {"cwd": 1.0, "mgd": 4.0}
 FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
 RIDGE = 1e-2  # of the mean squared feature
 INNER_SCALE = 2.0**16  # of gradients taken in the forward pass: those of a mean underflow in float16
@@ -60,7 +58,8 @@ class Distiller(nn.Module):
         self.fitted_batches = 0
         self._moments: list[tuple[Tensor, Tensor]] = []
         self.losses = nn.ModuleList(
-            CWDLoss(tau) if loss == "cwd" else MGDLoss(teacher_channels[level], mask_ratio, seed + level)
+            part.make(channels=teacher_channels[level], seed=seed + level, tau=tau, mask_ratio=mask_ratio)
+            for part in registry.parts(loss)
             for level in self.levels
         )
         self.to(memory_format=torch.channels_last)  # as the teacher: 3x3 convolutions without reordering

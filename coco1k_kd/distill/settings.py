@@ -10,7 +10,8 @@ from typing import Any
 
 import ultralytics
 
-from coco1k_kd.distill.distiller import DEFAULT_WEIGHT, LOSSES, NORMALISERS, SCHEDULES
+from coco1k_kd.distill import registry
+from coco1k_kd.distill.distiller import NORMALISERS, SCHEDULES
 from coco1k_kd.errors import UserError
 
 ALIGNERS = ("fitted", "random")
@@ -53,7 +54,6 @@ class Distillation:
 
     def __post_init__(self) -> None:
         for field, choices in (
-            ("loss", LOSSES),
             ("schedule", SCHEDULES),
             ("normalise", NORMALISERS),
             ("aligner", ALIGNERS),
@@ -63,8 +63,11 @@ class Distillation:
             if value not in choices:
                 raise UserError(f"unknown {field} {value!r} for distillation: choose one of {', '.join(choices)}")
             object.__setattr__(self, field, value)
+        object.__setattr__(self, "loss", str(self.loss).lower())
+        if len(registry.parts(self.loss)) > 1:
+            raise UserError(f"sums of losses are not supported yet: {self.loss}")
         if self.weight is None:
-            object.__setattr__(self, "weight", DEFAULT_WEIGHT[self.loss])
+            object.__setattr__(self, "weight", registry.default_weight(self.loss))
         elif self.weight != "auto":
             self._set_number("weight", lambda x: 0 <= x < math.inf, "a number >= 0, or 'auto'")
         self._set_number("tau", lambda x: 0 < x < math.inf, "above 0")

@@ -18,8 +18,6 @@ FRESH_TRAINING = {
 # Over a frozen backbone as Ultralytics warms up an optimizer that is named: there CWD gained +0.8 to
 # +1.4 AP, without it up to +0.2 (docs/benchmarks.md, "With the backbone frozen").
 FROZEN_TRAINING = FRESH_TRAINING | {"momentum": 0.937, "warmup_bias_lr": 0.1}
-# Under a head that knows nothing the task's gradient says little, and a stronger teacher pays (docs/benchmarks.md).
-FRESH_WEIGHT = {"cwd": 3.0, "mgd": 12.0}
 
 
 def start_training(start: str, batch: int) -> dict[str, object]:

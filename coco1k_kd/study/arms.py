@@ -1,19 +1,20 @@
 """The names of what a study compares.
 
-An arm that distils may carry settings of its own after its loss, as `cwd:tau=2:levels=16,32`.
+An arm that distils is named by its loss or a sum of losses (`cwd+response`; `distill.registry` knows them) and may
+carry settings of its own after it, as `cwd:tau=2:levels=16,32`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from coco1k_kd.distill import registry
+
 BASELINE = "baseline"
-LOSSES = ("cwd", "mgd")
 STOCK = "ultralytics"  # its own distill_model=
 SAME_TIME = "baseline_same_time"
-ARMS = (BASELINE, *LOSSES, STOCK, SAME_TIME)
 WEIGHT0, RANDOM = "weight0", "random_teacher"  # the controls
-LONGEST_FIRST = (STOCK, "mgd", "cwd", RANDOM, WEIGHT0, BASELINE, SAME_TIME)  # by the time of a step: docs/benchmarks.md
+_STOCK_COST = 3.4  # of a step, over a plain one: docs/benchmarks.md, "A training step"
 
 Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
 Key = tuple[str, Replicate]  # a run: its arm, and which replicate of it
@@ -24,6 +25,33 @@ def kind(arm: str) -> str:
     return arm.partition(":")[0]
 
 
+def arm_names() -> list[str]:
+    """All arms that can be asked for, but for sums of losses, in the order of a report."""
+    return [BASELINE, *registry.names(), STOCK, SAME_TIME]
+
+
+def is_arm(arm: str) -> bool:
+    """Whether there is such an arm, whatever settings it carries."""
+    return kind(arm) in arm_names() or registry.is_loss(kind(arm))
+
+
+def in_order(arms: Iterable[str]) -> list[str]:
+    """`arms` in the order of a report: sums of losses after all single ones."""
+    names = arm_names()
+    last_loss = names.index(STOCK) - 0.5
+
+    def place(arm: str) -> tuple[float, str]:
+        return (names.index(kind(arm)) if kind(arm) in names else last_loss, arm)
+
+    return sorted(arms, key=place)
+
+
+def step_cost(arm: str, control_loss: str) -> float:
+    """Seconds of the arm's training step over those of a plain one, about: the longest runs start first."""
+    loss = control_loss if arm in (WEIGHT0, RANDOM) else kind(arm)
+    return _STOCK_COST if loss == STOCK else registry.cost(loss) if registry.is_loss(loss) else 1.0
+
+
 def own_settings(arm: str) -> dict[str, str]:
     """The settings that an arm carries, as text; ValueError if one is not SETTING=VALUE."""
     return dict(part.split("=", 1) for part in arm.split(":")[1:])
@@ -31,7 +59,7 @@ def own_settings(arm: str) -> dict[str, str]:
 
 def distilled(arms: Iterable[str]) -> list[str]:
     """Those of `arms` that learn from the teacher."""
-    return [arm for arm in arms if kind(arm) in (*LOSSES, STOCK)]
+    return [arm for arm in arms if kind(arm) == STOCK or registry.is_loss(kind(arm))]
 
 
 def run_label(arm: str, replicate: Replicate) -> str:

@@ -15,7 +15,8 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import coco1k_kd
-from coco1k_kd.study.arms import BASELINE, LOSSES, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, kind
+from coco1k_kd.distill import registry
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, kind
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.matching import Map, coco_metrics, match_all, processes
 
@@ -110,7 +111,7 @@ def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
     pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
     pairs += [(arm, kind(arm)) for arm in arms if arm != kind(arm) and kind(arm) in arms]
     if STOCK in arms:
-        pairs += [(arm, STOCK) for arm in arms if kind(arm) in LOSSES]
+        pairs += [(arm, STOCK) for arm in arms if registry.is_loss(kind(arm))]
     if SAME_TIME in arms:
         pairs.append((study.timed_arm, SAME_TIME))
     if RANDOM in arms and study.control_loss in arms:

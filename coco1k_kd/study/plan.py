@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coco1k_kd.data.dataset import Data, Split
+from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
-from coco1k_kd.runs.initial import FRESH_WEIGHT, STARTS, WEIGHTS, start_training
+from coco1k_kd.runs.initial import STARTS, WEIGHTS, start_training
 from coco1k_kd.study.arms import (
-    ARMS,
     BASELINE,
-    LOSSES,
     RANDOM,
     SAME_TIME,
     STOCK,
     WEIGHT0,
     Key,
     Replicate,
+    arm_names,
     distilled,
+    in_order,
+    is_arm,
     kind,
     own_settings,
 )
@@ -63,15 +65,14 @@ class Settings:
     def checked(self) -> Settings:
         """The same with the arms written out. UserError if something cannot be."""
         loss = self.loss.lower()
-        if loss not in LOSSES:
-            raise UserError(f"unknown --loss {self.loss}: choose {' or '.join(LOSSES)}")
+        registry.parts(loss)
         arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
         for arm in arms:
             arm_distillation(arm)
         for name, values in (("--arms", arms), ("--seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
-        arms = sorted({BASELINE, *arms}, key=lambda arm: (ARMS.index(kind(arm)), arm))  # without a baseline, no verdict
+        arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
         if SAME_TIME in arms and not distilled(arms):
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
         for flag, value, least in (
@@ -101,12 +102,12 @@ class Settings:
 
 def arm_distillation(arm: str) -> Distillation | None:
     """What an arm with settings of its own asks for; None without. UserError if there is no such arm or setting."""
-    if kind(arm) not in ARMS:
-        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(ARMS)}")
+    if not is_arm(arm):
+        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(arm_names())}, or a sum of losses")
     if arm == kind(arm):
         return None
-    if kind(arm) not in LOSSES:
-        raise UserError(f"arm {arm}: only {' and '.join(LOSSES)} take settings")
+    if not registry.is_loss(kind(arm)):
+        raise UserError(f"arm {arm}: only arms of a loss take settings ({', '.join(registry.names())})")
     from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
 
     try:
@@ -184,7 +185,7 @@ class Study:
     @property
     def control_loss(self) -> str:
         """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""
-        losses = [kind(arm) for arm in self.settings.arms or [] if kind(arm) in LOSSES]
+        losses = [kind(arm) for arm in self.settings.arms or [] if registry.is_loss(kind(arm))]
         return self._preferred(losses or [self.settings.loss])
 
     @property
@@ -202,9 +203,10 @@ class Study:
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
         distillation = self.control_loss if control else kind(arm) if distilled([arm]) else None
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
-        if weight is None and s.start != WEIGHTS:
-            weight = FRESH_WEIGHT.get(distillation or "")
-        own = {"weight": weight, **own_settings(arm)} if distillation in LOSSES else {}  # the stock one has its own
+        ours = distillation is not None and registry.is_loss(distillation)  # the stock one has settings of its own
+        if ours and weight is None and s.start != WEIGHTS:
+            weight = registry.default_weight(distillation, fresh=True)
+        own = {"weight": weight, **own_settings(arm)} if ours else {}
         return {
             "kind": "train",
             "arm": arm,

@@ -21,7 +21,7 @@ from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import SPEC, RunFailed, finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, store
-from coco1k_kd.study.arms import BASELINE, LONGEST_FIRST, SAME_TIME, Key, distilled, kind, run_label
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, distilled, run_label, step_cost
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.plan import Settings, Study, arm_distillation
 from coco1k_kd.study.redraw import further_draws
@@ -127,7 +127,7 @@ def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
         print(f"finished before: {run_label(*key)}: {_line(study, study.folder(*key), result)}", flush=True)
     waiting = [key for key in plan if key not in results]
     if slots.number > 1:  # else the last to end would be a long one that began last, with all other slots idle
-        waiting.sort(key=lambda key: LONGEST_FIRST.index(kind(key[0])))
+        waiting.sort(key=lambda key: -step_cost(key[0], study.control_loss))
     under_way: dict[Future[dict[str, Any]], Key] = {}
     with Board(len(results), len(plan), len(waiting) * study.settings.epochs) as board:
         while waiting or under_way:

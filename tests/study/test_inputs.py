@@ -104,7 +104,7 @@ def test_a_broken_subset_is_refused(copy: Path, fault: Any, named: str) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"loss": "kld"}, "unknown --loss kld"),
+        ({"loss": "kld"}, "unknown loss .kld"),
         ({"arms": ["baseline", "dkd"]}, "unknown arm dkd"),
         ({"arms": ["cwd", "cwd"]}, "twice"),
         ({"seeds": [1, 1]}, "twice"),

@@ -17,7 +17,7 @@ from ultralytics import YOLO
 from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
-from coco1k_kd.runs.initial import FRESH_WEIGHT, STARTS
+from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.study import collect, store, study
 from coco1k_kd.study.plan import Settings, Study
 
@@ -103,7 +103,7 @@ def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> 
     warmed = {start: made(start=start, student="s.pt").spec("baseline", (0, 0), 7)["train_args"] for start in STARTS}
     biases = {start: (args["momentum"], args["warmup_bias_lr"]) for start, args in warmed.items()}
     assert biases == {"weights": (0.9, 0.0), "frozen": (0.937, 0.1), "neck": (0.9, 0.0), "backbone": (0.9, 0.0)}
-    assert (baseline["distillation_settings"], cwd["distillation_settings"]) == ({}, {"weight": FRESH_WEIGHT["cwd"]})
+    assert (baseline["distillation_settings"], cwd["distillation_settings"]) == ({}, {"weight": 3.0})
     chosen = made(arms=["mgd"], start="neck", student="s.pt", distillation_weight=2.0)
     assert chosen.spec("mgd", (0, 3), 7)["distillation_settings"] == {"weight": 2.0}
 
@@ -136,7 +136,7 @@ def test_arms_with_settings_of_their_own() -> None:
         ("cwd:teacher=x", "unknown setting 'teacher': choose of weight, schedule, tau,"),
         ("cwd:tau=0", "distillation_tau='0' must be above 0"),
         ("mgd:levels=x", "distillation_levels='x' must be strides, as 16,32"),
-        ("baseline:tau=2", "arm baseline:tau=2: only cwd and mgd take settings"),
+        ("baseline:tau=2", "arm baseline:tau=2: only arms of a loss take settings"),
         ("kl:tau=2", "unknown arm kl"),
     ],
 )

@@ -1,0 +1,152 @@
+"""The losses that a teacher can teach by: one entry for each. Everything that names a loss asks here; no torch.
+
+A sum of losses is named with plus signs, as "cwd+response". A loss of your own joins by `register_loss`, from a file of
+your own: docs/adding-a-loss.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from coco1k_kd.errors import UserError
+
+FEATURES, RESPONSES = "features", "responses"  # what a loss compares: the neck's levels, or what the head makes of them
+
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss.
+
+    Attributes:
+        name: as users type it.
+        made_by: its class, or "module:class" of it, imported once it is needed.
+        weight: its default weight.
+        fresh_weight: its default weight under a fresh head.
+        cost: seconds of its training step over those of a plain one; it decides nothing but the order of runs.
+        compares: `FEATURES` or `RESPONSES`.
+        file: the user's file that it was registered in; "" for those of this package.
+    """
+
+    name: str
+    made_by: str | type
+    weight: float
+    fresh_weight: float
+    cost: float
+    compares: str = FEATURES
+    file: str = ""
+
+    def make(self, **settings: Any) -> Any:
+        """The loss as a module. Of `settings`, its constructor gets those that it names."""
+        made_by = self.made_by
+        if isinstance(made_by, str):
+            module, _, name = made_by.partition(":")
+            made_by = getattr(import_module(module), name)
+        named = inspect.signature(made_by).parameters
+        return made_by(**{key: value for key, value in settings.items() if key in named})
+
+
+# Weights are chosen by measurement, not copied (docs/method.md, "Weights"): under a head that knows nothing the task's
+# gradient says little, and a stronger teacher pays. Costs: docs/benchmarks.md, "A training step".
+_BUILT_IN = (
+    Loss("cwd", "coco1k_kd.distill.losses:CWDLoss", weight=1.0, fresh_weight=3.0, cost=1.5),
+    Loss("mgd", "coco1k_kd.distill.losses:MGDLoss", weight=4.0, fresh_weight=12.0, cost=2.1),
+)
+_known = {loss.name: loss for loss in _BUILT_IN}
+
+
+def register_loss(
+    name: str, *, weight: float, fresh_weight: float | None = None, cost: float = 2.0
+) -> Callable[[_Class], _Class]:
+    """Class decorator: make a loss of features known by `name`.
+
+    The class is a `torch.nn.Module`. Called with student and teacher, (N, C, H, W) each, aligned and standardised, it
+    gives a scalar. Its constructor may name `channels` (C), `seed` and settings of `Distillation`, as `tau`.
+
+    Args:
+        name: how the loss is named from now on: letters, digits and underscores.
+        weight: its default weight.
+        fresh_weight: its default weight under a fresh head; three times `weight` if it is not given.
+        cost: seconds of its training step over those of a plain one.
+
+    Raises:
+        UserError: the name is unfit, or another loss has it.
+    """
+
+    written_in = sys._getframe(1).f_globals.get("__file__")  # None in a notebook, whose losses its process alone knows
+    file = str(Path(written_in).resolve()) if written_in else ""
+    key = name.lower()
+
+    def add(made_by: _Class) -> _Class:
+        if not key.isidentifier():
+            raise UserError(f"{name!r} cannot name a loss: take letters, digits and underscores")
+        if key in _known and _known[key].file != file:
+            raise UserError(f"there is a loss {key} already ({_known[key].file or 'built in'}): choose another name")
+        fresh = 3 * weight if fresh_weight is None else fresh_weight
+        _known[key] = Loss(key, made_by, weight, fresh, cost, file=file)
+        return made_by
+
+    return add
+
+
+def load(file: str | Path) -> None:
+    """Run the Python file that registers a user's losses, once. UserError if it cannot be run or registers none."""
+    path = Path(file).resolve()
+    if any(loss.file == str(path) for loss in _known.values()):
+        return
+    name = f"coco1k_kd_losses_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} is not a Python file: give the one that registers your loss")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    if not any(loss.file == str(path) for loss in _known.values()):
+        raise UserError(f"{file} registers no loss: put @coco1k_kd.register_loss above its class")
+
+
+def names() -> list[str]:
+    """Of all losses, in the order of the table."""
+    return list(_known)
+
+
+def is_loss(name: str) -> bool:
+    """Whether `name` is a loss, or a sum of losses."""
+    return all(part in _known for part in name.lower().split("+"))
+
+
+def parts(name: str) -> tuple[Loss, ...]:
+    """The losses whose sum `name` is, one for most. UserError if one is unknown or named twice."""
+    chosen = name.lower().split("+")
+    for part in chosen:
+        if part not in _known:
+            raise UserError(
+                f"unknown loss {part!r}: choose of {', '.join(_known)}, or a sum of them, as {'+'.join(names()[:2])}"
+            )
+        if chosen.count(part) > 1:
+            raise UserError(f"the loss {name} names {part} twice")
+    return tuple(_known[part] for part in chosen)
+
+
+def default_weight(name: str, fresh: bool = False) -> float | tuple[float, ...]:
+    """The weight of `name` where none is given, for a sum one for each part; `fresh` is for a student's fresh head."""
+    weights = tuple(loss.fresh_weight if fresh else loss.weight for loss in parts(name))
+    return weights[0] if len(weights) == 1 else weights
+
+
+def cost(name: str) -> float:
+    """Seconds of a training step with `name` over those of a plain one, about: the teacher is paid for once."""
+    costs = [loss.cost for loss in parts(name)]
+    return max(costs) + 0.1 * (len(costs) - 1)
