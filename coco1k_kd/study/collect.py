@@ -14,8 +14,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 import coco1k_kd
 from coco1k_kd.distill import registry
+from coco1k_kd.report.comparison import Arm, Comparison, Git, Reference, Run
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, kind
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.matching import Map, coco_metrics, match_all, processes
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from coco1k_kd.study.plan import Study
 
 Results = Mapping[Key, Mapping[str, Any]]
-SCHEMA_VERSION = 1
+Runs = Mapping[Key, Run]
 STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
 AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
 _SUMMARISED = ("ap", "ap50", "ap_last", "ap50_last", "train_seconds", "images_per_second", "peak_memory_bytes")
@@ -37,44 +40,43 @@ _KD_COLUMNS = ("train/kd_loss", "train/dis_loss")  # ours, and that of Ultralyti
 def build(
     study: Study,
     results: Results,
-    references: Mapping[str, Any],
+    references: Mapping[str, Reference],
     full: Results,
     audit: Mapping[str, Any],
     command: str,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compute every figure from the saved predictions and put all together.
 
     AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
     """
-    predictions = [study.folder(*key) / f"predictions_{epoch}.json" for key in results for epoch in ("best", "last")]
+    predictions = [study.predictions(key, epoch) for key in results for epoch in ("best", "last")]
     with processes(predictions) as each:
         match_all(study.data.val.annotations, predictions, each)  # at once: from now on they are known
         runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
         arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
         comparisons = [_compared(study, arm, against, full, each) for arm, against in _pairs(study, list(arms))]
     for arm in arms.values():
-        arm["overhead"] = arms[BASELINE]["mean"]["images_per_second"] / arm["mean"]["images_per_second"] - 1
+        arm.overhead = arms[BASELINE].mean["images_per_second"] / arm.mean["images_per_second"] - 1
     draws = [data.record() for data in study.drawn]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": command,
-        "versions": _versions(),
-        "git": _git(),
-        "hardware": _hardware(results),
-        "dataset": study.data.record() | ({"draws": draws} if len(draws) > 1 else {}),
-        "settings": study.record(),
-        "at_once": max(entry["at_once"] for entry in runs.values()),
-        "arms": arms,
-        "references": dict(references),
-        "comparisons": comparisons,
-        "audit": dict(audit),
-        "controls": _controls(study, results, runs, comparisons),
-    }
+    return Comparison(
+        command=command,
+        versions=_versions(),
+        git=_git(),
+        hardware=_hardware(results),
+        dataset=study.data.record() | ({"draws": draws} if len(draws) > 1 else {}),
+        settings=study.record(),
+        at_once=max(run.at_once for run in runs.values()),
+        arms=arms,
+        references=dict(references),
+        comparisons=comparisons,
+        audit=dict(audit),
+        controls=_controls(study, results, runs, comparisons),
+    )
 
 
-def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> dict[str, Any]:
+def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> Run:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
-    best, last = (coco_metrics(truth, folder / f"predictions_{name}.json") for name in ("best", "last"))
+    best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in ("best", "last"))
     same = (
         *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
         *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
@@ -90,17 +92,18 @@ def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, A
         **{name: result[name] for name in same},
         "images_per_second": result["images"] / result["train_seconds"],
         "curves": _curves(folder / "results.csv"),
+        "full_val": full,
     }
-    return entry | ({"full_val": dict(full)} if full else {})
+    return msgspec.convert(entry, Run)
 
 
-def _arm(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    values = {name: [run[name] for run in runs] for name in _SUMMARISED}
-    return {
-        "runs": runs,
-        "mean": {name: fmean(column) for name, column in values.items()},
-        "std": {name: stdev(column) if len(column) > 1 else None for name, column in values.items()},
-    }
+def _arm(runs: list[Run]) -> Arm:
+    values = {name: [getattr(run, name) for run in runs] for name in _SUMMARISED}
+    return Arm(
+        runs,
+        mean={name: fmean(column) for name, column in values.items()},
+        std={name: stdev(column) if len(column) > 1 else None for name, column in values.items()},
+    )
 
 
 def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
@@ -123,8 +126,7 @@ def _compared(study: Study, arm: str, against: str, full: Results, each: Map) ->
     truth, replicates = study.data.val.annotations, study.replicates
 
     def predictions(epoch: str) -> list[dict[Replicate, Path]]:
-        file = f"predictions_{epoch}.json"
-        return [{r: study.folder(name, r) / file for r in replicates} for name in (arm, against)]
+        return [{r: study.predictions((name, r), epoch) for r in replicates} for name in (arm, against)]
 
     best, last = predictions("best"), predictions("last")
     found = compare(truth, *best, each=each)
@@ -138,7 +140,7 @@ def _compared(study: Study, arm: str, against: str, full: Results, each: Map) ->
     return entry
 
 
-def _controls(study: Study, results: Results, runs: Results, comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+def _controls(study: Study, results: Results, runs: Runs, comparisons: list[dict[str, Any]]) -> dict[str, Any]:
     if not study.settings.controls:
         return {}
     first = study.replicates[0]
@@ -153,12 +155,12 @@ def _controls(study: Study, results: Results, runs: Results, comparisons: list[d
     }
 
 
-def _weight0(study: Study, runs: Results, replicate: Replicate, device: str) -> dict[str, Any]:
+def _weight0(study: Study, runs: Runs, replicate: Replicate, device: str) -> dict[str, Any]:
     """Distilling with weight 0 must be the baseline: the distiller touches nothing else."""
     difference = state_difference(
         *(study.folder(arm, replicate) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE))
     )
-    d_ap = runs[WEIGHT0, replicate]["ap_last"] - runs[BASELINE, replicate]["ap_last"]
+    d_ap = runs[WEIGHT0, replicate].ap_last - runs[BASELINE, replicate].ap_last
     exact = difference <= STATE_TOLERANCE
     passed = exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE)
     return {
@@ -166,7 +168,7 @@ def _weight0(study: Study, runs: Results, replicate: Replicate, device: str) -> 
         "loss": study.control_loss,
         "draw": replicate[0],
         "seed": replicate[1],
-        "dir": runs[WEIGHT0, replicate]["dir"],
+        "dir": runs[WEIGHT0, replicate].dir,
         "state_difference": difference,
         "state_tolerance": STATE_TOLERANCE,
         "d_ap_last": d_ap,
@@ -207,7 +209,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> Git | None:
     """Commit of this program, and whether its files were changed since; null where it is not under git."""
     here = Path(__file__).resolve().parents[2]
 
@@ -217,7 +219,7 @@ def _git() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        return Git(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -182,6 +182,10 @@ class Study:
         several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
         return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm.replace(':', '_')}_{self.stamp}{several}"
 
+    def predictions(self, key: Key, epoch: str) -> Path:
+        """The run's detections on the val images, by its checkpoint of the `best` or the `last` epoch."""
+        return self.folder(*key) / f"predictions_{epoch}.json"
+
     @property
     def control_loss(self) -> str:
         """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""

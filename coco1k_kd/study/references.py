@@ -10,8 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from coco1k_kd.data.dataset import full_val_yaml
 from coco1k_kd.files import sha256
+from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.launch import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study.arms import WEIGHT0, Key, run_label
@@ -26,7 +29,7 @@ class Evaluator:
         self.study, self.slots = study, slots
         self._begun: dict[Path, Future[dict[str, Any]]] = {}
 
-    def references(self) -> dict[str, dict[str, Any]]:
+    def references(self) -> dict[str, Reference]:
         """Student and teacher on the study's val images, and on all of val2017 where that is asked for."""
         rows: dict[str, dict[str, Any]] = {}
         figures: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = []
@@ -47,7 +50,7 @@ class Evaluator:
                     figures.append((row["full_val"], self._begin(weights.path, f"{role} as given", full=True)))
         for row, figure in figures:
             row |= figure()
-        return rows
+        return msgspec.convert(rows, dict[str, Reference])
 
     def full_val(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
         """COCO figures of the runs' best checkpoints on the 5,000 images; empty where they are not asked for."""

@@ -13,9 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from coco1k_kd.data.dataset import read_data, read_full_val, scan
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
+from coco1k_kd.report.comparison import read_comparison
 from coco1k_kd.report.markdown import markdown, write_report
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import SPEC, RunFailed, finished
@@ -59,7 +62,7 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
             return 1
         checked = audit(results, study.data.train.size, study.data.val.size)
         print("comparing…", flush=True)
-        content = collect.build(study, results, references, full, checked, command)
+        content = msgspec.to_builtins(collect.build(study, results, references, full, checked, command))
         paths = write_report(content, study.project, study.stamp)
     print(markdown(content))
     print("\n".join(f"wrote {path}" for path in paths))
@@ -71,14 +74,11 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
 
 def report_only(path: Path) -> int:
     """Write a comparison's picture and tables again from its JSON."""
+    content = msgspec.to_builtins(read_comparison(path))
     try:
-        content = json.loads(path.read_bytes())
-        stamp = path.stem.removeprefix("comparison_")
-        written = write_report(content, path.parent, stamp)
+        written = write_report(content, path.parent, path.stem.removeprefix("comparison_"))
     except OSError as error:
-        raise UserError(f"cannot read {path}, or write beside it: {error.strerror}") from None
-    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        raise UserError(f"{path} is no comparison of this program ({type(error).__name__}: {error})") from None
+        raise UserError(f"cannot write beside {path}: {error.strerror}") from None
     print(markdown(content))
     print("\n".join(f"wrote {place}" for place in written))
     return 0
@@ -124,7 +124,7 @@ def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
     plan = study.plan()
     results = {key: result for key in plan if (result := finished(study.folder(*key)))}
     for key, result in results.items():
-        print(f"finished before: {run_label(*key)}: {_line(study, study.folder(*key), result)}", flush=True)
+        print(f"finished before: {run_label(*key)}: {_line(study, key, result)}", flush=True)
     waiting = [key for key in plan if key not in results]
     if slots.number > 1:  # else the last to end would be a long one that began last, with all other slots idle
         waiting.sort(key=lambda key: -step_cost(key[0], study.control_loss))
@@ -140,7 +140,7 @@ def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
             for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
                 key = under_way.pop(future)
                 results[key] = future.result()
-                board.remove(run_label(*key), _line(study, study.folder(*key), results[key]))
+                board.remove(run_label(*key), _line(study, key, results[key]))
             board.refresh()
     return {key: results[key] for key in plan}
 
@@ -160,8 +160,8 @@ def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
 
 
-def _line(study: Study, folder: Path, result: dict[str, Any]) -> str:
-    best = coco_metrics(study.data.val.annotations, folder / "predictions_best.json")
+def _line(study: Study, key: Key, result: dict[str, Any]) -> str:
+    best = coco_metrics(study.data.val.annotations, study.predictions(key, "best"))
     minutes, speed = result["train_seconds"] / 60, result["images"] / result["train_seconds"]
     resumed = "".join(f", resumed after epoch {epoch}" for epoch in result["resumed_after_epochs"])
     return (

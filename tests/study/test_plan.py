@@ -220,7 +220,10 @@ def test_weight_0_that_is_not_the_baseline_fails(
             next(model.model.parameters()).add_(moved)
         (tmp_path / arm / "weights").mkdir(parents=True)
         model.save(tmp_path / arm / "weights" / "last.pt")
-    runs = {(arm, (0, 0)): {"ap_last": 0.3 + d_ap * (arm == "weight0"), "dir": arm} for arm in ("baseline", "weight0")}
+    runs = {
+        (arm, (0, 0)): SimpleNamespace(ap_last=0.3 + d_ap * (arm == "weight0"), dir=arm)
+        for arm in ("baseline", "weight0")
+    }
     found = collect._weight0(plan, runs, (0, 0), device)
     assert found["passed"] is passed
     assert (found["state_difference"] == 0) is (shift == 0)

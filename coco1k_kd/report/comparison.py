@@ -1,0 +1,166 @@
+"""The whole of comparison_*.json as types: what a study writes, and all that tables, picture and page are made from.
+
+    python -m coco1k_kd.report.comparison > docs/comparison.schema.json
+
+AP values are fractions (0.01 is one AP point), times are in seconds, memory in bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from coco1k_kd.errors import UserError
+
+SCHEMA_VERSION = 1
+
+Ap = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(ge=0)]
+
+
+class OwnFigures(Struct):
+    """Ultralytics' own mAP, which pairs boxes by other rules than COCOeval."""
+
+    map50: Ap
+    map50_95: Ap
+
+
+class Run(Struct, kw_only=True):
+    """One training. `ap*` is COCOeval on predictions_best.json, `*_last` on predictions_last.json."""
+
+    draw: Annotated[Natural, Meta(description="which subset of train images; 0 where there is one")]
+    seed: int
+    dir: str
+    ap: Ap
+    ap50: Ap
+    ap75: Ap | None = None
+    ap_small: Ap | None = None
+    ap_medium: Ap | None = None
+    ap_large: Ap | None = None
+    ap_last: Ap
+    ap50_last: Ap
+    ap75_last: Ap | None = None
+    ap_small_last: Ap | None = None
+    ap_medium_last: Ap | None = None
+    ap_large_last: Ap | None = None
+    ultralytics: OwnFigures
+    ultralytics_last: OwnFigures | None = None
+    train_seconds: Annotated[Positive, Meta(description="without validation")]
+    val_seconds: Positive
+    images_per_second: Positive
+    peak_memory_bytes: Natural | None
+    effective_batch: Count
+    world_size: Annotated[Count, Meta(description="GPUs of the run, which share the batch")] = 1
+    epochs: Count
+    batch_hash: str
+    init_hash: str
+    resumed_after_epochs: list[int] = []
+    at_once: Annotated[Count, Meta(description="runs that shared the machine")] = 1
+    curves: Annotated[
+        dict[str, list[float | None] | None],
+        Meta(description="by epoch: `epoch`, `ap` (Ultralytics' mAP50-95), and `kd_loss` where there is one"),
+    ] = {}
+    full_val: dict[str, Any] | None = None
+
+
+class Arm(Struct):
+    """All runs of an arm; `std` over runs is null with one run."""
+
+    runs: Annotated[list[Run], Meta(min_length=1)]
+    mean: dict[str, float | None]
+    std: dict[str, float | None]
+    overhead: Annotated[float | None, Meta(description="extra training time per image, over the baseline's")] = None
+
+
+class Reference(Struct, kw_only=True):
+    """A model as it is given, on the study's val images; AP is null where none can be measured, and `note` says why."""
+
+    ap: Ap | None
+    ap50: Ap | None
+    ap75: Ap | None = None
+    ap_small: Ap | None = None
+    ap_medium: Ap | None = None
+    ap_large: Ap | None = None
+    weights: str = ""
+    sha256: str = ""
+    note: str = ""
+    ultralytics: OwnFigures | None = None
+    predictions: str = ""
+    full_val: dict[str, Any] | None = None
+
+
+class Design(Struct):
+    """Which looks at the data were planned, and where the study stands: docs/statistics.md."""
+
+    seeds: Literal["auto", "fixed"]
+    looks: Annotated[list[Count], Meta(description="numbers of seeds after which there is a verdict")]
+    levels: Annotated[list[Ap], Meta(description="two-sided level of each look")]
+    look: Annotated[Natural, Meta(description="how many looks are behind; 0 before the first")]
+    stopped: Annotated[
+        Literal["settled", "looks", "hours", "fixed"] | None,
+        Meta(description="why no more runs follow; null in an interim report"),
+    ] = None
+    unplanned: Annotated[list[int], Meta(description="seeds that were added after a fixed list had been judged")] = []
+    hours_spent: Positive | None = None
+    hours_next: Annotated[Positive | None, Meta(description="estimate for the next look")] = None
+
+
+class Git(Struct):
+    """The program's own commit."""
+
+    commit: str
+    dirty: bool
+
+
+class Failure(Struct):
+    """A run that ended without a result; what is left of its arm is reported."""
+
+    arm: str
+    draw: int
+    seed: int
+    message: str
+
+
+class Comparison(Struct, kw_only=True):
+    """comparison_*.json."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    command: Annotated[str, Meta(description="what was typed")]
+    versions: dict[str, str]
+    git: Annotated[Git | None, Meta(description="null where the program is not under git")]
+    hardware: dict[str, Any]
+    dataset: dict[str, Any]
+    settings: dict[str, Any] = {}
+    at_once: Annotated[Count, Meta(description="most runs under way at once; above 1 times are shared")] = 1
+    design: Design | None = None
+    arms: Annotated[dict[str, Arm], Meta(min_length=1)]
+    references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
+    comparisons: list[dict[str, Any]]
+    audit: dict[str, Any]
+    controls: dict[str, Any] | None
+    failures: list[Failure] = []
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read a comparison. UserError where the file is missing or does not have these fields."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Comparison)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a comparison of this program: {error}") from None
+
+
+def schema() -> str:
+    """The JSON schema of comparison_*.json, as docs/comparison.schema.json holds it."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "comparison_*.json"}
+    return msgspec.json.format(msgspec.json.encode(dialect | msgspec.json.schema(Comparison))).decode() + "\n"
+
+
+if __name__ == "__main__":
+    print(schema(), end="")
