@@ -22,6 +22,7 @@ from pathlib import Path
 
 from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.report.words import LANGUAGES
 from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import study
@@ -62,7 +63,8 @@ HELP = {
     "project": "folder of the runs and the comparison",
     "resume": "go on with the newest study of these settings in --project, or add arms, seeds or draws to it; where "
     "there is none, start it",
-    "report-only": "draw the picture and the tables of a comparison again, without training",
+    "report-only": "make the report of a comparison again, without training",
+    "language": "of the report: en or ko",
 }
 _SHARE = ("gpus", "cpus", "memory")  # of a run on a cluster
 
@@ -107,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         add(where, f"{name}-per-run", type=float, metavar="X")
     where.add_argument("--resume", action="store_true", help=HELP["resume"])
     add(where, "report-only", type=Path, metavar="JSON")
+    add(where, "language", "en", choices=sorted(LANGUAGES))
     return p
 
 
@@ -129,12 +132,12 @@ def slots(ray: str | None, parallel: int | None, share: dict[str, float | None])
 def main() -> int:
     """Parse, run, and let the study print."""
     args = vars(parser().parse_args())
-    resume, report = args.pop("resume"), args.pop("report_only")
+    resume, report, language = args.pop("resume"), args.pop("report_only"), args.pop("language")
     places = slots(args.pop("ray"), args.pop("parallel"), {name: args.pop(f"{name}_per_run") for name in _SHARE})
     if report:
-        return study.report_only(report)
+        return study.report_only(report, language)
     args["device"] = args["device"] or ""
-    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), places)
+    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), places, language)
 
 
 if __name__ == "__main__":

@@ -1,99 +1,59 @@
-"""A comparison as JSON, as Markdown for console and file, and as a picture. All of it comes from the JSON alone."""
+"""A comparison as Markdown, for console and file: the verdict in a sentence, then the figures behind it in tables."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
+from unicodedata import east_asian_width
 
-from coco1k_kd.files import write_atomic, write_json
-from coco1k_kd.report.picture import figure
-from coco1k_kd.report.words import at_odds, entries, pair, repeated, repeats, result, sources
+from coco1k_kd.report.words import Words, entries, repeats
 from coco1k_kd.verdict.intervals import points
 
-_EXTREMES = 5  # classes shown at either end
+EXTREMES = 5  # classes shown at either end
 _GIB = 2**30
-_LITTLE = 0.01  # AP
-_WHY_TWO = (
-    "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' own mAP differs a "
-    "little: it pairs boxes and reads its precision curve by other rules, and knows neither crowd regions nor COCO's "
-    "limit of 100 boxes an image and class."
-)
 
 
-_WHY_LAST = (
-    "The best epoch is chosen on the images that judge it: that favours neither arm but flatters both. The last epoch "
-    "is free of it."
-)
-
-
-def write_report(comparison: dict[str, Any], folder: Path, stamp: str) -> tuple[Path, Path, Path]:
-    """Write comparison_<stamp>.json, kd_comparison_<stamp>.png and comparison_<stamp>.md, each whole or not at all."""
-    paths = (
-        folder / f"comparison_{stamp}.json",
-        folder / f"kd_comparison_{stamp}.png",
-        folder / f"comparison_{stamp}.md",
-    )
-    picture, text = draw(comparison), markdown(comparison)  # before anything is written: it may be no comparison
-    write_json(paths[0], comparison)
-    write_atomic(paths[1], picture)
-    write_atomic(paths[2], text)
-    return paths
-
-
-def draw(comparison: dict[str, Any]) -> bytes:
-    """The comparison as a PNG, 1,200 pixels wide."""
-    image = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the picture says itself what letters it could not show
-        figure(comparison).savefig(image, format="png", dpi=100)
-    return image.getvalue()
-
-
-def markdown(comparison: dict[str, Any]) -> str:
-    """The verdict in a sentence, then the figures behind it in tables."""
+def markdown(comparison: Mapping[str, Any], words: Words) -> str:
+    """The whole report as Markdown."""
     sections = [
-        "# Does distillation help?",
-        _verdicts(comparison),
-        _accuracy(comparison),
-        _differences(comparison),
-        *(_where(entry) for entry in entries(comparison)),
-        _cost(comparison),
-        _checks(comparison),
-        _origin(comparison),
+        f"# {words('title')}",
+        _verdicts(comparison, words),
+        _section(words("accuracy"), _table(*accuracy(comparison, words)), note_ap(comparison, words)),
+        _differences(comparison, words),
+        *(_where(entry, words) for entry in entries(comparison)),
+        _section(words("cost"), _table(*cost(comparison, words)), note_cost(comparison, words)),
+        _section(words("checks"), _lines(checks(comparison, words))),
+        _section(
+            words("origin"), _lines([*origin(comparison, words), (words("command"), f"`{comparison['command']}`")])
+        ),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _verdicts(comparison: dict[str, Any]) -> str:
-    if not comparison["comparisons"]:
-        return "One arm only: nothing to compare it with."
-    told = [f"- **{pair(entry)}**: {entry['sentence']}{_otherwise(entry)}" for entry in entries(comparison)]
-    return "\n".join([*told, *_cautions(comparison)])
+def _section(title: str, *parts: str) -> str:
+    """A heading and what stands below it; nothing where that is nothing."""
+    return "\n\n".join([f"## {title}", *filter(None, parts)]) if any(parts) else ""
 
 
-def _cautions(comparison: dict[str, Any]) -> list[str]:
-    """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
-    best = max(arm["mean"]["ap"] for arm in comparison["arms"].values())
-    given = comparison["references"].get("student", {}).get("ap") or 0.0
-    if best < _LITTLE:
-        return [f"- **Little was learned**: no arm reaches {100 * _LITTLE:g} AP, and what is near zero differs little."]
-    if best < given:
-        return [f"- **The student as given has {100 * given:.1f} AP**, more than any arm has after its training."]
-    return []
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in pairs)
 
 
-def _otherwise(entry: dict[str, Any]) -> str:
-    """A sentence where the last epoch leads to another verdict."""
-    return f" **The last epoch says otherwise: {result(entry['last'])}.** {_WHY_LAST}" if at_odds(entry) else ""
+def _verdicts(comparison: Mapping[str, Any], words: Words) -> str:
+    told = []
+    for entry in entries(comparison):
+        last = words.last(entry)
+        told.append(f"- **{words.pair(entry)}**: {words.sentence(entry)}{f' **{last}**' if last else ''}")
+    more = [*words.cautions(comparison), *words.design(comparison), *words.recommendations(comparison)]
+    return "\n".join([*(told or [words("one_arm")]), *(f"- {line}" for line in more)])
 
 
-def _accuracy(comparison: dict[str, Any]) -> str:
-    head = ["arm", "runs", "AP, best epoch", "AP50, best epoch", "AP, last epoch", "Ultralytics mAP50-95"]
-    arms = {f"{name} (as given)": [row] for name, row in comparison["references"].items()}
+def accuracy(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: AP of student and teacher as given, and of every arm."""
+    head = [words(f"h_{key}") for key in ("arm", "runs", "ap_best", "ap50_best", "ap_last", "ultralytics", "full_val")]
+    references = comparison.get("references") or {}
+    arms = {words("as_given", name=words(role)): [row] for role, row in references.items()}
     arms |= {name: arm["runs"] for name, arm in comparison["arms"].items()}
     rows = []
     for name, runs in arms.items():
@@ -102,137 +62,145 @@ def _accuracy(comparison: dict[str, Any]) -> str:
         number = str(len(runs)) if "seed" in runs[0] else ""
         figures += [_spread(run.get("map50_95") for run in own), _spread(run.get("ap") for run in full)]
         rows.append([name, number, *figures])
-    if any(row[-1] for row in rows):
-        head.append("AP on all of val2017, best epoch")
-    else:
-        rows = [row[:-1] for row in rows]
-    return f"## Accuracy\n\n{_table(head, rows)}\n\n{_WHY_TWO} Mean ± standard deviation over {repeated(comparison)}."
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return head, rows
 
 
-def _differences(comparison: dict[str, Any]) -> str:
+def note_ap(comparison: Mapping[str, Any], words: Words) -> str:
+    """What AP means here."""
+    return words("note_ap", repeated=words.repeated(comparison))
+
+
+def differences(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: every comparison's figures."""
     compared = entries(comparison)
-    if not compared:
-        return ""
+    keys = ["arms", "dap", "ci", "p", "dap50", "ci", "p", "mde", "verdict", "dap_last"]
+    head = [words(f"h_{key}") for key in keys]
     rows = [
         [
-            pair(e),
-            *_difference(e["d_ap"]),
-            *_difference(e["d_ap50"]),
+            words.pair(e),
+            *difference(e["d_ap"], words),
+            *difference(e["d_ap50"], words),
             f"{100 * e['mde']:.1f}",
-            e["verdict"].replace("_", " "),
-            result(e["last"]) if "last" in e else "",
+            words(e["verdict"]),
+            words.result(e["last"]) if "last" in e else "",
         ]
         for e in compared
     ]
-    head = [
-        "arms",
-        "ΔAP",
-        "95% interval",
-        "p",
-        "ΔAP50",
-        "95% interval",
-        "p",
-        "detectable",
-        "verdict",
-        "ΔAP, last epoch",
+    if any(e.get("p_holm") is not None for e in compared):  # several arms: what decides the verdict's word
+        head.insert(4, words("h_p_holm"))
+        for row, e in zip(rows, compared, strict=True):
+            row.insert(4, p_value(e.get("p_holm")))
+    if any(e.get("level", 0.05) != 0.05 for e in compared):  # a look of several: what the verdict is read from
+        head.insert(3, words("h_level_ci"))
+        for row, e in zip(rows, compared, strict=True):
+            row.insert(3, words.interval(*(e["d_ap"].get("ci") or e["d_ap"]["ci95"])))
+    return head, rows
+
+
+def note_differences(comparison: Mapping[str, Any], words: Words) -> str:
+    """What the columns of the differences mean."""
+    scope = words("scope_draws" if repeats(comparison)[0] > 1 else "scope_seeds")
+    return words("note_differences", scope=scope)
+
+
+def _differences(comparison: Mapping[str, Any], words: Words) -> str:
+    compared = entries(comparison)
+    if not compared:
+        return ""
+    shares = [(words.pair(e), shares) for e in compared if (shares := words.sources(e["d_ap"]["variance"]))]
+    parts = [_table(*differences(comparison, words)), note_differences(comparison, words)]
+    parts += [f"{words('note_variance')}\n\n{_lines(shares)}"] if shares else []
+    return _section(words("differences"), *parts)
+
+
+def sizes(entry: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: dAP by box size."""
+    rows = [
+        [words(name), *difference(row, words)[:2], p_value(row["p_holm"])] for name, row in entry["per_size"].items()
     ]
-    scope = "of other draws of the train images" if repeats(comparison)[0] > 1 else "(from two seeds on) of other seeds"
-    note = (
-        "In AP points, best epoch but for the last column. *Detectable*: the true difference that this study finds "
-        f"with 80% probability. The interval speaks of other images and {scope}."
-    )
-    shares = [f"- {pair(e)}: {shares}" for e in compared if (shares := sources(e["d_ap"]["variance"]))]
-    origin = ["Where the variance of ΔAP comes from:\n\n" + "\n".join(shares)] if shares else []
-    return "\n\n".join(["## Differences", _table(head, rows), note, *origin])
+    return [words(f"h_{key}") for key in ("size", "dap", "ci", "p_holm")], rows
 
 
-def _where(entry: dict[str, Any]) -> str:
-    sizes = [[name, *_difference(row)[:2], _p(row["p_holm"])] for name, row in entry["per_size"].items()]
+def _where(entry: Mapping[str, Any], words: Words) -> str:
     ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
-    shown = ranked if len(ranked) <= 2 * _EXTREMES else ranked[:_EXTREMES] + ranked[-_EXTREMES:]
-    classes = [[name, str(row["images"]), *_difference(row)[:2], _p(row["p_holm"])] for name, row in shown]
-    certain = [f"{name} ({points(row['mean'])})" for name, row in ranked if _certain(row)]
-    looks = f"corrected for {len(ranked)} looks (Holm)"
-    found = f"Certain, {looks}: {', '.join(certain)}." if certain else f"No class differs with certainty, {looks}."
-    return "\n\n".join(
-        [
-            f"## Where: {pair(entry)}",
-            _table(["box size", "ΔAP", "95% interval", "p (Holm)"], sizes),
-            f"{found} The {'classes' if len(shown) == len(ranked) else 'best and worst five'}:",
-            _table(["class", "images", "ΔAP", "95% interval", "p (Holm)"], classes),
-        ]
+    shown = ranked if len(ranked) <= 2 * EXTREMES else ranked[:EXTREMES] + ranked[-EXTREMES:]
+    rows = [[name, str(row["images"]), *difference(row, words)[:2], p_value(row["p_holm"])] for name, row in shown]
+    sure = [f"{name} ({points(row['mean'])})" for name, row in ranked if certain(row)]
+    found = words("certain", number=len(ranked), names=", ".join(sure)) if sure else ""
+    said = found or words("none_certain", number=len(ranked))
+    scope = words("all_classes" if len(shown) == len(ranked) else "extreme_classes")
+    head = [words(f"h_{key}") for key in ("class", "images", "dap", "ci", "p_holm")]
+    return _section(
+        words("where", pair=words.pair(entry)), _table(*sizes(entry, words)), f"{said} {scope}", _table(head, rows)
     )
 
 
-def _cost(comparison: dict[str, Any]) -> str:
+def cost(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: time and memory of every arm."""
     rows = []
     for name, arm in comparison["arms"].items():
         seconds, speed, memory = (
             [run.get(key) for run in arm["runs"]] for key in ("train_seconds", "images_per_second", "peak_memory_bytes")
         )
-        rows.append(
-            [
-                name,
-                _spread(seconds, 1 / 60, 1),
-                _spread(speed, 1, 1),
-                _overhead(arm.get("overhead")),
-                _spread(memory, 1 / _GIB, 2),
-                str(arm["runs"][0].get("epochs", "")),
-            ]
-        )
-    head = ["arm", "training, minutes", "images/s", "time per image", "peak memory, GiB", "epochs"]
-    shared = (
-        f" Up to {at_once} runs were under way at once: these are times of runs that shared the machine, not of runs "
-        "that have it to themselves."
-        if (at_once := comparison.get("at_once", 1)) > 1
-        else ""
-    )
-    note = f"Training time is without validation; time per image is against the baseline's.{shared}"
-    return f"## Cost\n\n{_table(head, rows)}\n\n{note}"
+        overhead = "" if arm.get("overhead") is None else f"{arm['overhead']:+.0%}"
+        figures = [_spread(seconds, 1 / 60, 1), _spread(speed, 1, 1), overhead, _spread(memory, 1 / _GIB, 2)]
+        rows.append([name, *figures, str(arm["runs"][0].get("epochs", ""))])
+    return [words(f"h_{key}") for key in ("arm", "minutes", "speed", "overhead", "memory", "epochs")], rows
 
 
-def _checks(comparison: dict[str, Any]) -> str:
-    lines = [
-        f"- {part}, {name}: {_value(value)}"
+def note_cost(comparison: Mapping[str, Any], words: Words) -> str:
+    """What the times are, and whether runs shared the machine."""
+    at_once = comparison.get("at_once", 1)
+    return words("note_cost") + (f" {words('note_shared', at_once=at_once)}" if at_once > 1 else "")
+
+
+def checks(comparison: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+    """What was audited and controlled, and with what result."""
+    return [
+        (f"{words(part)}, {name}", _value(value, words))
         for part in ("audit", "controls")
         for name, value in (comparison.get(part) or {}).items()
     ]
-    return "## Checks\n\n" + "\n".join(lines) if lines else ""
 
 
-def _origin(comparison: dict[str, Any]) -> str:
-    lines = [
-        f"- {key}: {_value(comparison[key])}"
-        for key in ("dataset", "versions", "hardware", "git")
-        if comparison.get(key)
-    ]
-    command = comparison["command"]
-    lines.append(f"- command: `{command if isinstance(command, str) else ' '.join(command)}`")
-    return "## Where this comes from\n\n" + "\n".join(lines)
+def origin(comparison: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+    """Data, versions, machine and commit."""
+    keys = ("dataset", "versions", "hardware", "git")
+    return [(words(key), _value(comparison[key], words)) for key in keys if comparison.get(key)]
+
+
+def difference(row: Mapping[str, Any], words: Words) -> list[str]:
+    """Mean, interval and p-value of a difference."""
+    interval = words.interval(*row["ci95"]) if row["ci95"] else words("few_images")
+    return [points(row["mean"]), interval, p_value(row["p"])]
+
+
+def certain(row: Mapping[str, Any]) -> bool:
+    """Whether a difference stays certain after Holm's correction."""
+    return row["p_holm"] is not None and row["p_holm"] < 0.05
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to three places."""
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table whose columns also line up on a console."""
     cells = [list(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
+    widths = [max(3, *(_columns(row[i]) for row in cells)) for i in range(len(head))]
     lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+        "| " + " | ".join(c + " " * (w - _columns(c)) for c, w in zip(row, widths, strict=True)) + " |" for row in cells
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
 
 
-def _difference(row: dict[str, Any]) -> list[str]:
-    interval = f"{points(row['ci95'][0])} to {points(row['ci95'][1])}" if row["ci95"] else "too few images"
-    return [points(row["mean"]), interval, _p(row["p"])]
-
-
-def _certain(row: dict[str, Any]) -> bool:
-    return row["p_holm"] is not None and row["p_holm"] < 0.05
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _columns(text: str) -> int:
+    """How many columns of a console the text takes: Korean letters take two."""
+    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text)
 
 
 def _spread(values: Iterable[float | None], scale: float = 100, digits: int = 1) -> str:
@@ -242,13 +210,11 @@ def _spread(values: Iterable[float | None], scale: float = 100, digits: int = 1)
     return f"{fmean(known):.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
 
 
-def _overhead(value: float | None) -> str:
-    return "" if value is None else f"{value:+.0%}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_value, value))
+def _value(value: Any, words: Words) -> str:
+    if isinstance(value, bool):
+        return words("yes" if value else "no")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(item, words)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(item, words) for item in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,12 +1,269 @@
-"""What tables and picture both say of a comparison."""
+"""The sentences of the report, made from the figures of a comparison in English or Korean.
+
+The comparison keeps figures only, so that `--report-only` words an old one anew. `english.py` and `korean.py` hold the
+texts, this module says which of them apply.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from statistics import fmean
 from typing import Any
 
-from coco1k_kd.verdict.intervals import points
+from coco1k_kd.report import english, korean
+from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS, points
 
-_SOURCES = {"seed": "seeds", "draw": "draws", "image": "images"}
+LANGUAGES = {"en": english.TEXTS, "ko": korean.TEXTS}
+LITTLE = 0.01  # AP below which an arm has learned next to nothing
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a study of docs/benchmarks.md found for one question of a user; None: no gain was found."""
+
+    question: str  # key of the text
+    start: str  # --start of that study, and of the user's
+    arm: str | None = None
+    gain: float = 0.0  # AP fraction, with its 95% interval
+    ci95: tuple[float, float] = (0.0, 0.0)
+    epochs: int = 0
+
+
+# The figures stand in docs/benchmarks.md ("Where it pays"); a test compares them.
+RECIPES = (
+    Recipe("question_new", "neck", "cwd", 0.015, (0.008, 0.021), 5),
+    Recipe("question_frozen", "frozen", "cwd", 0.014, (0.005, 0.024), 20),
+    Recipe("question_coco", "weights"),
+)
+_SCRATCH = "question_scratch"
+
+
+class Words:
+    """The texts of one language, and the sentences that are made of them."""
+
+    def __init__(self, language: str = "en") -> None:
+        self.language, self._texts = language, LANGUAGES[language]
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of `key` with its placeholders filled."""
+        return self._texts[key].format(**values)
+
+    def count(self, noun: str, number: int) -> str:
+        """`3 seeds`: `noun` is a key whose text has a form for one and a form for many."""
+        one, _, many = self._texts[noun].partition("|")
+        return (one if number == 1 or not many else many).format(n=f"{number:,}")
+
+    def listed(self, parts: Sequence[str]) -> str:
+        """`a, b and c`."""
+        *first, last = parts
+        return self("and", first=", ".join(first), last=last) if first else last
+
+    def interval(self, low: float, high: float) -> str:
+        """An interval of AP fractions in signed AP points."""
+        return self("interval", low=points(low), high=points(high))
+
+    def pair(self, entry: dict[str, Any]) -> str:
+        """Which arms are compared."""
+        return self("pair", arm=entry["arm"], against=entry["against"])
+
+    def result(self, entry: dict[str, Any]) -> str:
+        """Verdict, difference and interval, short enough for a headline."""
+        difference = entry["d_ap"]
+        interval = difference.get("ci") or difference["ci95"]
+        mean, verdict = points(difference["mean"]), self(entry["verdict"])
+        return f"{verdict}, {mean} ({self.interval(*interval)})" if interval else f"{verdict}, {mean}"
+
+    def seen(self, entry: dict[str, Any]) -> str:
+        """Difference and interval, at the confidence that the verdict is held to."""
+        difference, level = entry["d_ap"], entry.get("level") or _LEVEL
+        interval = difference.get("ci") or difference["ci95"]
+        return self(
+            "with_interval",
+            mean=points(difference["mean"]),
+            confidence=f"{round(100 * (1 - level), 1):g}%",
+            interval=self.interval(*interval),
+        )
+
+    def judged_on(self, entry: dict[str, Any]) -> str:
+        """The images that the verdict was taken on, and whether they chose the epoch."""
+        return self(f"judge_{entry.get('judge', 'val')}", images=self.count("image", entry["images"]))
+
+    def sample(self, entry: dict[str, Any]) -> str:
+        """Seeds, draws and images of a comparison."""
+        seeds, draws = self.count("seed", len(entry["seeds"])), len(entry["draws"])
+        units = self("each_draw", seeds=seeds, draws=self.count("draw", draws)) if draws > 1 else seeds
+        where = self.judged_on(entry)
+        return f"{units}, {where}" if self.language == "ko" else f"{units} on {where}"
+
+    def sentence(self, entry: dict[str, Any]) -> str:
+        """The verdict as a careful colleague words it, with what would settle an open question."""
+        verdict, difference = entry["verdict"], entry["d_ap"]
+        if not difference["ci95"]:
+            images, mean = self.count("image", entry["images"]), points(difference["mean"])
+            return self("says_few_images", images=images, mean=mean)
+        if _runs(entry) == 1:
+            more = self.count("more_seed", MIN_SEEDS - 1)
+            return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)
+        if verdict == "inconclusive":
+            mde = f"{100 * entry['mde']:.1f}"
+            told = self(
+                "says_inconclusive",
+                seen=self.seen(entry),
+                design=self.sample(entry),
+                mde=mde,
+                advice=self._advice(entry),
+            )
+            return f"{told} {self._holm(entry)}".strip()
+        return self(f"says_{verdict}", seen=self.seen(entry), design=self.sample(entry), band=f"{100 * BAND:.1f}")
+
+    def _holm(self, entry: dict[str, Any]) -> str:
+        """Why a difference whose own interval leaves out zero is not settled."""
+        low, high = entry["d_ap"].get("ci") or entry["d_ap"]["ci95"]
+        p = entry.get("p_holm")
+        return self("holm_decides", p=f"{p:.3f}") if p is not None and low * high > 0 else ""
+
+    def _advice(self, entry: dict[str, Any]) -> str:
+        unit, now = ("draw", len(entry["draws"])) if len(entry["draws"]) > 1 else ("seed", len(entry["seeds"]))
+        plan, ways = entry.get("needed") or {}, []
+        if more := plan.get(f"{unit}s"):
+            ways.append(self("advice_units", more=self.count(f"more_{unit}", more - now)))
+        if images := plan.get("images"):
+            ways.append(self("advice_images", images=self.count("image", images)))
+        if not ways:
+            return self("advice_none", units=self.count(unit, MAX_SEEDS), images=self.count("image", MAX_IMAGES))
+        return self("advice_ways", ways=ways[0] if len(ways) == 1 else self("advice_or", first=ways[0], last=ways[1]))
+
+    def opening(self, comparison: dict[str, Any]) -> str:
+        """The answer to the report's question in a sentence: of the first comparison, then the other arms' verdicts."""
+        compared = entries(comparison)
+        if not compared:
+            return self("one_arm")
+        first = compared[0]
+        student = PurePath((comparison.get("settings") or {}).get("student") or self("student")).stem
+        if first["d_ap"]["ci95"]:
+            said = self(
+                f"open_{first['verdict']}",
+                arm=first["arm"],
+                student=student,
+                seen=self.seen(first),
+                design=self.sample(first),
+            )
+        else:
+            said = self.sentence(first)
+        by_verdict: dict[str, list[str]] = {}
+        for entry in compared[1:]:
+            if entry["against"] == first["against"]:
+                by_verdict.setdefault(entry["verdict"], []).append(entry["arm"])
+        parts = [self("open_part", arms=self.listed(arms), word=self(word)) for word, arms in by_verdict.items()]
+        return f"{said} {self('open_others', parts='; '.join(parts))}" if parts else said
+
+    def last(self, entry: dict[str, Any]) -> str:
+        """A sentence where the last epoch leads to another verdict, else nothing."""
+        if not at_odds(entry):
+            return ""
+        why = "why_last" if entry.get("judge", "val") == "val" else "why_last_judge"
+        return f"{self('last_disagrees', result=self.result(entry['last']))} {self(why)}"
+
+    def cautions(self, comparison: dict[str, Any]) -> list[str]:
+        """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
+        best = max(arm["mean"]["ap"] for arm in comparison["arms"].values())
+        given = (comparison.get("references") or {}).get("student", {}).get("ap") or 0.0
+        if best < LITTLE:
+            return [self("little_learned", least=f"{100 * LITTLE:g}")]
+        return [self("worse_than_given", ap=f"{100 * given:.1f}")] if best < given else []
+
+    def design(self, comparison: dict[str, Any]) -> list[str]:
+        """How many seeds were planned, which look this is, why the study stopped, and what more hours would buy."""
+        design = comparison.get("design")
+        if not design:
+            return []
+        look, looks, levels = design["look"] or 0, design["looks"], design["levels"]
+        if design["seeds"] == "auto":
+            number = ", ".join(map(str, looks))
+            level = f"{100 * levels[look - 1]:.2f}%" if look else ""
+            head = (
+                self("design_auto", looks=number, look=look, of=len(looks), level=level)
+                if look
+                else self("design_before", looks=number)
+            )
+        elif design.get("unplanned"):
+            head = self("design_unplanned", level=f"{100 * levels[look - 1]:.2f}%")
+        else:
+            head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
+        stopped = design.get("stopped")
+        ends = [self("interim")] if stopped is None else [] if stopped == "fixed" else [self(f"stopped_{stopped}")]
+        more = self._more_hours(comparison) if stopped in ("hours", None) else ""
+        return [head, *ends, *([more] if more else [])]
+
+    def _more_hours(self, comparison: dict[str, Any]) -> str:
+        """What the next look costs and how far it would narrow the widest open interval.
+
+        Seeds narrow the part of the variance that is between seeds; the images' part stays.
+        """
+        design, seeds = comparison["design"], repeats(comparison)[1]
+        open_entries = [e for e in entries(comparison) if e["verdict"] == "inconclusive" and e["d_ap"]["ci95"]]
+        further = [number for number in design["looks"] if number > seeds]
+        if not further or not open_entries or seeds < 2:
+            return ""
+        wide = max(open_entries, key=lambda entry: entry["d_ap"]["ci95"][1] - entry["d_ap"]["ci95"][0])
+        names = {name for entry in open_entries for name in (entry["arm"], entry["against"])}
+        seconds = sum(
+            fmean(run["train_seconds"] + run["val_seconds"] for run in arm["runs"])
+            for name, arm in comparison["arms"].items()
+            if name in names
+        )
+        at_once = max(comparison.get("at_once", 1), 1)
+        variance = wide["d_ap"]["variance"]
+        between, image = (variance["seed"] or 0.0), variance["image"]
+        low, high = wide["d_ap"].get("ci") or wide["d_ap"]["ci95"]
+        shrink = ((between * seeds / further[0] + image) / ((between + image) or 1.0)) ** 0.5
+        return self(
+            "more_hours",
+            seeds=self.count("seed", further[0]),
+            hours=f"{(further[0] - seeds) * seconds / at_once / 3600:.1f}",
+            arm=wide["arm"],
+            now=f"{50 * (high - low):.1f}",
+            half=f"{50 * (high - low) * shrink:.1f}",
+        )
+
+    def recommendations(self, comparison: dict[str, Any]) -> list[str]:
+        """What our own studies found for the user's question, unless the user's study has already tried it."""
+        settings = comparison.get("settings") or {}
+        if str(settings.get("student", "")).endswith((".yaml", ".yml")):
+            return [self("recipe_unknown", question=self(_SCRATCH))]
+        start, arms = settings.get("start", "weights"), comparison["arms"]
+        told = []
+        for recipe in RECIPES:
+            question = self(recipe.question)
+            if recipe.arm is None:
+                told += [self("recipe_none", question=question)] if recipe.start == start else []
+            elif recipe.start != start or recipe.arm not in arms:
+                flags = f"--start {recipe.start} --arms baseline {recipe.arm}"
+                figures = {"gain": points(recipe.gain), "interval": self.interval(*recipe.ci95)}
+                of = {"loss": recipe.arm, "epochs": recipe.epochs, "start": f"--start {recipe.start}"}
+                told.append(self("recipe_gain", question=question, flags=flags, **figures, **of))
+        return told
+
+    def sources(self, variance: dict[str, float | None]) -> str:
+        """Where the variance of a difference comes from, in shares of its known parts; empty where there is none."""
+        known = {name: part for name, part in variance.items() if part is not None}
+        total = sum(known.values())
+        if not total:
+            return ""
+        if len(known) == 1:
+            return self("only_images")
+        of_draws = "from_draw_seed" if variance["seed"] is None else "from_draw"
+        keys = {"seed": "from_seed", "draw": of_draws, "image": "from_image"}
+        return ", ".join(self(keys[name], share=f"{part / total:.0%}") for name, part in known.items())
+
+    def repeated(self, comparison: dict[str, Any]) -> str:
+        """What figures are means over: `3 seeds`, or `2 draws of 3 seeds`."""
+        draws, seeds = repeats(comparison)
+        of_seeds = self.count("seed", seeds)
+        return self("draws_of_seeds", draws=self.count("draw", draws), seeds=of_seeds) if draws > 1 else of_seeds
 
 
 def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
@@ -15,46 +272,20 @@ def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     for entry in comparison["comparisons"]:
         found.append(entry)
         if "full_val" in entry:
-            names = {"arm": entry["arm"], "against": f"{entry['against']}, all of val2017"}
-            found.append(entry["full_val"] | names)
+            found.append(entry["full_val"] | {"arm": entry["arm"], "against": f"{entry['against']}, all of val2017"})
     return found
 
 
-def pair(entry: dict[str, Any]) -> str:
-    return f"{entry['arm']} against {entry['against']}"
-
-
-def result(entry: dict[str, Any]) -> str:
-    """Verdict, difference and interval."""
-    low, high = (points(x) for x in entry["d_ap"]["ci95"])
-    return f"{entry['verdict'].replace('_', ' ')}, {points(entry['d_ap']['mean'])} ({low} to {high})"
-
-
 def at_odds(entry: dict[str, Any]) -> bool:
-    """Whether best and last epoch lead to different verdicts. On all of val2017 only the best is evaluated."""
+    """Whether best and last epoch lead to different verdicts."""
     return "last" in entry and entry["last"]["verdict"] != entry["verdict"]
-
-
-def sources(variance: dict[str, float | None]) -> str:
-    """Where the variance of a difference comes from, in shares of its known parts; empty where there is none."""
-    known = {name: part for name, part in variance.items() if part is not None}
-    total = sum(known.values())
-    if not total:
-        return ""
-    if len(known) == 1:
-        return "100% from images, of seeds nothing is known"
-    named = _SOURCES | ({"draw": "draws and their seeds"} if variance["seed"] is None else {})
-    return ", ".join(f"{part / total:.0%} from {named[name]}" for name, part in known.items())
 
 
 def repeats(comparison: dict[str, Any]) -> tuple[int, int]:
     """How many draws of the train images, and how many seeds of each."""
-    runs = next(iter(comparison["arms"].values()))["runs"]
-    return tuple(len({run[key] for run in runs}) for key in ("draw", "seed"))
+    runs: Iterable[dict[str, Any]] = next(iter(comparison["arms"].values()))["runs"]
+    return len({run["draw"] for run in runs}), len({run["seed"] for run in runs})
 
 
-def repeated(comparison: dict[str, Any]) -> str:
-    """What figures are means over: `3 seeds`, or `2 draws of 3 seeds`."""
-    draws, seeds = repeats(comparison)
-    of_draws = f"{draws} draws of " if draws > 1 else ""
-    return f"{of_draws}{seeds} seed{'s' * (seeds != 1)}"
+def _runs(entry: dict[str, Any]) -> int:
+    return len(entry["seeds"]) * len(entry["draws"])

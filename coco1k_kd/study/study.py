@@ -19,7 +19,9 @@ from coco1k_kd.data.dataset import read_data, read_full_val, scan
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import read_comparison
-from coco1k_kd.report.markdown import markdown, write_report
+from coco1k_kd.report.markdown import markdown
+from coco1k_kd.report.words import Words
+from coco1k_kd.report.write import write_report
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import SPEC, RunFailed, finished
 from coco1k_kd.runs.slots import Slots
@@ -35,7 +37,7 @@ from coco1k_kd.verdict.matching import check_truth, coco_metrics
 _POLL_SECONDS = 0.5
 
 
-def run(settings: Settings, resume: bool, command: str, slots: Slots | None = None) -> int:
+def run(settings: Settings, resume: bool, command: str, slots: Slots | None = None, language: str = "en") -> int:
     """Do the study, or what is left of it, and write and print the comparison.
 
     Args:
@@ -43,6 +45,7 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         resume: go on with a study that is there.
         command: what was typed, for the record.
         slots: where runs go, and how many at a time; one at a time on this machine by default.
+        language: of the report, of `report.words.LANGUAGES`.
 
     Returns:
         Exit code: 0, or 1 when a run or a control failed; finished runs are kept either way.
@@ -63,8 +66,8 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         checked = audit(results, study.data.train.size, study.data.val.size)
         print("comparing…", flush=True)
         content = msgspec.to_builtins(collect.build(study, results, references, full, checked, command))
-        paths = write_report(content, study.project, study.stamp)
-    print(markdown(content))
+        paths = write_report(content, study.project, study.stamp, language)
+    print(markdown(content, Words(language)))
     print("\n".join(f"wrote {path}" for path in paths))
     failed = [name for name, control in content["controls"].items() if control.get("passed") is False]
     if failed:
@@ -72,14 +75,14 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
     return 1 if failed else 0
 
 
-def report_only(path: Path) -> int:
+def report_only(path: Path, language: str = "en") -> int:
     """Write a comparison's picture and tables again from its JSON."""
     content = msgspec.to_builtins(read_comparison(path))
     try:
-        written = write_report(content, path.parent, path.stem.removeprefix("comparison_"))
+        written = write_report(content, path.parent, path.stem.removeprefix("comparison_"), language)
     except OSError as error:
         raise UserError(f"cannot write beside {path}: {error.strerror}") from None
-    print(markdown(content))
+    print(markdown(content, Words(language)))
     print("\n".join(f"wrote {place}" for place in written))
     return 0
 

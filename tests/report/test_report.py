@@ -13,20 +13,25 @@ import numpy as np
 import pytest
 from detections import detections, truth, write
 from matplotlib import get_data_path
+from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.image import imread
 
 import coco1k_kd.study.collect
 from coco1k_kd.errors import UserError
-from coco1k_kd.report import markdown
-from coco1k_kd.report.picture import figure
-from coco1k_kd.report.words import sources
+from coco1k_kd.report import plots
+from coco1k_kd.report.markdown import markdown
+from coco1k_kd.report.picture import draw, figure
+from coco1k_kd.report.plots import Plots
+from coco1k_kd.report.words import Words
+from coco1k_kd.report.write import write_report
 from coco1k_kd.study.study import report_only
 from coco1k_kd.verdict import matching
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.intervals import Estimate, corrected, judge, verdict
 
+EN = Words()
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "comparison.schema.json").read_text())
 
 
@@ -118,7 +123,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_is_drawn_and_told(shape, tmp_path):
     content = valid(comparison(**shape))
-    paths = markdown.write_report(content, tmp_path, "20260101_000000")
+    paths = write_report(content, tmp_path, "20260101_000000")
     assert [p.name for p in paths] == [
         "comparison_20260101_000000.json",
         "kd_comparison_20260101_000000.png",
@@ -127,13 +132,13 @@ def test_every_shape_is_drawn_and_told(shape, tmp_path):
     assert json.loads(paths[0].read_text()) == content
     pixels = imread(paths[1])
     assert pixels.shape[1] == 1200 and pixels[..., :3].std() > 0.05, "1,200 wide and not blank"
-    assert paths[2].read_text() == markdown.markdown(content)
+    assert paths[2].read_text() == markdown(content, EN)
     assert len(list(tmp_path.iterdir())) == 3, "nothing else is left behind"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_text_is_cut_off_or_collides_with_its_neighbour(shape):
-    drawing = figure(comparison(**shape))
+    drawing = figure(comparison(**shape), EN)
     drawing.draw_without_rendering()
     width, height = drawing.bbox.size
     assert max(text.get_window_extent().x1 for text in drawing.texts) <= width + 1, "the headline or the caption"
@@ -149,40 +154,48 @@ def test_no_text_is_cut_off_or_collides_with_its_neighbour(shape):
     assert drawing.get_suptitle() and all(axes.get_title("left") for axes in drawing.axes)
 
 
+def drawn(method, content, words=EN):
+    """The axes of one plot."""
+    axes = Figure().subplots()
+    getattr(Plots(content, words), method)(axes)
+    return axes
+
+
 def test_a_colour_by_box_size_tells_one_difference():
     content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"))
     content["comparisons"].append(content["comparisons"][0] | {"against": "ultralytics"})
-    (sizes,) = (a for a in figure(content).axes if a.get_title("left").startswith("Against baseline, by box size"))
-    assert len(sizes.containers) == 3 * 3, "three arms, three sizes"
+    assert len(drawn("sizes", content).containers) == 3 * 3, "three arms, three sizes"
 
 
 def test_a_search_of_many_settings_can_be_read():
-    drawing = figure(comparison(arms=SEARCH))
-    assert drawing.get_suptitle().count("\n") == 8 and drawing.get_suptitle().endswith("and 3 more")
-    (curves,) = (a for a in drawing.axes if a.get_title("left").startswith("AP over epochs"))
-    marks = {(line.get_color(), line.get_marker()) for line in curves.lines}
+    drawing = figure(comparison(arms=SEARCH), EN)
+    assert drawing.get_suptitle().count("\n") == 6 and drawing.get_suptitle().endswith("and 5 more")
+    rows = [label.get_text() for label in drawing.axes[0].get_yticklabels()]
+    assert len(set(rows)) == len(SEARCH) - 1, "what tells arms apart is shown"
+    marks = {(line.get_color(), line.get_marker()) for line in drawing.axes[2].lines}
     assert len(marks) == len(SEARCH), "a mark for each arm"
 
 
-def test_panels_have_their_marks():
-    axes = {a.get_title("left"): a for a in figure(comparison(classes=80)).axes}
-    assert len(axes["cwd against baseline: best and worst ten classes"].get_yticks()) == 20
-    band = (
-        axes["Difference in AP, 95% interval"]
-        .patches[0]
-        .get_extents()
-        .transformed(axes["Difference in AP, 95% interval"].transData.inverted())
-    )
+def test_plots_have_their_marks():
+    content = comparison(classes=80)
+    axes = Figure().subplots()
+    Plots(content, EN).classes(axes, content["comparisons"][0], 10)
+    assert len(axes.get_yticks()) == 20
+    differences = drawn("differences", content)
+    band = differences.patches[0].get_extents().transformed(differences.transData.inverted())
     assert (band.x0, band.x1) == pytest.approx((-0.3, 0.3))
-    labels = [t.get_text() for t in axes["AP of every seed, mean as a line"].texts]
+    labels = [t.get_text() for t in drawn("per_seed", content).texts]
     assert "student 30.8" in labels and not any("teacher" in label for label in labels)
 
 
 def test_markdown_says_the_verdict_first_and_the_figures_in_points():
     content = comparison(classes=80)
-    text = markdown.markdown(content)
-    sentence = content["comparisons"][0]["sentence"]
-    assert text.splitlines()[2] == f"- **cwd against baseline**: {sentence}"
+    text = markdown(content, EN)
+    assert text.splitlines()[2] == (
+        "- **cwd against baseline**: Inconclusive: +0.6 AP points (95% interval -1.8 to +3.0) with 2 seeds on 400 "
+        "images. This study would have found a true difference of 2.7 AP points with 80% probability. To settle it, "
+        "run 4 more seeds."
+    )
     for part in ("+0.6", "30.8", "30.1 ± 0.1", "30.7 ± 0.1", "10.0 ± 0.0", "3.00 ± 0.00", "ultralytics 8.4.190"):
         assert part in text, part
     tables = [line for line in text.splitlines() if line.startswith("|")]
@@ -194,9 +207,9 @@ def test_all_of_val2017_is_told_and_drawn_beside_the_subset():
     content = comparison()
     content["comparisons"][0]["full_val"] = comparison(gain=0.2, images=5000)["comparisons"][0]
     content["arms"]["cwd"]["runs"][0]["full_val"] = {"ap": 0.255}
-    text = markdown.markdown(valid(content))
+    text = markdown(valid(content), EN)
     assert "- **cwd against baseline, all of val2017**: Improves: +20.0" in text and "25.5" in text
-    markdown.draw(content)
+    draw(content, EN)
 
 
 def test_certain_classes_are_named():
@@ -204,10 +217,10 @@ def test_certain_classes_are_named():
     classes = content["comparisons"][0]["per_class"]
     for row in classes.values():
         row["p_holm"] = 1.0
-    assert "No class differs with certainty, corrected for 12 looks (Holm)." in markdown.markdown(content)
+    assert "No class differs with certainty, corrected for 12 looks (Holm)." in markdown(content, EN)
     name = list(classes)[-1]
     classes[name]["p_holm"] = 0.001
-    assert f"Certain, corrected for 12 looks (Holm): {name} (+5.0)." in markdown.markdown(content)
+    assert f"Certain, corrected for 12 looks (Holm): {name} (+5.0)." in markdown(content, EN)
 
 
 def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
@@ -219,10 +232,9 @@ def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
 
 
 def named(letters: str) -> dict[str, object]:
-    """A comparison whose first class has another name."""
+    """A comparison on data of this name."""
     content = comparison()
-    classes = content["comparisons"][0]["per_class"]
-    content["comparisons"][0]["per_class"] = {letters: classes.pop(next(iter(classes))), **classes}
+    content["dataset"]["description"] = letters
     return content
 
 
@@ -231,7 +243,7 @@ def test_letters_come_from_any_installed_font():
         FT2Font(f"{get_data_path()}/fonts/ttf/{name}").get_charmap() for name in ("DejaVuSans.ttf", "STIXGeneral.ttf")
     )
     rare = next(chr(code) for code in sorted(other.keys() - usual.keys()) if chr(code).isprintable())
-    drawn = figure(named(f"class {rare}"))
+    drawn = figure(named(f"class {rare}"), EN)
     assert "Boxes stand for" not in drawn.get_supxlabel()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -241,10 +253,12 @@ def test_letters_come_from_any_installed_font():
 def test_letters_that_no_font_has_are_said_to_be_boxes(monkeypatch, recwarn):
     usual = [font for font in fontManager.ttflist if font.name == "DejaVu Sans" or font.name.startswith("Last Resort")]
     monkeypatch.setattr(fontManager, "ttflist", usual)
+    monkeypatch.setattr(plots, "findSystemFonts", list)
     content = named("한국어")
-    assert "Boxes stand for letters that no font" in figure(content).get_supxlabel()
-    assert "Boxes" not in figure(comparison()).get_supxlabel()
-    markdown.draw(content)
+    assert "one seed" in figure(comparison(seeds=1), Words("ko")).axes[1].get_title("left"), "English, not boxes"
+    assert "Boxes stand for letters that no font" in figure(content, EN).get_supxlabel()
+    assert "Boxes" not in figure(comparison(), EN).get_supxlabel()
+    draw(content, EN)
     assert not [str(warning.message) for warning in recwarn]
 
 
@@ -287,26 +301,26 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
     assert (entry["last"]["d_ap"] == entry["d_ap"]) is same
     content = comparison()
     content["comparisons"] = [entry]
-    markdown.draw(valid(content))
-    assert entry["sentence"] in markdown.markdown(content)
+    draw(valid(content), EN)
+    assert "cwd against baseline" in markdown(content, EN)
 
 
 def test_a_last_epoch_that_says_otherwise_is_told():
-    agreed = markdown.markdown(comparison(seeds=3))
+    agreed = markdown(comparison(seeds=3), EN)
     assert "says otherwise" not in agreed
     content = comparison(seeds=3, gain=0.02, last=0.0)
-    text = markdown.markdown(content)
+    text = markdown(content, EN)
     assert content["comparisons"][0]["verdict"] == "improves"
     assert "**The last epoch says otherwise: inconclusive, +0.0 (" in text.splitlines()[2]
-    assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content).get_suptitle()
+    assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content, EN).get_suptitle()
 
 
 @pytest.mark.parametrize(
     ("ap", "student", "told"),
     [
-        (0.3, 0.308, "- **The student as given has 30.8 AP**, more than any arm"),
-        (0.3, 0.299, ""),
-        (0.004, 0.308, "- **Little was learned**: no arm reaches 1 AP"),
+        (0.3, 0.308, "- The student as given has 30.8 AP, more than any arm"),
+        (0.3, 0.299, "- For a fresh head"),
+        (0.004, 0.308, "- Little was learned: no arm reaches 1 AP"),
     ],
 )
 def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
@@ -314,17 +328,16 @@ def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
     content["references"]["student"]["ap"] = student
     for arm in content["arms"].values():
         arm["mean"]["ap"] = ap
-    line = markdown.markdown(content).splitlines()[3]
-    assert line.startswith(told) if told else line == ""
+    line = markdown(content, EN).splitlines()[3]
+    assert line.startswith(told)
 
 
 def test_where_the_variance_comes_from_is_told():
     content = comparison()
     content["comparisons"][0]["d_ap"]["variance"] = {"seed": 7e-6, "draw": None, "image": 3e-6}
-    assert "- cwd against baseline: 70% from seeds, 30% from images\n" in markdown.markdown(content)
-    drawn = {text.get_text() for axes in figure(content).axes for text in axes.texts}
-    assert "70% from seeds, 30% from images" in drawn
-    assert sources({"seed": None, "draw": None, "image": 0.1}) == "100% from images, of seeds nothing is known"
+    assert "- cwd against baseline: 70% from seeds, 30% from images\n" in markdown(content, EN)
+    sources = EN.sources
+    assert sources({"seed": None, "draw": None, "image": 0.1}) == "100% from images; the share of seeds is unknown"
     assert sources({"seed": None, "draw": 3.0, "image": 1.0}) == "75% from draws and their seeds, 25% from images"
     assert sources({"seed": 1.0, "draw": 2.0, "image": 1.0}) == "25% from seeds, 50% from draws, 25% from images"
     assert sources({"seed": 0.0, "draw": None, "image": 0.0}) == ""
@@ -332,10 +345,8 @@ def test_where_the_variance_comes_from_is_told():
 
 def test_draws_and_runs_at_once_are_told():
     content = comparison(draws=2)
-    plain = markdown.markdown(content) + figure(content).get_supxlabel()
+    plain = markdown(content, EN) + figure(content, EN).get_supxlabel()
     assert "under way at once" not in plain and "standard deviation over 2 draws of 2 seeds" in plain
-    assert "400 validation images, 2 draws of 2 seeds (0, 1)" in plain
-    titles = {axes.get_title("left"): axes for axes in figure(content | {"at_once": 3}).axes}
-    assert "AP of every run, mean as a line" in titles
-    assert "up to 3 runs at once" in titles["Training time, validation not counted"].get_xlabel()
-    assert "Up to 3 runs were under way at once" in markdown.markdown(content | {"at_once": 3})
+    assert "400 images, 2 draws of 2 seeds (0, 1)" in plain
+    assert "AP of every run, mean as a line" in {axes.get_title("left") for axes in figure(content, EN).axes}
+    assert "Up to 3 runs were under way at once" in markdown(content | {"at_once": 3}, EN)

@@ -1,0 +1,306 @@
+"""The plots of a comparison, each drawn onto axes that are given: the PNG and the page arrange the same plots.
+
+Colours are Okabe and Ito's, and every colour has a marker of its own, so that no plot needs its colours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSystemFonts, fontManager
+from matplotlib.ft2font import FT2Font
+
+from coco1k_kd.report.evidence import Calibration, Curve
+from coco1k_kd.report.words import Words, entries, repeats
+from coco1k_kd.verdict.intervals import BAND, points
+
+PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+GAIN, LOSS = "#0072B2", "#D55E00"
+_GREY = "#555555"
+_NAME = 24  # letters of a name in a line
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "axes.axisbelow": True,
+}
+_HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo", "--")
+
+
+class Plots:
+    """One method per plot; each is given its axes."""
+
+    def __init__(self, comparison: Mapping[str, Any], words: Words, letters: int = _NAME) -> None:
+        self.all, self.words, self.letters = comparison, words, letters
+        self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
+        self.entries = entries(comparison)
+        self.colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(self.arms)}
+        rounds = [(i + i // len(PALETTE)) % len(MARKERS) for i in range(len(self.arms))]  # a colour's next marker
+        self.marker = {name: MARKERS[i] for name, i in zip(self.arms, rounds, strict=True)}
+        self.draws, seeds = repeats(comparison)
+        self.repeated = self.draws * seeds > 1
+
+    def has(self, key: str) -> bool:
+        """Whether a run's curves hold this column."""
+        return any(any(v is not None for v in _curve(run, key)) for runs in self.arms.values() for run in runs)
+
+    def differences(self, axes: Axes) -> None:
+        """Every comparison's difference in AP with its 95% interval; below it the last epoch's, hollow."""
+        axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
+        axes.axvline(0, color="black", lw=1)
+        for row, entry in enumerate(self.entries):
+            colour, marker = self.colour[entry["arm"]], self.marker[entry["arm"]]
+            _interval(axes, row, entry["d_ap"], colour, marker)
+            axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 7), **_ABOVE)
+            if "last" in entry:
+                _interval(axes, row + 0.22, entry["last"]["d_ap"], colour, marker, hollow=True)
+        against = {entry["against"] for entry in self.entries}
+        one = len(against) == 1  # then the title says it once
+        _rows(axes, [self.short(e["arm"]) if one else self._pair(e) for e in self.entries])
+        title = self.words("pic_differences_to", against=self.short(against.pop(), "")) if one else None
+        axes.set_title(title or self.words("pic_differences"))
+        shaded = self.words("pic_shaded", band=f"{100 * BAND:.1f}")
+        axes.set_xlabel(shaded if self.repeated else f"{shaded}\n{self.words('pic_one_seed')}")
+
+    def per_seed(self, axes: Axes) -> None:
+        """AP of every run as a mark in the row of its arm, the mean as a line."""
+        for row, (name, runs) in enumerate(self.arms.items()):
+            values = [100 * run["ap"] for run in runs]
+            steps = [i + (run["draw"] if self.draws > 1 else 0) for i, run in enumerate(runs)]  # draws stand apart
+            down = [row + min(0.12, 0.5 / (steps[-1] + 1)) * (step - steps[-1] / 2) for step in steps]
+            axes.plot(values, down, self.marker[name], color=self.colour[name], ms=6)
+            axes.vlines(fmean(values), row - 0.36, row + 0.36, color=self.colour[name], lw=2)
+        means = {name: 100 * fmean(run["ap"] for run in runs) for name, runs in self.arms.items()}
+        _rows(axes, [f"{self.short(name)}  {mean:.1f}" for name, mean in means.items()])
+        self._references(axes)
+        self._title(axes, "pic_seeds" if self.repeated else "pic_one")
+        axes.set_xlabel(self.words("pic_points"))
+
+    def _references(self, axes: Axes) -> None:
+        """The untrained student and the teacher as lines, or in words above when lines would squash the arms."""
+        low, high = axes.get_xlim()
+        spare = max(1 - (high - low), 0) / 2  # at least one AP point wide: a tenth of one must not look like a cliff
+        low, high = low - spare, high + spare
+        room, outside, inside = 1.5 * (high - low), [], []
+        for role, row in (self.all.get("references") or {}).items():
+            if row.get("ap") is None:
+                continue
+            value = 100 * row["ap"]
+            if low - room <= value <= high + room:
+                inside.append((value, f"{self.words(role)} {value:.1f}"))
+                axes.axvline(value, color=_GREY, ls="--", lw=1)
+            else:
+                outside.append(f"{self.words(role)} {value:.1f} {'→' if value > high else '←'}")
+        low, high = min([low, *(v for v, _ in inside)]), max([high, *(v for v, _ in inside)])
+        axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+        top = axes.get_ylim()[1]
+        for value, label in inside:
+            right = value < (low + high) / 2
+            style = {"ha": "left" if right else "right", "va": "top", "fontsize": 9, "color": _GREY}
+            axes.annotate(label, (value, top), (3 if right else -3, -2), textcoords="offset points", **style)
+        if outside:
+            place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "ha": "right"}
+            axes.annotate(", ".join(outside), (1, 0), (-3, 3), color=_GREY, fontsize=9, **place)
+
+    def accuracy_curves(self, axes: Axes) -> None:
+        """Ultralytics' AP after every epoch: mean over runs, and a band from the lowest to the highest."""
+        self.curve(axes, "ap", 100)
+        self._title(axes, "pic_curves")
+        axes.set_ylabel(self.words("pic_curves_y"))
+        if self.repeated:
+            axes.set_xlabel(f"{self.words('pic_epoch')} ({self.words('pic_band')})")
+
+    def curve(self, axes: Axes, key: str, scale: float = 1.0) -> None:
+        """A column of results.csv over epochs: mean over runs as a line, from the lowest to the highest as a band."""
+        extent: list[float] = []
+        for name, runs in self.arms.items():
+            drawn = [run for run in runs if any(v is not None for v in _curve(run, key))]
+            if not drawn:
+                continue
+            length = min(len(_curve(run, key)) for run in drawn)
+            epochs = drawn[0]["curves"]["epoch"][:length]
+            values = np.array(
+                [[np.nan if v is None else scale * v for v in _curve(run, key)[:length]] for run in drawn]
+            )
+            style = {"marker": self.marker[name], "markevery": max(1, length // 8), "ms": 5, "lw": 1.5}
+            axes.plot(epochs, values.mean(axis=0), color=self.colour[name], label=self.short(name, ""), **style)
+            if len(drawn) > 1:
+                low, high = values.min(axis=0), values.max(axis=0)
+                axes.fill_between(epochs, low, high, color=self.colour[name], alpha=0.15, lw=0)
+            extent += [float(v) for v in values.ravel() if np.isfinite(v)]
+        axes.set_xlabel(self.words("pic_epoch"))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if extent and 0 < min(extent) < max(extent) / 30:  # the arms may differ by orders of magnitude
+            axes.set_yscale("log")
+
+    def classes(self, axes: Axes, entry: Mapping[str, Any], extremes: int) -> None:
+        """The classes that gained and lost most, or every class where there are few."""
+        ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
+        few = len(ranked) <= 2 * extremes
+        shown = ranked if few else ranked[:extremes] + ranked[-extremes:]
+        axes.axvline(0, color="black", lw=1)
+        for row, (_, value) in enumerate(shown):
+            gains = value["mean"] >= 0
+            _interval(axes, row, value, GAIN if gains else LOSS, "o" if gains else "D")
+            if value["p_holm"] is not None and value["p_holm"] < 0.05:
+                axes.annotate("*", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", fontsize=14)
+        if not few:
+            axes.axhline(extremes - 0.5, color=_GREY, lw=1, ls=":")
+        _rows(axes, [f"{self.short(name)} ({value['images']})" for name, value in shown])
+        axes.set_xlabel(self.words("pic_points"))
+
+    def sizes(self, axes: Axes) -> None:
+        """dAP of every arm against the first comparison's other side, by box size."""
+        against = self.entries[0]["against"]
+        shown = [entry for entry in self.entries if entry["against"] == against]  # a colour tells the arm alone
+        names = list(self.entries[0]["per_size"])
+        axes.axhline(0, color="black", lw=1)
+        for i, entry in enumerate(shown):
+            shift = min(0.16, 0.8 / len(shown)) * (i - (len(shown) - 1) / 2)
+            for column, name in enumerate(names):
+                if name in entry["per_size"]:
+                    mean, error = _bar(entry["per_size"][name])
+                    style = {"color": self.colour[entry["arm"]], "fmt": self.marker[entry["arm"]], "capsize": 3}
+                    axes.errorbar(column + shift, mean, error, **style)
+        axes.set_xticks(range(len(names)), [self.words(name) for name in names])
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_ylabel(self.words("pic_points"))
+        axes.grid(axis="x", visible=False)
+
+    def errors(self, axes: Axes, errors: Mapping[str, Mapping[str, Mapping[str, Any]]], kinds: Sequence[str]) -> None:
+        """The change in AP that comes from each kind of error: {arm: {kind: {mean, ci95}}}."""
+        height = 0.8 / len(errors)
+        for i, (arm, by_kind) in enumerate(errors.items()):
+            rows = [row + height * (i - (len(errors) - 1) / 2) for row in range(len(kinds))]
+            bars = [_bar(by_kind[kind]) for kind in kinds]
+            means = [mean for mean, _ in bars]
+            reach = np.array([error for _, error in bars])[:, :, 0].T
+            style = {"color": self.colour[arm], "alpha": 0.75, "hatch": _HATCHES[i % len(_HATCHES)], "ec": "white"}
+            axes.barh(rows, means, height, xerr=reach, error_kw={"capsize": 2, "lw": 1, "ecolor": "#333333"}, **style)
+        axes.axvline(0, color="black", lw=1)
+        _rows(axes, [self.words(f"kind_{kind}") for kind in kinds])
+        axes.set_xlabel(self.words("pic_points"))
+
+    def precision_recall(self, axes: Axes, curves: Mapping[str, Curve]) -> None:
+        """Precision over recall, mean over classes, with its band."""
+        for arm, curve in curves.items():
+            style = {"marker": self.marker[arm], "markevery": 0.12, "ms": 5, "lw": 1.5}
+            axes.plot(curve.recall, curve.precision, color=self.colour[arm], **style)
+            axes.fill_between(curve.recall, curve.low, curve.high, color=self.colour[arm], alpha=0.15, lw=0)
+        axes.set(xlim=(0, 1), ylim=(0, None), xlabel=self.words("recall"), ylabel=self.words("precision"))
+
+    def calibration(self, axes: Axes, curves: Mapping[str, Calibration]) -> None:
+        """The share of right boxes over their score; on the diagonal a score is that share."""
+        axes.plot([0, 1], [0, 1], color=_GREY, ls="--", lw=1)
+        for arm, curve in curves.items():
+            style = {"marker": self.marker[arm], "ms": 5, "lw": 1.5}
+            axes.plot(curve.confidence, curve.precision, color=self.colour[arm], **style)
+            axes.fill_between(curve.confidence, curve.low, curve.high, color=self.colour[arm], alpha=0.15, lw=0)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=self.words("confidence"), ylabel=self.words("precision"))
+
+    def short(self, name: str, line: str = "\n") -> str:
+        """A long name on lines of its settings; what is too long for a line loses its middle."""
+        lines: list[str] = []
+        for part in re.findall(r"[^:+]+[:+]?", name) or [name]:
+            if lines and len(lines[-1]) + len(part) <= self.letters:
+                lines[-1] += part
+            else:
+                lines.append(part)
+        half = self.letters // 2
+        return line.join(x if len(x) <= self.letters else f"{x[: half - 1]}…{x[-half:]}" for x in lines)
+
+    def _pair(self, entry: Mapping[str, Any]) -> str:
+        """A comparison on two lines."""
+        return self.words("pic_pair", arm=self.short(entry["arm"]), against=self.short(entry["against"]))
+
+    def _title(self, axes: Axes, key: str) -> None:
+        axes.set_title(self.words(key))
+
+
+@contextlib.contextmanager
+def style(text: str) -> Iterator[str]:
+    """Matplotlib in the style of the report, with fonts that have the letters of `text`; gives those that none has."""
+    families, missing = _fonts(text)
+    with matplotlib.rc_context({**STYLE, "font.family": families}):
+        yield missing
+
+
+_ABOVE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "center",
+    "bbox": {"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
+}
+
+
+def _bar(value: Mapping[str, Any]) -> tuple[float, list[list[float]]]:
+    """A difference in AP points, and how far its interval reaches to either side (nowhere if it has none)."""
+    mean = 100 * value["mean"]
+    low, high = (100 * x for x in value["ci95"]) if value["ci95"] else (mean, mean)
+    return mean, [[max(mean - low, 0)], [max(high - mean, 0)]]
+
+
+def _interval(axes: Axes, row: float, value: Mapping[str, Any], colour: str, marker: str, hollow: bool = False) -> None:
+    mean, error = _bar(value)
+    style = {"mfc": "white", "ms": 5, "capsize": 2, "lw": 1} if hollow else {"ms": 7, "capsize": 4}
+    axes.errorbar(mean, row, xerr=error, color=colour, fmt=marker, **style)
+
+
+def _curve(run: Mapping[str, Any], key: str) -> Sequence[float | None]:
+    return (run.get("curves") or {}).get(key) or []
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows from the top down; few rows keep the height of three."""
+    spare = max(3 - len(names), 0) / 2
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4 + spare, -0.6 - spare)
+    axes.grid(axis="y", visible=False)
+
+
+def lacking(text: str) -> str:
+    """The letters of `text` that no installed font has."""
+    return _fonts(text)[1]
+
+
+def _fonts(text: str) -> tuple[list[str], str]:
+    """The usual font and installed ones with the letters that it lacks, as Korean class names need; what is left."""
+    families = [*matplotlib.rcParams["font.family"]]
+    missing = {ord(letter) for letter in text if letter.isprintable()} - _letters(findfont(FontProperties()))
+    for font in _installed() if missing else ():
+        if not font.name.startswith("Last Resort") and (  # that has boxes alone
+            found := missing & _letters(font.fname)
+        ):
+            families.append(font.name)
+            missing -= found
+    return families, "".join(map(chr, sorted(missing)))
+
+
+def _installed() -> Iterator[FontEntry]:
+    """The fonts that matplotlib knows, then those that were installed after it had looked."""
+    known = [*fontManager.ttflist]
+    yield from known
+    paths = {font.fname for font in known}
+    for path in sorted(set(findSystemFonts()) - paths):
+        with contextlib.suppress(OSError, RuntimeError):  # a broken file
+            fontManager.addfont(path)
+            yield fontManager.ttflist[-1]
+
+
+def _letters(font: str) -> set[int]:
+    """What a font file can show; nothing if it is gone or broken."""
+    with contextlib.suppress(OSError, RuntimeError):
+        return set(FT2Font(font).get_charmap())
+    return set()

@@ -1,0 +1,161 @@
+"""Sentences from figures, in both languages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from test_report import comparison
+
+from coco1k_kd.report.markdown import markdown
+from coco1k_kd.report.words import LANGUAGES, RECIPES, Words
+from coco1k_kd.verdict.intervals import points
+
+DOCS = Path(__file__).parents[2] / "docs"
+EN, KO = Words("en"), Words("ko")
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def test_languages_have_the_same_texts_with_the_same_placeholders():
+    english = LANGUAGES["en"]
+    for language, texts in LANGUAGES.items():
+        assert list(texts) == list(english), language
+        for key, text in texts.items():
+            assert placeholders(text) == placeholders(english[key]), (language, key)
+
+
+def test_korean_is_korean():
+    untranslated = {
+        "h_dap",
+        "h_dap50",
+        "h_p",
+        "h_ultralytics",
+        "git",
+        "interval",
+        "and",
+        "advice_or",
+        "sources",
+        "judge_val",
+    }
+    untranslated |= {"open_part", "draws_of_seeds", "h_p_holm", "pic_curves_y"}
+    for key, text in LANGUAGES["ko"].items():
+        assert key in untranslated or re.search("[가-힣]", text), key
+
+
+def entry(**changes: object) -> dict:
+    return comparison(seeds=3)["comparisons"][0] | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "english", "korean"),
+    [
+        (
+            {"verdict": "improves"},
+            "Improves: +0.6 AP points (95% interval -0.2 to +1.4) with 3 seeds on 400 images.",
+            "개선: +0.6 AP 포인트(95% 신뢰구간 -0.2~+1.4), 시드 3개, 이미지 400장.",
+        ),
+        (
+            {"verdict": "improves", "judge": "full_val", "images": 4552},
+            "Improves: +0.6 AP points (95% interval -0.2 to +1.4) with 3 seeds on 4,552 images of the validation set "
+            "that did not choose the epoch.",
+            "개선: +0.6 AP 포인트(95% 신뢰구간 -0.2~+1.4), 시드 3개, 에폭 선택에 쓰이지 않은 검증 이미지 4,552장.",
+        ),
+        (
+            {"verdict": "no_difference", "seeds": [0]},
+            "Inconclusive about the method: one seed compares this pair of models only, +0.6 AP points (95% interval "
+            "-0.2 to +1.4) on 400 images. Run at least 2 more seeds.",
+            "방법에 대해서는 결론 보류: 시드 하나로는 이 모델 한 쌍만 비교할 수 있습니다. 이미지 400장에서 +0.6 AP "
+            "포인트(95% 신뢰구간 -0.2~+1.4). 최소한 시드 2개 추가 학습이 필요합니다.",
+        ),
+    ],
+)
+def test_a_sentence_comes_from_figures_alone(changes, english, korean):
+    changed = entry(**changes)
+    changed.pop("sentence", None)
+    assert (EN.sentence(changed), KO.sentence(changed)) == (english, korean)
+
+
+def test_the_interval_of_a_look_is_the_one_that_is_worded():
+    changed = entry(verdict="improves", level=0.011)
+    changed["d_ap"] = changed["d_ap"] | {"ci": [0.001, 0.011]}
+    assert "(98.9% interval +0.1 to +1.1)" in EN.sentence(changed)
+    assert EN.result(changed) == "improves, +0.6 (+0.1 to +1.1)"
+
+
+def test_what_holm_took_back_is_worded():
+    changed = entry(verdict="inconclusive", p_holm=0.081)
+    changed["d_ap"] = changed["d_ap"] | {"ci95": [0.001, 0.011]}
+    assert EN.sentence(changed).endswith("does not count as settled (p = 0.081).")
+    assert "Holm" not in EN.sentence(entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
+
+
+DESIGN = {"seeds": "auto", "looks": [3, 5, 8], "levels": [0.011, 0.0183, 0.0292], "look": 1, "stopped": "hours"}
+
+
+def test_the_design_is_worded():
+    content = comparison(seeds=3) | {"design": DESIGN}
+    text = " ".join(EN.design(content))
+    assert "This is look 1 of 3, held to a two-sided level of 1.10%" in text
+    assert "The time limit (--hours) ended the study here." in text
+    assert "The next look, at 5 seeds, needs about 0.7 more hours on this machine; the interval of cwd would" in text
+    assert all(re.search("[가-힣]", line) for line in KO.design(content))
+    settled = comparison(seeds=3) | {"design": DESIGN | {"stopped": "settled"}}
+    assert EN.design(settled)[-1] == "The study stopped here because every comparison is settled."
+    grown = comparison(seeds=5) | {
+        "design": DESIGN | {"seeds": "fixed", "look": 2, "stopped": "fixed", "unplanned": [3, 4]}
+    }
+    assert EN.design(grown) == [
+        "Seeds were added after a first verdict, which was not planned. The verdict is therefore held to the "
+        "sequential level of 1.83% in place of 5%."
+    ]
+    fixed = comparison(seeds=2) | {
+        "design": DESIGN | {"seeds": "fixed", "look": 1, "stopped": "fixed", "unplanned": []}
+    }
+    assert EN.design(fixed) == ["The seeds were fixed in advance: 2 seeds."]
+    assert EN.design(comparison()) == [], "an old comparison has none"
+
+
+def test_recipes_hold_the_figures_of_the_benchmarks():
+    text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    for recipe in RECIPES:
+        if recipe.arm:
+            figures = f"{points(recipe.gain)} ({points(recipe.ci95[0])} to {points(recipe.ci95[1])})"
+            assert figures in text and f"--start {recipe.start}" in text, recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "arms", "told", "left"),
+    [
+        ({"start": "neck", "student": "a.pt"}, ("baseline", "mgd"), "run --start neck --arms baseline cwd.", ""),
+        ({"start": "neck", "student": "a.pt"}, ("baseline", "cwd"), "For a fresh head on a frozen", "(new classes)"),
+        ({"start": "weights", "student": "a.pt"}, ("baseline", "cwd"), "none of our studies found a gain", "scratch"),
+        ({"start": "weights", "student": "a.yaml"}, ("baseline", "cwd"), "from scratch: not measured yet.", "gained"),
+    ],
+)
+def test_a_recommendation_is_of_what_was_not_tried(settings, arms, told, left):
+    lines = " ".join(EN.recommendations(comparison(arms=arms) | {"settings": settings}))
+    assert told in lines and (not left or left not in lines)
+
+
+def test_the_opening_is_one_sentence_and_names_the_other_arms():
+    content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"), seeds=3) | {
+        "settings": {"student": "models/yolo11n.pt", "start": "neck"}
+    }
+    for one, verdict in zip(content["comparisons"], ("improves", "improves", "inconclusive"), strict=True):
+        one["verdict"] = verdict
+    assert EN.opening(content) == (
+        "Yes: cwd improves yolo11n by +0.6 AP points (95% interval -0.2 to +1.4), with 3 seeds on 400 images. "
+        "Of the other arms, mgd (improves); ultralytics (inconclusive)."
+    )
+    assert KO.opening(content).startswith("예: cwd 증류는 yolo11n 성능을 높입니다.")
+
+
+def test_markdown_in_korean_has_no_english_sentence():
+    text = markdown(comparison(arms=("baseline", "cwd"), seeds=3, classes=40), KO)
+    prose = [line for line in text.splitlines() if line and not line.startswith("|") and ":" not in line]
+    assert all(re.search("[가-힣]", line) for line in prose), prose
