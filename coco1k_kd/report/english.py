@@ -38,13 +38,14 @@ TEXTS = {
     "says_inconclusive": "Inconclusive: {seen} with {design}. This study would have found a true difference of "
     "{mde} AP points with 80% probability. {advice}",
     "says_few_images": "Inconclusive: {images} are too few to know how sure {mean} AP points are.",
+    "says_no_spread": "Inconclusive: these {images} do not show how much {mean} AP points vary from image to image.",
     "advice_ways": "To settle it, {ways}.",
     "advice_units": "run {more}",
     "advice_images": "evaluate on {images}",
     "advice_or": "{first} or {last}",
     "advice_none": "Neither {units} nor {images} alone would settle it.",
-    "holm_decides": "Its own interval leaves out zero, but after Holm's correction for the study's comparisons "
-    "it does not count as settled (p = {p}).",
+    "holm_decides": "The plain 95% interval leaves out zero, but at the level that the look and the number of "
+    "comparisons demand the difference is not settled (p = {p}).",
     "judge_val": "{images}",
     "judge_full_val": "{images} of the validation set that did not choose the epoch",
     "judge_test": "{images} of the test set",

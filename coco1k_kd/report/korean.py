@@ -35,13 +35,14 @@ TEXTS = {
     "says_inconclusive": "결론 보류: {seen}, {design}. 이 실험의 규모라면 실제 차이가 {mde} AP 포인트일 때 80% "
     "확률로 찾아냅니다. {advice}",
     "says_few_images": "결론 보류: {images}만으로는 {mean} AP 포인트가 얼마나 확실한지 알 수 없습니다.",
+    "says_no_spread": "결론 보류: 이 {images}으로는 {mean} AP 포인트가 이미지에 따라 얼마나 달라지는지 알 수 없습니다.",
     "advice_ways": "결론을 내려면 다음이 필요합니다: {ways}.",
     "advice_units": "{more} 학습",
     "advice_images": "{images} 평가",
     "advice_or": "{first} 또는 {last}",
     "advice_none": "{units} 또는 {images}까지 한쪽만 늘려서는 결론이 나지 않습니다.",
-    "holm_decides": "단독 신뢰구간은 0을 벗어나지만, 이 실험의 비교 전체에 대한 Holm 보정 후에는 확정된 것으로 "
-    "보지 않습니다(p = {p}).",
+    "holm_decides": "보정하지 않은 95% 신뢰구간은 0을 벗어나지만, 분석 횟수와 비교 수를 고려한 유의수준에서는 "
+    "확정되지 않습니다(p = {p}).",
     "judge_val": "{images}",
     "judge_full_val": "에폭 선택에 쓰이지 않은 검증 {images}",
     "judge_test": "테스트 {images}",

@@ -7,8 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 from unicodedata import east_asian_width
 
-from coco1k_kd.report.words import Words, entries, repeats
-from coco1k_kd.verdict.intervals import points
+from coco1k_kd.report.words import Words, entries, points, repeats
 
 EXTREMES = 5  # classes shown at either end
 _GIB = 2**30

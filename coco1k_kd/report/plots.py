@@ -18,8 +18,8 @@ from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSys
 from matplotlib.ft2font import FT2Font
 
 from coco1k_kd.report.evidence import Calibration, Curve
-from coco1k_kd.report.words import Words, entries, repeats
-from coco1k_kd.verdict.intervals import BAND, points
+from coco1k_kd.report.words import Words, entries, points, repeats
+from coco1k_kd.verdict.intervals import BAND
 
 PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")

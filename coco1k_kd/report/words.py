@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from coco1k_kd.report import english, korean
-from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS, points
+from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
 LANGUAGES = {"en": english.TEXTS, "ko": korean.TEXTS}
 LITTLE = 0.01  # AP below which an arm has learned next to nothing
@@ -74,7 +74,7 @@ class Words:
         difference = entry["d_ap"]
         interval = difference.get("ci") or difference["ci95"]
         mean, verdict = points(difference["mean"]), self(entry["verdict"])
-        return f"{verdict}, {mean} ({self.interval(*interval)})" if interval else f"{verdict}, {mean}"
+        return f"{verdict}, {mean} ({self.interval(*interval)})"
 
     def seen(self, entry: dict[str, Any]) -> str:
         """Difference and interval, at the confidence that the verdict is held to."""
@@ -100,10 +100,10 @@ class Words:
 
     def sentence(self, entry: dict[str, Any]) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
-        verdict, difference = entry["verdict"], entry["d_ap"]
-        if not difference["ci95"]:
-            images, mean = self.count("image", entry["images"]), points(difference["mean"])
-            return self("says_few_images", images=images, mean=mean)
+        verdict, reason = entry["verdict"], entry.get("reason")
+        if reason in ("few_images", "no_spread"):
+            images, mean = self.count("image", entry["images"]), points(entry["d_ap"]["mean"])
+            return self(f"says_{reason}", images=images, mean=mean)
         if _runs(entry) == 1:
             more = self.count("more_seed", MIN_SEEDS - 1)
             return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)
@@ -120,9 +120,8 @@ class Words:
         return self(f"says_{verdict}", seen=self.seen(entry), design=self.sample(entry), band=f"{100 * BAND:.1f}")
 
     def _holm(self, entry: dict[str, Any]) -> str:
-        """Why a difference whose own interval leaves out zero is not settled."""
-        low, high = entry["d_ap"].get("ci") or entry["d_ap"]["ci95"]
-        p = entry.get("p_holm")
+        """Why a difference whose plain interval leaves out zero is not settled."""
+        (low, high), p = entry["d_ap"]["ci95"], entry.get("p_holm")
         return self("holm_decides", p=f"{p:.3f}") if p is not None and low * high > 0 else ""
 
     def _advice(self, entry: dict[str, Any]) -> str:
@@ -143,16 +142,8 @@ class Words:
             return self("one_arm")
         first = compared[0]
         student = PurePath((comparison.get("settings") or {}).get("student") or self("student")).stem
-        if first["d_ap"]["ci95"]:
-            said = self(
-                f"open_{first['verdict']}",
-                arm=first["arm"],
-                student=student,
-                seen=self.seen(first),
-                design=self.sample(first),
-            )
-        else:
-            said = self.sentence(first)
+        names = {"arm": first["arm"], "student": student}
+        said = self(f"open_{first['verdict']}", seen=self.seen(first), design=self.sample(first), **names)
         by_verdict: dict[str, list[str]] = {}
         for entry in compared[1:]:
             if entry["against"] == first["against"]:
@@ -189,7 +180,7 @@ class Words:
                 if look
                 else self("design_before", looks=number)
             )
-        elif design.get("unplanned"):
+        elif design.get("unplanned"):  # a fixed list that grew after its verdict
             head = self("design_unplanned", level=f"{100 * levels[look - 1]:.2f}%")
         else:
             head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
@@ -204,7 +195,7 @@ class Words:
         Seeds narrow the part of the variance that is between seeds; the images' part stays.
         """
         design, seeds = comparison["design"], repeats(comparison)[1]
-        open_entries = [e for e in entries(comparison) if e["verdict"] == "inconclusive" and e["d_ap"]["ci95"]]
+        open_entries = [e for e in entries(comparison) if e["verdict"] == "inconclusive"]
         further = [number for number in design["looks"] if number > seeds]
         if not further or not open_entries or seeds < 2:
             return ""
@@ -285,6 +276,11 @@ def repeats(comparison: dict[str, Any]) -> tuple[int, int]:
     """How many draws of the train images, and how many seeds of each."""
     runs: Iterable[dict[str, Any]] = next(iter(comparison["arms"].values()))["runs"]
     return len({run["draw"] for run in runs}), len({run["seed"] for run in runs})
+
+
+def points(fraction: float) -> str:
+    """An AP difference in signed AP points."""
+    return f"{round(100 * fraction, 1) + 0:+.1f}"  # + 0: no "-0.0"
 
 
 def _runs(entry: dict[str, Any]) -> int:

@@ -10,8 +10,7 @@ import pytest
 from test_report import comparison
 
 from coco1k_kd.report.markdown import markdown
-from coco1k_kd.report.words import LANGUAGES, RECIPES, Words
-from coco1k_kd.verdict.intervals import points
+from coco1k_kd.report.words import LANGUAGES, RECIPES, Words, points
 
 DOCS = Path(__file__).parents[2] / "docs"
 EN, KO = Words("en"), Words("ko")
@@ -66,6 +65,16 @@ def entry(**changes: object) -> dict:
             "개선: +0.6 AP 포인트(95% 신뢰구간 -0.2~+1.4), 시드 3개, 에폭 선택에 쓰이지 않은 검증 이미지 4,552장.",
         ),
         (
+            {"verdict": "inconclusive", "reason": "few_images", "images": 2},
+            "Inconclusive: 2 images are too few to know how sure +0.6 AP points are.",
+            "결론 보류: 이미지 2장만으로는 +0.6 AP 포인트가 얼마나 확실한지 알 수 없습니다.",
+        ),
+        (
+            {"verdict": "inconclusive", "reason": "no_spread"},
+            "Inconclusive: these 400 images do not show how much +0.6 AP points vary from image to image.",
+            "결론 보류: 이 이미지 400장으로는 +0.6 AP 포인트가 이미지에 따라 얼마나 달라지는지 알 수 없습니다.",
+        ),
+        (
             {"verdict": "no_difference", "seeds": [0]},
             "Inconclusive about the method: one seed compares this pair of models only, +0.6 AP points (95% interval "
             "-0.2 to +1.4) on 400 images. Run at least 2 more seeds.",
@@ -89,8 +98,8 @@ def test_the_interval_of_a_look_is_the_one_that_is_worded():
 
 def test_what_holm_took_back_is_worded():
     changed = entry(verdict="inconclusive", p_holm=0.081)
-    changed["d_ap"] = changed["d_ap"] | {"ci95": [0.001, 0.011]}
-    assert EN.sentence(changed).endswith("does not count as settled (p = 0.081).")
+    changed["d_ap"] = changed["d_ap"] | {"ci95": [0.001, 0.011], "ci": [-0.001, 0.013]}
+    assert EN.sentence(changed).endswith("the difference is not settled (p = 0.081).")
     assert "Holm" not in EN.sentence(entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
 
 
