@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from coco1k_kd.distill.distiller import FIT_BATCHES, Distiller, gradient_ratio
+from coco1k_kd.distill.seams import neck_features
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher
 from coco1k_kd.errors import UserError
@@ -18,11 +19,6 @@ from coco1k_kd.errors import UserError
 MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
 CALIBRATE_EVERY, CALIBRATION = 10, 10  # steps between two during calibration; how many of them set the weight
 TARGET = "teacher_features"  # key of a batch: the teacher's answer, or a future of it, on its way to the criterion
-
-
-def neck_features(preds: dict[str, Any]) -> list[Tensor]:
-    """The neck's levels in a student's raw training predictions, also those of an end-to-end head."""
-    return preds.get("one2many", preds)["feats"]
 
 
 class DistillationCriterion:

@@ -4,56 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from copy import deepcopy
-from pathlib import Path
-from typing import Any
 
 import torch
-import ultralytics
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.torch_utils import attempt_compile
 
-from coco1k_kd.errors import UserError
+from coco1k_kd.distill.seams import detect_head, neck_channels, neck_strides
 
 _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile whose outputs the next graph overwrites
-
-
-def detect_head(model: nn.Module, role: str) -> Detect:
-    """Return the Detect head that ends `model`; `UserError` names the `role` ("teacher", "student") if it has none."""
-    layers = getattr(model, "model", None)
-    head = layers[-1] if isinstance(layers, nn.Sequential) and len(layers) else None
-    if not isinstance(head, Detect):
-        raise UserError(
-            f"the {role} ({type(model).__name__}) has no Detect head: distillation needs an Ultralytics YOLO detector"
-        )
-    if head.cv2 is None:
-        raise UserError(
-            f"the {role} is fused: load it from its .pt file, since fusing drops the head it was trained with"
-        )
-    return head
-
-
-def neck_channels(head: Detect) -> list[int]:
-    """Widths of the feature maps that enter a Detect head, finest level first."""
-    return [branch[0].conv.in_channels for branch in head.cv2]
-
-
-def load_teacher(teacher: Any) -> nn.Module:
-    """Turn a path, a `YOLO` or a module into a detector module; `UserError` if it cannot be one."""
-    if isinstance(teacher, (str, Path)):
-        try:
-            teacher = ultralytics.YOLO(str(teacher))
-        except Exception as error:  # Ultralytics raises whatever its download, unpickler or parser raised
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"cannot load the teacher {teacher}: {reason}") from error
-    if isinstance(teacher, ultralytics.engine.model.Model):
-        teacher = teacher.model
-    if not isinstance(teacher, nn.Module):
-        raise UserError(
-            f"teacher={type(teacher).__name__} is no PyTorch detector: give a .pt file, a YOLO object or its .model"
-        )
-    detect_head(teacher, "teacher")
-    return teacher
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -82,7 +41,7 @@ class Teacher:
     def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype, compile_mode: bool | str) -> None:
         head = detect_head(model, "teacher")
         self.channels = neck_channels(head)
-        self.strides = [int(s) for s in head.stride]
+        self.strides = neck_strides(head)
         self.image_channels = next(model.parameters()).shape[1]
         network = deepcopy(model).float().eval().fuse(verbose=False)
         network.model[-1] = _Neck(network.model[-1])

@@ -20,10 +20,12 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.distill.criterion import TARGET, DistillationCriterion, neck_features
+from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
 from coco1k_kd.distill.distiller import Distiller, schedule_factor
+from coco1k_kd.distill.seams import detect_head, neck_channels, neck_features, neck_strides
 from coco1k_kd.distill.settings import RATIO_LIMITS, Distillation
-from coco1k_kd.distill.teacher import Teacher, detect_head, load_teacher, neck_channels, teacher_dtype, weights_sha256
+from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
+from coco1k_kd.distill.weights import load_model
 from coco1k_kd.errors import DistillationError, UserError
 
 PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
@@ -31,8 +33,8 @@ MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller
 STATE = "distillation"  # key of our entry in the optimizer's state dict
 
 
-class DistillationTrainer(DetectionTrainer):
-    """Ultralytics' detection trainer with a teacher. `bind` gives the class to pass as `trainer=`.
+class DistillationTrainer:
+    """Mix-in that gives an Ultralytics trainer a teacher, whatever its task. `bind` gives the class for `trainer=`.
 
     Private seams of Ultralytics that this leans on, each with a test that fails when it changes: `preds["feats"]`,
     `model.criterion`, `optimizer_step` (the place between backward and clipping) and `ckpt["optimizer"]`.
@@ -41,9 +43,13 @@ class DistillationTrainer(DetectionTrainer):
     settings: Distillation
 
     @classmethod
-    def bind(cls, settings: Distillation) -> type[DistillationTrainer]:
-        """A subclass that carries `settings`: it reaches DDP workers, which are given the class and the args alone."""
-        return type(cls.__name__, (cls,), {"settings": settings, "__module__": cls.__module__})
+    def bind(cls, settings: Distillation, trainer: type[DetectionTrainer] = DetectionTrainer) -> type[DetectionTrainer]:
+        """Return `trainer` with a teacher: a class that carries `settings`.
+
+        It reaches DDP workers, which are given the class and the args alone.
+        """
+        bases = (trainer,) if issubclass(trainer, cls) else (cls, trainer)
+        return type(cls.__name__, bases, {"settings": settings, "__module__": cls.__module__})
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
         self._load_teacher()  # an unfit one is refused before Ultralytics makes or touches the run folder
@@ -168,9 +174,7 @@ class DistillationTrainer(DetectionTrainer):
         self.previous.unlink(missing_ok=True)
 
     def _load_teacher(self) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a teacher given by its YAML: the same weights on every rank and after a resume
-            self.loaded_teacher = load_teacher(self.settings.teacher)
+        self.loaded_teacher = load_model(self.settings.teacher, "teacher")
         found, wanted = weights_sha256(self.loaded_teacher), self.settings.teacher_sha256
         if wanted not in ("", found):
             raise UserError(
@@ -190,7 +194,7 @@ class DistillationTrainer(DetectionTrainer):
         return self.device.type == "cpu" and idle and not self.args.compile
 
     def _check_fit(self, student: Any) -> None:
-        strides = [int(s) for s in student.stride]
+        strides = neck_strides(student)
         if strides != self.teacher.strides:
             raise UserError(
                 "teacher and student must have the same levels: the strides of the teacher's neck are "

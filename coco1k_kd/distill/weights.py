@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Weights:
     classes: tuple[str, ...]
     parameters: int
     strides: tuple[int, ...]
+    task: str = "detect"
 
     @property
     def scratch(self) -> bool:
@@ -26,21 +31,68 @@ class Weights:
         return self.sha256 is None
 
 
+def load_model(given: Any, role: str) -> nn.Module:
+    """Return the module of a student or teacher, however it is given; its weights are left alone.
+
+    Args:
+        given: path or name of a checkpoint, which Ultralytics may download; for a student also of an architecture
+            (.yaml). Or a `YOLO`, or its `.model`.
+        role: "student" or "teacher", for the messages.
+
+    Raises:
+        UserError: it cannot be loaded, or cannot serve.
+    """
+    import ultralytics
+    from torch import nn
+
+    from coco1k_kd.distill.seams import detect_head
+
+    if isinstance(given, (str, Path)):
+        given = _open(str(given), role)
+    if isinstance(given, ultralytics.engine.model.Model):
+        given = given.model
+    if not isinstance(given, nn.Module):
+        raise UserError(
+            f"the {role} is given as {type(given).__name__}: give a checkpoint (.pt), a YOLO object or its .model"
+        )
+    detect_head(given, role)
+    return given
+
+
 def read_weights(path: str, role: str) -> Weights:
-    """Load a student or teacher as Ultralytics would, which may download it. UserError if it cannot serve."""
+    """Load the student or teacher of a comparison, which compares detectors. UserError if it cannot serve."""
+    from coco1k_kd.distill.seams import detect_head, neck_strides
+
+    model = load_model(path, role)
+    if role == "student" and model.task != "detect":
+        raise UserError(
+            f"the student {path} is made for the task {model.task}, and the comparison is one of detectors: "
+            "distil it with YOLO(...).train(teacher=...)"
+        )
+    checkpoint = Path(model.pt_path) if path.endswith(".pt") else None
+    return Weights(
+        path=str(checkpoint.resolve()) if checkpoint else path,
+        sha256=sha256(checkpoint) if checkpoint else None,
+        classes=tuple(model.names[i] for i in range(len(model.names))),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        strides=tuple(neck_strides(detect_head(model, role))),
+        task=model.task,
+    )
+
+
+def _open(path: str, role: str) -> Any:
+    """Open a file as Ultralytics would, or raise `UserError` with the first line of what went wrong."""
     import ultralytics
 
-    from coco1k_kd.distill.teacher import detect_head
-
+    if role == "teacher" and path.endswith((".yaml", ".yml")):
+        raise UserError(f"the teacher {path} is an architecture, which has learnt nothing: give a checkpoint (.pt)")
     if not path.endswith((".pt", ".yaml", ".yml")):
-        raise UserError(f"the {role} {path} is neither a checkpoint (.pt) nor an architecture (.yaml)")
-    if role == "teacher" and not path.endswith(".pt"):
-        raise UserError(f"the teacher {path} is an architecture: it has learnt nothing; give a checkpoint (.pt)")
+        raise UserError(f"the {role} {path!r} is neither a checkpoint (.pt) nor an architecture (.yaml)")
     logger = logging.getLogger("ultralytics")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)  # its warnings about a missing network would bury our line
-        model = ultralytics.YOLO(path)
+        return (ultralytics.RTDETR if "rtdetr" in Path(path).stem else ultralytics.YOLO)(path)
     except Exception as error:  # Ultralytics raises whatever its download, unpickler or parser raised
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -48,14 +100,3 @@ def read_weights(path: str, role: str) -> Weights:
         ) from None
     finally:
         logger.setLevel(level)
-    head = detect_head(model.model, role)
-    if model.task != "detect":
-        raise UserError(f"the {role} {path} is made for the task {model.task}: give a detector")
-    checkpoint = Path(model.ckpt_path) if path.endswith(".pt") and model.ckpt_path else None
-    return Weights(
-        path=str(checkpoint.resolve()) if checkpoint else path,
-        sha256=sha256(checkpoint) if checkpoint else None,
-        classes=tuple(model.names[i] for i in range(len(model.names))),
-        parameters=sum(parameter.numel() for parameter in model.model.parameters()),
-        strides=tuple(int(stride) for stride in head.stride),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,26 @@ from typing import Any
 import ultralytics
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils.checks import check_yaml
 
+from coco1k_kd.distill.seams import detect_head
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.trainer import STATE, DistillationTrainer
 from coco1k_kd.errors import UserError
 
+_NOT_ARGUMENTS = ("teacher", "teacher_sha256")  # fields of Distillation that are not distillation_...
+NOT_GIVEN = object()  # a teacher that is None is plain training by intent
 
-class YOLO(ultralytics.YOLO):
-    """Ultralytics' `YOLO` whose `train` takes a teacher; the same in everything else."""
 
-    def __init__(self, model: Any = None, task: str | None = None, verbose: bool = False) -> None:
-        chosen = () if model is None else (_whole_checkpoint(model),)  # without one, Ultralytics' own choice
-        super().__init__(*chosen, task=task, verbose=verbose)
+class _WithTeacher:
+    """What `YOLO` adds to Ultralytics' models: `train` with a teacher."""
 
     def train(
         self,
         trainer: type[DetectionTrainer] | None = None,
         *,
-        teacher: Any = None,
+        teacher: Any = NOT_GIVEN,
         distillation_loss: str | None = None,
         distillation_weight: float | str | None = None,
         distillation_schedule: str | None = None,
@@ -44,8 +45,8 @@ class YOLO(ultralytics.YOLO):
         """Train as Ultralytics does, distilling from `teacher` if there is one.
 
         Args:
-            trainer: Ultralytics' `trainer=`; with a teacher, a `DistillationTrainer` or nothing.
-            teacher: path, `YOLO` or module of any Ultralytics detector with as many levels; None is plain training.
+            trainer: Ultralytics' `trainer=`, any subclass of the task's own trainer; it is given the teacher.
+            teacher: path, `YOLO` or module of an Ultralytics model for any of `seams.TASKS`; None is plain training.
             distillation_loss: "cwd" (default) or "mgd", in any case.
             distillation_weight: factor of the loss; None for its default, "auto" to calibrate. See `Distillation` for
                 this and the rest. With `resume=True` all of it, teacher included, comes from the checkpoint.
@@ -55,7 +56,7 @@ class YOLO(ultralytics.YOLO):
             Ultralytics' training metrics.
 
         Raises:
-            UserError: a setting or the teacher is unfit; nothing has been written.
+            UserError: a setting, the student or the teacher is unfit; nothing has been written.
             DistillationError: the distillation turned out not to happen.
         """
         given = {
@@ -71,6 +72,8 @@ class YOLO(ultralytics.YOLO):
             "target_ratio": distillation_target_ratio,
         }
         given = {k: v for k, v in given.items() if v is not None}
+        _check_arguments(teacher, given, kwargs)
+        teacher = None if teacher is NOT_GIVEN else teacher
         settings = Distillation(teacher, **given)
         if kwargs.get("resume"):
             settings = self._resumed_settings(teacher, given, kwargs)
@@ -78,11 +81,26 @@ class YOLO(ultralytics.YOLO):
             return super().train(trainer=trainer, **kwargs)
         if kwargs.get("distill_model"):
             raise UserError("teacher= and Ultralytics' own distill_model= are both given: choose one")
-        if trainer and not issubclass(trainer, DistillationTrainer):
+        if "dis" in kwargs:
             raise UserError(
-                f"trainer={trainer.__name__} knows no teacher: derive it from coco1k_kd's DistillationTrainer"
+                "dis= is the weight of Ultralytics' own distill_model=: with teacher= use distillation_weight="
             )
-        return super().train(trainer=(trainer or DistillationTrainer).bind(settings), **kwargs)
+        detect_head(self.model, "student")
+        own = self.task_map[self.task]["trainer"]
+        if trainer and not issubclass(trainer, own):
+            raise UserError(
+                f"trainer={trainer.__name__} does not train the task {self.task}: derive it from {own.__name__}"
+            )
+        return super().train(trainer=DistillationTrainer.bind(settings, trainer or own), **kwargs)
+
+    def tune(self, *args: Any, **kwargs: Any) -> Any:
+        """Tune as Ultralytics does, which has no teacher."""
+        if ours := _own_arguments(kwargs):
+            raise UserError(
+                f"tune cannot take {ours[0]}=, since it runs Ultralytics' own training: tune the student alone, then "
+                "train(teacher=..., cfg='best_hyperparameters.yaml')"
+            )
+        return super().tune(*args, **kwargs)
 
     def _resumed_settings(self, teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> Distillation | None:
         """Settings of the checkpoint that `resume` continues; None if it was trained without a teacher."""
@@ -110,6 +128,41 @@ class YOLO(ultralytics.YOLO):
             there = getattr(settings, changed[0])
             raise UserError(f"resume: distillation_{changed[0]} differs from the checkpoint's {there!r}")
         return settings
+
+
+class YOLO(_WithTeacher, ultralytics.YOLO):
+    """Ultralytics' `YOLO` whose `train` takes a teacher; the same in everything else."""
+
+    def __init__(self, model: Any = None, task: str | None = None, verbose: bool = False) -> None:
+        chosen = () if model is None else (_whole_checkpoint(model),)  # without one, Ultralytics' own choice
+        super().__init__(*chosen, task=task, verbose=verbose)
+        if not isinstance(self, YOLO):  # Ultralytics turns into its RTDETR, YOLOWorld or YOLOE, which refuse a teacher
+            self.__class__ = type(type(self).__name__, (_WithTeacher, type(self)), {"__module__": __name__})
+
+
+def _own_arguments(names: Iterable[str]) -> list[str]:
+    """Those of `names` that are arguments of distillation."""
+    return [name for name in names if name == "teacher" or name.startswith("distillation_")]
+
+
+def _check_arguments(teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """Refuse, each in one line that says what to do, the arguments that Ultralytics would answer with a traceback."""
+    if isinstance(teacher, str) and not teacher.strip():
+        raise UserError("teacher='' is empty: give a checkpoint (.pt) or a YOLO, or None for plain training")
+    if "distillation_layers" in kwargs:
+        raise UserError(
+            "distillation_layers= is not known here: all levels of the neck are distilled, and "
+            "distillation_levels= chooses among them by stride, as (8, 16, 32)"
+        )
+    if unknown := _own_arguments(kwargs):
+        known = ", ".join(field.name for field in fields(Distillation) if field.name not in _NOT_ARGUMENTS)
+        raise UserError(f"{unknown[0]}= is not known: after distillation_ choose one of {known}")
+    if teacher is NOT_GIVEN and given and not kwargs.get("resume"):
+        raise UserError(
+            f"distillation_{next(iter(given))}= is given without a teacher: add teacher=, or None for plain training"
+        )
+    if kwargs.get("cfg") and (ours := _own_arguments(YAML.load(check_yaml(kwargs["cfg"])))):
+        raise UserError(f"cfg={kwargs['cfg']} holds {ours[0]}, which Ultralytics cannot read: give it to train()")
 
 
 def _whole_checkpoint(path: Any) -> Any:

@@ -40,6 +40,8 @@ class Evaluator:
             rows[role] = row
             if weights.scratch:
                 row["note"] = "from scratch: before training there is nothing to measure"
+            elif weights.task != "detect":
+                row["note"] = f"made for the task {weights.task}: no AP of its boxes"
             elif weights.classes != self.study.data.classes:
                 own, wanted = len(weights.classes), len(self.study.data.classes)
                 row["note"] = f"its {own} classes are not the data's {wanted}: no AP on them"

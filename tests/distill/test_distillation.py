@@ -17,18 +17,21 @@ from typing import Any
 import pytest
 import torch
 import ultralytics
+from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import profile_ops
 
 import coco1k_kd.distill.trainer as distillation
 from coco1k_kd import YOLO, UserError
-from coco1k_kd.distill.criterion import TARGET, DistillationCriterion, neck_features
+from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
 from coco1k_kd.distill.distiller import FIT_BATCHES, Distiller, gradient_ratio, schedule_factor
 from coco1k_kd.distill.losses import standardise
+from coco1k_kd.distill.seams import detect_head, neck_channels, neck_features
 from coco1k_kd.distill.settings import Distillation
-from coco1k_kd.distill.teacher import Teacher, detect_head, neck_channels, teacher_dtype, weights_sha256
+from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
 from coco1k_kd.distill.trainer import DistillationError, DistillationTrainer
+from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.runs.train import random_teacher
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -220,7 +223,7 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, m
         "def die(trainer):\n    if trainer.epoch == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"t.train(Path(sys.argv[2]), Path(sys.argv[3]), {{'on_train_batch_end': die}}, **{options!r})"
     )
-    command = [sys.executable, "-c", code, str(PROJECT / "tests"), str(subset), str(tmp_path / "cut")]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(subset), str(tmp_path / "cut")]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     killed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr[-2000:]
@@ -239,10 +242,10 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, m
     with pytest.raises(UserError, match=re.escape("distillation_levels differs from the checkpoint's (16, 32)")):
         YOLO(weights / "last.pt").train(resume=True, distillation_levels=(8, 16))
     with pytest.raises(UserError, match="other weights"):
-        YOLO(weights / "last.pt").train(resume=True, teacher="yolov8s.yaml", distillation_levels=[32, 16])
+        YOLO(weights / "last.pt").train(resume=True, teacher=YOLO("yolov8s.yaml"), distillation_levels=[32, 16])
 
-    seen, loads, load = {}, [], distillation.load_teacher
-    monkeypatch.setattr(distillation, "load_teacher", lambda teacher: loads.append(teacher) or load(teacher))
+    seen, loads, load = {}, [], distillation.load_model
+    monkeypatch.setattr(distillation, "load_model", lambda given, role: loads.append(given) or load(given, role))
     model = YOLO(weights / "last.pt")
 
     def started(trainer) -> None:
@@ -349,20 +352,61 @@ def test_auto_weight_reaches_its_gradient_ratio(subset, teacher_file, tmp_path):
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [
-        ("yolov8n-p2.yaml", "same levels"),
-        ("yolov8n-p6.yaml", "same levels"),
-        ("yolo11n-cls.yaml", "no Detect head"),
         ("missing.pt", "cannot load the teacher"),
-        (torch.nn.Linear(2, 2), "no Detect head"),
-        (3, "no PyTorch detector"),
+        ("yolo11l.yaml", "has learnt nothing"),
+        ("model.onnx", "neither a checkpoint"),
+        ("", "teacher='' is empty"),
+        (torch.nn.Linear(2, 2), "without a Detect head"),
+        (3, "is given as int"),
     ],
 )
 def test_unfit_teachers_are_refused_in_one_line(teacher, message, subset, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         train(subset, tmp_path, teacher=teacher)
     assert "\n" not in str(caught.value)
-    if "levels" not in message:
-        assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("yolo11n-cls.yaml", "a classifier"),
+        ("yolo26n-sem.yaml", "semantic segmentation"),
+        ("yolo26n-depth.yaml", "a depth estimator"),
+        ("rtdetr-l.yaml", "an RT-DETR"),
+        ("yolov8s-world.yaml", "a YOLO-World"),
+        ("yoloe-11s-seg.yaml", "a YOLOE"),
+    ],
+)
+def test_models_without_levels_are_refused_in_the_api_as_in_the_comparison(name, kind, tmp_path):
+    def given(name: str) -> ultralytics.engine.model.Model:
+        return (ultralytics.RTDETR if "rtdetr" in name else ultralytics.YOLO)(name)
+
+    with pytest.raises(UserError, match=f"the student is .*{kind}.*: distillation takes") as script:
+        read_weights(name, "student")
+    with pytest.raises(UserError) as api:
+        YOLO(given(name)).train(teacher=YOLO("yolo11n.yaml"), data="coco8.yaml", project=tmp_path)
+    assert str(api.value) == str(script.value) and "\n" not in str(api.value)
+    with pytest.raises(UserError, match=f"the teacher is .*{kind}"):
+        YOLO("yolo11n.yaml").train(teacher=given(name), data="coco8.yaml", project=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_given_in_the_wrong_place_is_answered_in_one_line(teacher_file, tmp_path):
+    (tmp_path / "cfg.yaml").write_text(f"teacher: {teacher_file}\nepochs: 1\n")
+    model = YOLO("yolo11n.yaml")
+    for wrong, message in (
+        (lambda: model.train(distillation_loss="mgd"), "distillation_loss= is given without a teacher"),
+        (lambda: model.train(cfg=tmp_path / "cfg.yaml"), "cfg.yaml holds teacher"),
+        (lambda: model.tune(teacher=teacher_file), "tune cannot take teacher="),
+        (
+            lambda: YOLO(ultralytics.YOLO("yoloe-11s.yaml")).tune(distillation_tau=2),
+            "tune cannot take distillation_tau=",
+        ),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            wrong()
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +425,10 @@ def test_unfit_teachers_are_refused_in_one_line(teacher, message, subset, tmp_pa
         ({"distillation_aligner": "ridge"}, "unknown aligner 'ridge'.*fitted, random"),
         ({"distillation_levels": 8, "freeze": 17}, "none of the distilled levels"),
         ({"distill_model": "yolo11n.yaml"}, "choose one"),
-        ({"trainer": DetectionTrainer}, "no teacher"),
+        ({"trainer": ClassificationTrainer}, "does not train the task detect"),
+        ({"dis": 6.0}, "use distillation_weight="),
+        ({"distillation_layers": ["16", "19"]}, "distillation_levels= chooses"),
+        ({"distillation_temperature": 2}, "distillation_temperature= is not known.*tau"),
         ({"freeze": 23}, "nothing to distil into"),
     ],
 )
@@ -533,7 +580,7 @@ def test_autocast(loss, dtype, precision, subset, teacher_file, tmp_path, monkey
 
 @pytest.mark.parametrize(("student", "teacher"), [("yolo26n.yaml", "yolo26s.yaml"), ("yolov8n.yaml", "yolo11l.yaml")])
 def test_families(student, teacher, subset, tmp_path):
-    row = rows(train(subset, tmp_path, student=student, teacher=teacher, optimizer="MuSGD").trainer.save_dir)[0]
+    row = rows(train(subset, tmp_path, student=student, teacher=YOLO(teacher), optimizer="MuSGD").trainer.save_dir)[0]
     assert float(row["train/kd_loss"]) > 0
 
 

@@ -161,7 +161,7 @@ def test_too_little_disk_is_noticed_before_training(tmp_path: Path, monkeypatch:
     ("name", "role", "named"),
     [
         ("nothing.pt", "student", "cannot load the student"),
-        ("yolo11n-cls.yaml", "student", "no Detect head"),
+        ("yolo11n-cls.yaml", "student", "a classifier"),
         ("yolo11n-seg.yaml", "student", "task segment"),
         ("yolo11l.yaml", "teacher", "has learnt nothing"),
         ("model.onnx", "teacher", "neither a checkpoint"),
