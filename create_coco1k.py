@@ -5,6 +5,8 @@
     python create_coco1k.py --coco-root coco --download          # fetches the annotations and only the chosen images
     python create_coco1k.py --verify coco1k                      # is it still what it was?
     python create_coco1k.py --coco-root /data/coco --from-manifest coco1k/manifest.json --output-dir again
+    python create_coco1k.py --data my.yaml --target-size 500 --val-size all    # from your data in Ultralytics' format
+    python create_coco1k.py --train-annotations a.json --train-images a --val-annotations b.json --val-images b
 
 How images are chosen: docs/sampling.md
 """
@@ -23,6 +25,7 @@ from coco1k_kd.data import subset
 from coco1k_kd.data.certify import certify
 from coco1k_kd.data.manifest import read_manifest, table
 from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
+from coco1k_kd.data.source import Source, from_files, from_root, from_yaml
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError, run_cli
 
@@ -31,11 +34,23 @@ def parser() -> argparse.ArgumentParser:
     """Every flag of the program."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = p.add_argument
-    flag("--coco-root", type=Path, default=Path("coco"), metavar="DIR", help="folder of COCO 2017 (default: coco)")
+    flag(
+        "--coco-root",
+        type=Path,
+        default=Path("coco"),
+        metavar="DIR",
+        help="folder of COCO 2017, or of your own COCO files in a usual layout: annotations/instances_train.json, "
+        "train.json, train/_annotations.coco.json (default: coco)",
+    )
     flag("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="what to write (default: coco1k)")
+    flag = p.add_argument_group("your own data").add_argument
+    flag("--data", type=Path, metavar="YAML", help="draw from data in Ultralytics' format instead")
+    for split in subset.SPLITS:
+        flag(f"--{split}-annotations", type=Path, metavar="FILE", help=f"or from COCO files: the one of {split}")
+        flag(f"--{split}-images", type=Path, metavar="DIR", help="the folder that its file names are relative to")
     flag = p.add_argument_group("what to draw").add_argument
-    flag("--target-size", type=_at_least(1), default=1500, metavar="N", help="train images (default: 1500)")
-    flag("--val-size", type=_at_least(1), default=400, metavar="N", help="val images (default: 400)")
+    flag("--target-size", type=_size, default=1500, metavar="N|all", help="train images (default: 1500)")
+    flag("--val-size", type=_size, default=400, metavar="N|all", help="val images (default: 400)")
     flag("--seed", type=_at_least(0), default=0, metavar="N", help="another seed, another draw (default: 0)")
     flag(
         "--balance",
@@ -70,10 +85,42 @@ def _at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def _size(text: str) -> int | None:
+    return None if text == "all" else _at_least(1)(text)
+
+
+def sources(args: argparse.Namespace) -> dict[str, Source]:
+    """Where each split is drawn from. UserError for flags that do not go together."""
+    files = {
+        split: (getattr(args, f"{split}_annotations"), getattr(args, f"{split}_images")) for split in subset.SPLITS
+    }
+    given = [flag for pair in files.values() for flag in pair if flag]
+    if given and args.data:
+        raise UserError("--data and --train-annotations name two sources: give one of them")
+    if (given or args.data) and args.download:
+        raise UserError("--download fetches COCO: leave it out for your own data")
+    if args.data:
+        return from_yaml(args.data)
+    if given and len(given) < 4:
+        raise UserError("own COCO files need --train-annotations, --train-images, --val-annotations and --val-images")
+    return {s: from_files(*files[s]) if given else from_root(args.coco_root, s) for s in subset.SPLITS}
+
+
+def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
+    """Ids of the images to take: all, or a draw. UserError when there are fewer."""
+    if size is None:
+        return source.annotations.image_ids
+    if size > len(pool.ids):
+        flag = {"train": "--target-size", "val": "--val-size"}[split]
+        raise UserError(f"{flag} {size}: only {len(pool.ids)} images of {split} have a valid box; ask for fewer or all")
+    return draw(pool, size, seed, balance, TOLERANCE[split])
+
+
 def context(pool: Pool, image_ids: np.ndarray, split: str) -> str:
     """Say how far the scenes are from the source's, and plainly where that is more than was aimed at."""
     far = drift(pool, image_ids)
-    text = "from the source: person {person:+.1f}, classes per image {histogram:.1f}, box sizes {sizes:.1f} points"
+    person = "" if pool.person is None else "person {person:+.1f}, "
+    text = f"from the source: {person}classes per image {{histogram:.1f}}, box sizes {{sizes:.1f}} points"
     aimed = TOLERANCE[split] + 100 / len(image_ids)  # shares of few images come in coarse steps
     missed = max(abs(far["person"]), far["histogram"]) > aimed
     return text.format(**far) + (f" (context aims at {TOLERANCE[split]} at most)" if missed else "")
@@ -89,25 +136,25 @@ def create(args: argparse.Namespace) -> None:
         from coco1k_kd.data.download import fetch_annotations, fetch_images
 
         fetch_annotations(args.coco_root)
-    drawn = []
+    found, drawn = sources(args), []
     for split, size in (("train", args.target_size), ("val", args.val_size)):
-        source = subset.read_source(args.coco_root, split)
+        source = found[split].annotations
         pool = Pool.of(source)
-        drawing = (pool, size, seed, balance, TOLERANCE[split])
-        image_ids = subset.listed(source, given, split) if given else draw(*drawing)
+        listed = subset.listed(source, given, split) if given else None
+        image_ids = choose(found[split], pool, split, size, seed, balance) if listed is None else listed
         print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images; {context(pool, image_ids, split)}")
         if args.certify:
             print(f"{split}: {certify(pool, image_ids, balance, TOLERANCE[split])}")
         drawn.append(subset.take(source, pool, split, image_ids, balance))
-    work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, args.coco_root)]
+    work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, found[part.split].images)]
     if args.download:
         fetch_images([(job.entry.coco_url, job.source) for job in work if not job.source.is_file()], args.workers)
-    subset.check_present(work)
+    subset.check_present(work, found["train"].official)
     order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given)
     link = subset.write(order, drawn, work)
     print(table({part.split: part.counts for part in drawn}))
     if work and link != args.link:
-        print(f"images are copies: no hard links from {args.coco_root} to {output}")
+        print(f"images are copies: no hard links from {found['train'].images} to {output}")
     print(f"wrote {output}: train with data={output / subset.YAML}")
 
 

@@ -7,6 +7,7 @@
     python test_coco1k_kd.py --seeds 0 1 2 --parallel 3             # three runs at a time
     python test_coco1k_kd.py --seeds 0 1 2 --ray --gpus-per-run 0.25    # on a Ray cluster, four runs on a card
     python test_coco1k_kd.py --resume ...                           # the same command again, after any kind of end
+    python test_coco1k_kd.py --check --data my.yaml                 # is my own data ready? trains nothing
     python test_coco1k_kd.py --report-only coco1k_kd_experiments/comparison_20260101_120000.json
 
 Writes run folders, comparison_*.json, comparison_*.md and kd_comparison_*.png into --project.
@@ -20,6 +21,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from coco1k_kd.data import own
 from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.report.words import LANGUAGES
@@ -29,7 +31,7 @@ from coco1k_kd.study import study
 from coco1k_kd.study.arms import arm_names
 
 HELP = {
-    "data": "the subset's YAML, of create_coco1k.py",
+    "data": "a data YAML: of create_coco1k.py, or your own in Ultralytics' format",
     "student": "a checkpoint to train further, or a .yaml to train from scratch",
     "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. frozen: the same with "
     "the backbone left alone, the best of few epochs. backbone: with a fresh neck, too. What is fresh is trained with "
@@ -43,7 +45,7 @@ HELP = {
     "seeds": "a run of each arm per seed. One seed tells about this pair of models only, more about the method",
     "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
     "beyond one choice of images",
-    "coco-root": "folder of the COCO 2017 that the subset was drawn from, for --draws",
+    "coco-root": "what the subset was drawn from, for --draws: the folder of COCO, or the data YAML",
     "distillation-weight": "of cwd and mgd; default: each loss's own, with a fresh head three times that",
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
     "eval-full-val": "also evaluate on all 5,000 images of val2017",
@@ -63,6 +65,7 @@ HELP = {
     "project": "folder of the runs and the comparison",
     "resume": "go on with the newest study of these settings in --project, or add arms, seeds or draws to it; where "
     "there is none, start it",
+    "check": "only look at --data: print images, boxes and classes of each split, and what is wrong with it",
     "report-only": "make the report of a comparison again, without training",
     "language": "of the report: en or ko",
 }
@@ -108,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     for name in _SHARE:
         add(where, f"{name}-per-run", type=float, metavar="X")
     where.add_argument("--resume", action="store_true", help=HELP["resume"])
+    where.add_argument("--check", action="store_true", help=HELP["check"])
     add(where, "report-only", type=Path, metavar="JSON")
     add(where, "language", "en", choices=sorted(LANGUAGES))
     return p
@@ -136,6 +140,9 @@ def main() -> int:
     places = slots(args.pop("ray"), args.pop("parallel"), {name: args.pop(f"{name}_per_run") for name in _SHARE})
     if report:
         return study.report_only(report, language)
+    if args.pop("check"):
+        own.check(args["data"])
+        return 0
     args["device"] = args["device"] or ""
     return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), places, language)
 

@@ -23,6 +23,7 @@ class Split:
     annotations: Path
     images: Path
     names: tuple[str, ...]  # file names of the images
+    listed: Path | None = None  # the text file that names them for Ultralytics, where they are not all of a folder
     description: str = ""  # what the annotations say they are: COCO 2017, or generated scenes
 
     @property
@@ -30,23 +31,39 @@ class Split:
         """Number of images."""
         return len(self.names)
 
+    @property
+    def place(self) -> Path:
+        """What Ultralytics is given for the split in a data YAML."""
+        return self.listed or self.images.resolve()
+
 
 @dataclass(frozen=True)
 class Data:
-    """A subset as `create_coco1k.py` writes it."""
+    """A data set to train on and to judge by.
+
+    `yaml` is what Ultralytics is given. `given` is the user's YAML, where `yaml` is the resolved form of it.
+    """
 
     yaml: Path
     root: Path
     classes: tuple[str, ...]
     train: Split
     val: Split
+    test: Split | None = None
+    given: Path | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in found.items() if split}
 
     def record(self) -> dict[str, Any]:
         """What identifies the data, for the comparison's JSON."""
         manifest = self.root / "manifest.json"
         return {
             "description": self.val.description,
-            "yaml": str(self.yaml),
+            "yaml": str(self.given or self.yaml),
             "manifest_sha256": sha256(manifest) if manifest.exists() else None,
             "train_annotations_sha256": sha256(self.train.annotations),
             "val_annotations_sha256": sha256(self.val.annotations),
@@ -122,9 +139,9 @@ def scan(data: Data) -> None:
     level = LOGGER.level
     try:
         LOGGER.setLevel(logging.ERROR)
-        for split in (data.train, data.val):
+        for split in data.splits.values():
             names = dict(enumerate(data.classes))
-            found = YOLODataset(img_path=str(split.images.resolve()), data={"names": names, "channels": 3})
+            found = YOLODataset(img_path=str(split.place), data={"names": names, "channels": 3})
             if len(found) != split.size:
                 whole = {Path(file).name for file in found.im_files}
                 first = next(name for name in split.names if name not in whole)
@@ -145,7 +162,7 @@ def _split(root: Path, images: Path, classes: Sequence[str]) -> Split:
         _check_labels(annotations, content, images)
     info = content.get("info")
     description = str(info.get("description", "")) if isinstance(info, dict) else ""
-    return Split(annotations.resolve(), images, names, description)
+    return Split(annotations.resolve(), images, names, description=description)
 
 
 def _read_annotations(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image as Pillow
 from tqdm import tqdm
 
-from coco1k_kd.data.annotations import Annotations, Image, parse, read
+from coco1k_kd.data.annotations import Annotations, Image, parse
 from coco1k_kd.data.manifest import MANIFEST, SCHEMA_VERSION, Manifest, SourceFile, SplitManifest, count, read_manifest
 from coco1k_kd.data.sampling import ALGORITHM_VERSION, Pool
 from coco1k_kd.errors import UserError
@@ -46,14 +46,6 @@ class Drawn:
     annotations: Annotations
     counts: SplitManifest
     source: SourceFile
-
-
-def read_source(coco_root: Path, split: str) -> Annotations:
-    """Read a split of COCO. Raise UserError when it is not there, with the ways to get it."""
-    path = annotation_file(coco_root, split)
-    if not path.is_file():
-        raise UserError(f"no COCO annotations at {path}; name its folder with --coco-root, or fetch it with --download")
-    return read(path)
 
 
 def listed(source: Annotations, manifest: Manifest, split: str) -> np.ndarray:
@@ -137,10 +129,12 @@ class Job:
         return str(PurePosixPath(f"labels/{self.split}2017/{self.entry.file_name}").with_suffix(".txt"))
 
 
-def jobs(drawn: Drawn, coco_root: Path) -> list[Job]:
-    """List the images of a split with their labels. Raise UserError when two would share a label file."""
-    folder = coco_root / f"{drawn.split}2017"
-    found = [Job(entry, drawn.split, folder / entry.file_name, text) for entry, text in labels(drawn.annotations)]
+def jobs(drawn: Drawn, images: Path) -> list[Job]:
+    """List the images of a split, from the folder of its source, with their labels.
+
+    Raise UserError when two would share a label file.
+    """
+    found = [Job(entry, drawn.split, images / entry.file_name, text) for entry, text in labels(drawn.annotations)]
     seen = set()
     for job in found:
         if job.label_file in seen:
@@ -149,13 +143,13 @@ def jobs(drawn: Drawn, coco_root: Path) -> list[Job]:
     return found
 
 
-def check_present(work: list[Job]) -> None:
-    """Raise UserError when images are not on disk."""
+def check_present(work: list[Job], official: bool) -> None:
+    """Raise UserError when images are not on disk, with what can be done; `official`: they are COCO's own."""
     if missing := [str(job.source) for job in work if not job.source.is_file()]:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise UserError(
             f"{len(missing)} of the {len(work)} chosen images are missing: {names}; "
-            "--download fetches them, --no-images leaves images out"
+            f"{'--download fetches them, ' * official}--no-images leaves images out"
         )
 
 

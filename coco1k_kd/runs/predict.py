@@ -16,7 +16,8 @@ from coco1k_kd.files import write_atomic
 class CocoValidator(DetectionValidator):
     """Stock validation that keeps every detection, with the ids of a COCO annotation file.
 
-    Ultralytics' own `save_json` writes category ids of its own and numbers the images itself.
+    `image_ids`: of the images by their paths. Ultralytics' own `save_json` writes category ids of its own and numbers
+    the images itself.
     """
 
     def __init__(self, image_ids: dict[str, int], category_ids: list[int], **kwargs: Any) -> None:
@@ -30,7 +31,7 @@ class CocoValidator(DetectionValidator):
         for index, pred in enumerate(preds):
             image = self._prepare_batch(index, batch)
             scaled = self.scale_preds(self._prepare_pred(pred), image)
-            image_id = self.image_ids[Path(image["im_file"]).name]
+            image_id = self.image_ids[image["im_file"]]
             for (x1, y1, x2, y2), score, label in zip(
                 scaled["bboxes"].tolist(), scaled["conf"].tolist(), scaled["cls"].tolist(), strict=True
             ):
@@ -44,12 +45,13 @@ class CocoValidator(DetectionValidator):
                 )
 
 
-def predict(weights: Path, annotations: Path, output: Path, **settings: Any) -> dict[str, float]:
+def predict(weights: Path, annotations: Path, images: Path, output: Path, **settings: Any) -> dict[str, float]:
     """Validate `weights` and write every detection (confidence >= 0.001) to `output` in COCO results format.
 
     Args:
         weights: an Ultralytics detection checkpoint whose classes are those of `annotations`, in order of category id.
         annotations: COCO annotation file of the val images.
+        images: folder that its file names are relative to.
         output: the COCO results file, written atomically.
         settings: `data`, `imgsz`, `batch`, `device`, `workers` for Ultralytics.
 
@@ -60,7 +62,8 @@ def predict(weights: Path, annotations: Path, output: Path, **settings: Any) -> 
         UserError: some of the images cannot be read.
     """
     truth = json.loads(annotations.read_bytes())
-    image_ids = {Path(image["file_name"]).name: image["id"] for image in truth["images"]}
+    folders = {images, images.resolve()}  # Ultralytics resolves a folder, and not the lines of a text file
+    image_ids = {str(folder / image["file_name"]): image["id"] for folder in folders for image in truth["images"]}
     category_ids = sorted(category["id"] for category in truth["categories"])
     validators: list[CocoValidator] = []
 
@@ -71,9 +74,9 @@ def predict(weights: Path, annotations: Path, output: Path, **settings: Any) -> 
     metrics = YOLO(str(weights)).val(
         validator=build, conf=0.001, plots=False, verbose=False, save_dir=str(output.parent), split="val", **settings
     )
-    if (seen := validators[-1].seen) != len(image_ids):  # Ultralytics leaves out what it cannot read
+    if (seen := validators[-1].seen) != len(truth["images"]):  # Ultralytics leaves out what it cannot read
         raise UserError(
-            f"{seen} of the {len(image_ids)} images of {annotations} can be evaluated: the rest are damaged"
+            f"{seen} of the {len(truth['images'])} images of {annotations} can be evaluated: the rest are damaged"
         )
     write_atomic(output, json.dumps(validators[-1].results))
     return {"map50": float(metrics.box.map50), "map50_95": float(metrics.box.map)}

@@ -48,7 +48,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     Args:
         spec: `folder`, `arm`, `seed`, `student`, `start` (of `start.STARTS`), `teacher` (path or None),
             `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_settings` (of
-            `settings.Distillation`), `annotations`, `at_once`, and `train_args`, handed to Ultralytics as it stands.
+            `settings.Distillation`), `annotations`, `images` (their folder), `at_once`, and `train_args`, handed to
+            Ultralytics as it stands.
 
     Returns:
         The run's figures and its `work`, all that the audit compares.
@@ -65,6 +66,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         name: predict(
             folder / "weights" / f"{name}.pt",
             Path(spec["annotations"]),
+            Path(spec["images"]),
             folder / f"predictions_{name}.json",
             **settings,
         )
@@ -104,7 +106,8 @@ def fit(spec: dict[str, Any]) -> dict[str, Any]:
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     """Write the predictions of `spec["weights"]` as they stand: a reference row, or the full val set."""
     output = Path(spec["folder"]) / "predictions.json"
-    return {"ultralytics": predict(Path(spec["weights"]), Path(spec["annotations"]), output, **spec["val_args"])}
+    truth = Path(spec["annotations"]), Path(spec["images"])
+    return {"ultralytics": predict(Path(spec["weights"]), *truth, output, **spec["val_args"])}
 
 
 def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:

@@ -137,7 +137,8 @@ class Study:
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
         chosen = {k: v for k, v in vars(self.settings).items() if k not in FREE}
-        chosen |= {"data": str(self.data.yaml), "student": self.student.path, "student_sha256": self.student.sha256}
+        chosen |= {"data": str(self.data.given or self.data.yaml)}
+        chosen |= {"student": self.student.path, "student_sha256": self.student.sha256}
         chosen |= {
             key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
         }
@@ -224,6 +225,7 @@ class Study:
             "distillation": distillation,
             "distillation_settings": own,
             "annotations": str(self.data.val.annotations),
+            "images": str(data.val.images),
             "train_args": {
                 **self.val_args(),
                 "data": str(data.yaml),

@@ -14,6 +14,7 @@ import numpy as np
 from coco1k_kd.data import sampling, subset
 from coco1k_kd.data.dataset import Data, read_data
 from coco1k_kd.data.manifest import MANIFEST, Manifest, read_manifest
+from coco1k_kd.data.source import open_source
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
@@ -51,7 +52,8 @@ def further_draws(data: Data, number: int, coco_root: Path | None, project: Path
 
 
 def _write(manifest: Manifest, places: dict[int, Path], coco_root: Path) -> None:
-    train, val = (subset.read_source(coco_root, split) for split in subset.SPLITS)
+    sources = open_source(coco_root)
+    train, val = (sources[split].annotations for split in subset.SPLITS)
     val_ids = subset.listed(val, manifest, "val")
     subset.listed(train, manifest, "train")  # else other images would come from another COCO
     pool, balance = sampling.Pool.of(train), manifest.balance
@@ -60,8 +62,8 @@ def _write(manifest: Manifest, places: dict[int, Path], coco_root: Path) -> None
         seed, size = manifest.seed + draw, len(manifest.train.image_ids)
         image_ids: np.ndarray = sampling.draw(pool, size, seed, balance, sampling.TOLERANCE["train"])
         drawn = [subset.take(train, pool, "train", image_ids, balance), kept]
-        work = [job for part in drawn for job in subset.jobs(part, coco_root)]
-        subset.check_present(work)
+        work = [job for part in drawn for job in subset.jobs(part, sources[part.split].images)]
+        subset.check_present(work, sources["train"].official)
         threads = min(_THREADS, os.cpu_count() or 1)
         subset.write(subset.Order(place, "hard", threads, False, seed, balance), drawn, work)
         print(f"draw {draw}: {size:,} train images by seed {seed}, in {place}", flush=True)

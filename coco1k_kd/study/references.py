@@ -68,15 +68,18 @@ class Evaluator:
     def _begin(self, weights: str, label: str, full: bool = False) -> Callable[[], dict[str, Any]]:
         """Start an evaluation; the function that is returned waits for its figures."""
         study, split, args = self.study, self.study.data.val, self.study.val_args()
+        images = split.images
         if full and study.full_val:
             split, label = study.full_val, f"{label}, all of val2017"
-            args["data"] = str(full_val_yaml(split, study.data.classes, study.project))
+            path = full_val_yaml(split, study.data.classes, study.project)
+            args["data"], images = str(path), path.parent / "images" / "val2017"
         what = [sha256(Path(weights)), sha256(split.annotations), args, version("ultralytics"), version("torch")]
         folder = study.project / "references" / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
         if folder not in self._begun and not finished(folder):
             print(f"evaluating on {split.size} images: {label}", flush=True)
             spec = {"kind": "evaluate", "folder": str(folder), "weights": weights, "val_args": args}
-            self._begun[folder] = self.slots.submit(spec | {"annotations": str(split.annotations)}, label)
+            spec |= {"annotations": str(split.annotations), "images": str(images)}
+            self._begun[folder] = self.slots.submit(spec, label)
 
         def figures() -> dict[str, Any]:
             result = self._begun[folder].result() if folder in self._begun else finished(folder) or {}

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from coco1k_kd.data.dataset import read_data, read_full_val, scan
+from coco1k_kd.data.dataset import read_full_val, scan
+from coco1k_kd.data.own import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import read_comparison
@@ -89,7 +90,8 @@ def report_only(path: Path, language: str = "en") -> int:
 
 def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     """Read and check every input, and find or begin the study. Nothing is written before all is well."""
-    data = read_data(settings.data)
+    project = settings.project.absolute()
+    data = open_data(settings.data, project)
     full = read_full_val(settings.eval_full_val, data.classes) if settings.eval_full_val else None
     student = read_weights(settings.student, "student")
     arms = settings.arms or []
@@ -101,7 +103,6 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     for arm in arms:
         if own := arm_distillation(arm):
             own.positions(student.strides, f"arm {arm}")
-    project = settings.project.absolute()
     study = Study(settings, data, student, teacher, full, project, stamp="")
     found = store.find(study) if resume else None
     further = further_draws(data, settings.draws, settings.coco_root, project)

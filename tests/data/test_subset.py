@@ -427,7 +427,7 @@ def test_an_interrupt_while_renaming_leaves_the_old_subset(made: Path, copy: Pat
 
 
 def test_a_target_larger_than_the_pool_says_how_large_the_pool_is(copy: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=r"asked for 9999 images, but only \d+ have a valid box"):
+    with pytest.raises(UserError, match=r"--target-size 9999: only \d+ images of train have a valid box"):
         make(copy, tmp_path / "made", "--target-size", "9999")
     assert not (tmp_path / "made").exists()
 

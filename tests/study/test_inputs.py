@@ -240,7 +240,7 @@ def test_an_image_that_is_not_evaluated_is_no_silent_zero(copy: Path, models: Pa
     path.write_text("")
     settings = {"data": str(copy / "coco1k.yaml"), "imgsz": 32, "batch": 8, "device": "cpu", "workers": 0}
     with pytest.raises(UserError, match="23 of the 24 images"):
-        predict(models / "student.pt", copy / VAL, tmp_path / "predictions.json", **settings)
+        predict(models / "student.pt", copy / VAL, copy / "images/val2017", tmp_path / "predictions.json", **settings)
     assert not (tmp_path / "predictions.json").exists()
 
 

@@ -1,0 +1,82 @@
+"""What a subset is drawn from: COCO, anybody's COCO files, or data in Ultralytics' format; images and annotations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from coco1k_kd.data.annotations import Annotations, parse, read
+from coco1k_kd.errors import UserError
+
+OFFICIAL = "annotations/instances_{split}2017.json"
+# Where annotations lie below a root, the most usual first; Roboflow's export is the last.
+_ANNOTATIONS = (
+    OFFICIAL,
+    "annotations/instances_{name}.json",
+    "annotations/{name}.json",
+    "instances_{name}.json",
+    "{name}.json",
+    "{name}/_annotations.coco.json",
+)
+_IMAGES = ("{split}2017", "{name}", "images/{split}2017", "images/{name}", "images", ".")
+_NAMES = {"train": ("train",), "val": ("val", "valid")}
+_PROBED = 50  # images that are looked for, to find the folder that holds them
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split to draw from. `images`: the folder that file names are relative to. `official`: COCO's own files."""
+
+    annotations: Annotations
+    images: Path
+    official: bool = False
+
+
+def from_root(root: Path, split: str) -> Source:
+    """The split of a folder with COCO files, in one of the usual layouts. UserError with what was looked for."""
+    for name in _NAMES[split]:
+        for pattern in _ANNOTATIONS:
+            file = root / pattern.format(split=split, name=name)
+            if file.is_file():
+                annotations, official = read(file), pattern == OFFICIAL
+                folders = [root / folder.format(split=split, name=name) for folder in _IMAGES]
+                return Source(annotations, _holder(annotations, folders), official)
+    if not root.is_dir() or any((root / OFFICIAL.format(split=other)).is_file() for other in _NAMES):
+        raise UserError(
+            f"no COCO annotations at {root / OFFICIAL.format(split=split)}; name COCO's folder with --coco-root, fetch "
+            "it with --download, or give your own data with --data or --train-annotations"
+        )
+    patterns = ", ".join(pattern.format(split=split, name=split) for pattern in _ANNOTATIONS)
+    raise UserError(
+        f"{root} has no annotations of {split} (looked for {patterns}): name all files with --train-annotations, "
+        "--train-images, --val-annotations and --val-images, or COCO's folder with --coco-root"
+    )
+
+
+def from_files(annotations: Path, images: Path) -> Source:
+    """A split of anybody's COCO file. UserError if the file or the folder is not there."""
+    if not images.is_dir():
+        raise UserError(f"{images} is not a folder: give the one that the file names in {annotations} are relative to")
+    return Source(read(annotations), images)
+
+
+def from_yaml(path: Path) -> dict[str, Source]:
+    """Train and val of a data YAML in Ultralytics' format. UserError if no study could be made of the data."""
+    from coco1k_kd.data import own  # here, since Ultralytics takes seconds to import
+
+    data = own.read(path)
+    own.refuse(data)
+    content = {split: own.coco(data.splits[split], data.classes, path.name) for split in _NAMES}
+    return {split: Source(parse(content[split], path), data.splits[split].root) for split in _NAMES}
+
+
+def open_source(place: Path) -> dict[str, Source]:
+    """Train and val of `--coco-root` or `--data`: a folder with COCO files, or a data YAML."""
+    return {split: from_root(place, split) for split in _NAMES} if place.is_dir() else from_yaml(place)
+
+
+def _holder(annotations: Annotations, folders: list[Path]) -> Path:
+    """The folder that holds most of some of the images; the first where none does."""
+    names = [image.file_name for image in annotations.images()]
+    some = names[:: max(len(names) // _PROBED, 1)]
+    return max(folders, key=lambda folder: sum((folder / name).is_file() for name in some))
