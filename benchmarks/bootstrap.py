@@ -23,6 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.verdict.compare import compare, compare_matches
+from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.intervals import estimate
 from coco1k_kd.verdict.matching import Matches, processes
 from coco1k_kd.verdict.resampling import average_precision, rank
@@ -49,8 +50,8 @@ def timing(annotations: Path, runs: list[Path], against: list[Path], replicates:
         entry = compare(annotations, *sides, replicates, each=each)
     done = time.perf_counter()
     return {
-        "images": entry["images"],
-        "classes": len(entry["per_class"]),
+        "images": entry.images,
+        "classes": len(entry.per_class),
         "seeds": len(runs),
         "replicates": replicates,
         "seconds": round(done - started, 1),
@@ -67,15 +68,14 @@ def coverage(studies: int, images: int, seeds: int, replicates: int) -> list[dic
             for spread in SPREADS:
                 run = partial(study, images=images, seeds=seeds, replicates=replicates, spread=spread, effect=effect)
                 entries = list(processes.map(run, range(studies), chunksize=4))
-                means = np.array([e["mean"] for e in entries])
-                low, high = np.array([e["ci95"] for e in entries]).T
+                means = np.array([e.d_ap.mean for e in entries])
+                low, high = np.array([e.d_ap.ci95 for e in entries]).T
                 rows.append(
                     {
                         "true_d_ap": round(truth, 4),
                         "seed_spread": spread,
                         "covered": float(np.mean((low <= truth) & (truth <= high))),
-                        "improves_or_hurts": float(np.mean([e["verdict"] in ("improves", "hurts") for e in entries])),
-                        "p_images_below_0.05": float(np.mean([e["p_images"] < 0.05 for e in entries])),
+                        "improves_or_hurts": float(np.mean([e.verdict in ("improves", "hurts") for e in entries])),
                         "mean_d_ap": round(float(means.mean()), 4),
                         "sd_d_ap": round(float(means.std()), 4),
                         "mean_half_width": round(float(np.mean(high - low)) / 2, 4),
@@ -101,7 +101,7 @@ def coverage_normal(studies: int, images: int, replicates: int) -> list[dict[str
                     drawn = (1 - own) ** 0.5 * common + own**0.5 * single
                     drawn[0] += ratio**0.5 * rng.normal(size=seeds)
                     drawn[1:] += drawn[0]
-                    low, high = estimate(drawn, [0] * seeds, images).ci95
+                    low, high = estimate(drawn, [0] * seeds, images).interval()
                     held[i] = low <= 0 <= high
                     chosen = rng.integers(0, seeds, (replicates, seeds))
                     low, high = np.percentile(np.take_along_axis(drawn[1:], chosen, 1).mean(axis=1), [2.5, 97.5])
@@ -111,13 +111,12 @@ def coverage_normal(studies: int, images: int, replicates: int) -> list[dict[str
     return rows
 
 
-def study(number: int, images: int, seeds: int, replicates: int, spread: float, effect: float) -> dict[str, Any]:
+def study(number: int, images: int, seeds: int, replicates: int, spread: float, effect: float) -> Entry:
     """One made-up study: new images, and new models of both arms."""
     rng = np.random.default_rng([number, seeds, round(1000 * spread), round(1000 * effect)])
     seen = scene(images, rng)
     arms = [[model(seen, skill + rng.normal(0, spread), rng) for _ in range(seeds)] for skill in (effect, 0.0)]
-    entry = compare_matches(*arms, [(0, seed) for seed in range(seeds)], replicates, number)
-    return entry["d_ap"] | {"verdict": entry["verdict"]}
+    return compare_matches(*arms, [(0, seed) for seed in range(seeds)], replicates, number, in_parts=False)
 
 
 def true_difference(effect: float, images: int = 20_000) -> float:

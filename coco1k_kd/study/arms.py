@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coco1k_kd.distill import registry
+from coco1k_kd.verdict.entry import Replicate
 
 BASELINE = "baseline"
 STOCK = "ultralytics"  # its own distill_model=
@@ -16,7 +17,6 @@ SAME_TIME = "baseline_same_time"
 WEIGHT0, RANDOM = "weight0", "random_teacher"  # the controls
 _STOCK_COST = 3.4  # of a step, over a plain one: docs/benchmarks.md, "A training step"
 
-Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
 Key = tuple[str, Replicate]  # a run: its arm, and which replicate of it
 
 

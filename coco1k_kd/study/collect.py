@@ -15,12 +15,15 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
 import coco1k_kd
 from coco1k_kd.distill import registry
 from coco1k_kd.report.comparison import Arm, Comparison, Git, Reference, Run
-from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, Replicate, kind
+from coco1k_kd.report.words import Words
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, kind
 from coco1k_kd.verdict.compare import compare
+from coco1k_kd.verdict.entry import Entry, Last, Replicate
 from coco1k_kd.verdict.matching import Map, coco_metrics, match_all, processes
 
 if TYPE_CHECKING:
@@ -31,7 +34,6 @@ Runs = Mapping[Key, Run]
 STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
 AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
 _SUMMARISED = ("ap", "ap50", "ap_last", "ap50_last", "train_seconds", "images_per_second", "peak_memory_bytes")
-_OF_LAST = ("d_ap", "d_ap50", "mde", "verdict")
 _PACKAGES = ("torch", "ultralytics", "pycocotools", "numpy")
 _AP_COLUMN = "metrics/mAP50-95(B)"
 _KD_COLUMNS = ("train/kd_loss", "train/dis_loss")  # ours, and that of Ultralytics' distill_model
@@ -133,11 +135,20 @@ def _compared(study: Study, arm: str, against: str, full: Results, each: Map) ->
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in replicates]
     same = all(filecmp.cmp(*pair, shallow=False) for pair in files)
     of_last = found if same else compare(truth, *last, in_parts=False, each=each)
-    entry = {"arm": arm, "against": against, **found, "last": {key: of_last[key] for key in _OF_LAST}}
+    last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
+    entry = _told(structs.replace(found, arm=arm, against=against, last=last_entry))
     if study.full_val:
         sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
-        entry["full_val"] = compare(study.full_val.annotations, *sides, each=each)
+        entry["full_val"] = _told(compare(study.full_val.annotations, *sides, each=each))
     return entry
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    """The entry as JSON, with its sentence."""
+    content = msgspec.json.decode(msgspec.json.encode(entry))
+    if not entry.last:
+        del content["last"]
+    return content | {"sentence": Words().sentence(content)}
 
 
 def _controls(study: Study, results: Results, runs: Runs, comparisons: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.study.arms import Replicate
-from coco1k_kd.verdict.intervals import corrected, estimate, judge, permutation_p
+from coco1k_kd.verdict.entry import Difference, Entry, Last, Replicate, RunDifference
+from coco1k_kd.verdict.intervals import Estimate, corrected, estimate, needed, verdict
+from coco1k_kd.verdict.looks import FIXED, Design
 from coco1k_kd.verdict.matching import SIZES, Map, Matches, match_all
-from coco1k_kd.verdict.resampling import (
-    Ranking,
-    average_precision,
-    bootstrap_weights,
-    mean_over_classes,
-    pool,
-    swap_weights,
-)
+from coco1k_kd.verdict.resampling import Ranking, average_precision, bootstrap_weights, mean_over_classes
 
 
 def compare(
@@ -31,13 +25,13 @@ def compare(
     seed: int = 0,
     in_parts: bool = True,
     each: Map = map,
-) -> dict[str, Any]:
+) -> Entry:
     """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
-    Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names; AP values are fractions.
-    Without `in_parts` only the overall difference: no class, no box size and no permutation test. `each`: of
-    `matching.processes`, for more than one core. The method is in docs/statistics.md. Raises UserError if the arms have
-    other runs, or a file is unusable.
+    Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names, judged alone and by plain
+    95% intervals; `decide` judges it among others. Without `in_parts` only the overall difference: no class and no box
+    size. `each`: of `matching.processes`, for more than one core. The method is in docs/statistics.md. Raises UserError
+    if the arms have other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
         raise UserError(
@@ -59,7 +53,7 @@ def compare_matches(
     seed: int = 0,
     in_parts: bool = True,
     each: Map = map,
-) -> dict[str, Any]:
+) -> Entry:
     """`compare` on matches, one of each arm per (draw, seed) of `keys`."""
     draws = [draw for draw, _ in keys]
     images, names, rankings = runs[0].images, runs[0].names, runs[0].rankings
@@ -73,26 +67,24 @@ def compare_matches(
 
     ap, ap50 = difference("all")
     overall, overall50 = (estimate(mean_over_classes(d), draws, images) for d in (ap, ap50))
-    entry = {
-        "draws": sorted({draw for draw, _ in keys}),
-        "seeds": sorted({seed for _, seed in keys}),
-        "images": images,
-        "replicates": replicates,
-        "d_ap": overall.summary(),
-        "d_ap50": overall50.summary(),
-        "per_run": [
-            {"draw": draw, "seed": seed, "d_ap": d}
-            for (draw, seed), d in zip(keys, mean_over_classes(ap)[0].tolist(), strict=True)
-        ],
-        "mde": overall.mde,
-        **judge(overall),
-    }
+    per_run = zip(keys, mean_over_classes(ap)[0].tolist(), strict=True)
+    word, reason = verdict(overall)
+    entry = Entry(
+        draws=sorted({draw for draw, _ in keys}),
+        seeds=sorted({seed for _, seed in keys}),
+        images=images,
+        replicates=replicates,
+        d_ap=overall.summary(),
+        d_ap50=overall50.summary(),
+        per_run=[RunDifference(draw, seed, d) for (draw, seed), d in per_run],
+        mde=overall.mde(),
+        verdict=word,
+        reason=reason,
+        needed=needed(overall) if word == "inconclusive" else None,
+    )
     if not in_parts:
         return entry
 
-    swapped = _swapped(runs, against, replicates, seed, each)
-    for name, observed, others in zip(("d_ap", "d_ap50"), (overall, overall50), swapped, strict=True):
-        entry[name]["p_images"] = permutation_p(observed.mean, others)
     boxes = {size: np.array([ranking.boxes for ranking in rankings[size]]) for size in SIZES if size in rankings}
     shown_in = np.count_nonzero(boxes["all"], axis=1).tolist()
     per_class = {n: estimate(d, draws, i) for n, d, i in zip(names, ap, shown_in, strict=True) if i}
@@ -101,7 +93,62 @@ def compare_matches(
         for size, of_size in boxes.items()
         if size != "all" and of_size.any()
     }
-    return entry | {"per_class": corrected(per_class), "per_size": corrected(per_size)}
+    return structs.replace(entry, per_class=corrected(per_class), per_size=corrected(per_size))
+
+
+def decide(
+    entries: Sequence[Entry], design: Design = FIXED, unplanned: bool = False, family: str = "baseline"
+) -> list[Entry]:
+    """The entries with verdicts that hold all at once, at every look of the design.
+
+    Those against `family` share the 5% of false verdicts (Holm's steps: what is settled at a level leaves its share to
+    the rest); every other comparison is a question of its own. `unplanned`: seeds were added to a study that had ended.
+    An entry that was settled at an earlier look stands as it was compared there, with the seeds of that look.
+    """
+    together = [i for i, entry in enumerate(entries) if entry.against == family]
+    groups = [together, *([i] for i in range(len(entries)) if i not in together)]
+    decided: dict[int, Entry] = {}
+    for group in groups:
+        left = group
+        while left:
+            judged = {i: _judged(entries[i], design, len(left), unplanned) for i in left}
+            still = [i for i in left if judged[i].verdict == "inconclusive"]
+            decided |= judged
+            if len(still) == len(left):
+                break
+            left = still
+    return [decided[i] for i in range(len(entries))]
+
+
+def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry:
+    seeds = len(entry.seeds)
+    level = design.level_at(seeds, family)
+    overall, overall50 = (_estimate(entry, difference) for difference in (entry.d_ap, entry.d_ap50))
+    word, reason = verdict(overall, level)
+    last = entry.last
+    if last:
+        of_last, of_last50 = (_estimate(entry, difference) for difference in (last.d_ap, last.d_ap50))
+        last = Last(of_last.summary(level), of_last50.summary(level), of_last.mde(level), verdict(of_last, level)[0])
+    return structs.replace(
+        entry,
+        level=level,
+        family=family,
+        unplanned=unplanned,
+        d_ap=overall.summary(level),
+        d_ap50=overall50.summary(level),
+        p_holm=min(1.0, family * design.overall(overall.p, seeds)),
+        mde=overall.mde(level),
+        verdict=word,
+        reason=reason,
+        needed=needed(overall, level) if word == "inconclusive" else None,
+        last=last,
+    )
+
+
+def _estimate(entry: Entry, difference: Difference) -> Estimate:
+    """What the entry's difference was summarised from."""
+    parts = structs.asdict(difference.components)
+    return Estimate(difference.mean, len(entry.draws), len(entry.seeds), entry.images, **parts)
 
 
 def resampled(models: Sequence[Sequence[Ranking]], replicates: int, seed: int = 0, each: Map = map) -> np.ndarray:
@@ -115,15 +162,6 @@ def resampled(models: Sequence[Sequence[Ranking]], replicates: int, seed: int = 
     return figures.transpose(2, 0, 3, 1)
 
 
-def _swapped(runs: Sequence[Matches], against: Sequence[Matches], replicates: int, seed: int, each: Map) -> np.ndarray:
-    """dAP and dAP50, mean over runs, with the arms' detections swapped on images chosen by chance: (2, B)."""
-    pairs = [(a.rankings["all"], b.rankings["all"]) for a, b in zip(runs, against, strict=True)]
-    first, second = ([ranking for pair in pairs for ranking in pair[side]] for side in (0, 1))
-    done = each(_swap, first, second, *_repeated(len(first), replicates, seed))
-    differences = np.stack(list(done)).reshape(len(pairs), -1, 2, replicates)
-    return mean_over_classes(differences.swapaxes(0, 1)).mean(axis=0)
-
-
 def _repeated(times: int, *values: int) -> list[list[int]]:
     """The same arguments for every job."""
     return [[value] * times for value in values]
@@ -132,13 +170,6 @@ def _repeated(times: int, *values: int) -> list[list[int]]:
 def _resample(ranking: Ranking, replicates: int, seed: int) -> np.ndarray:
     """AP and AP50 of one class: (2, 1 + B)."""
     return _both(average_precision(ranking, _bootstrap(len(ranking.boxes), replicates, seed)))
-
-
-def _swap(first: Ranking, second: Ranking, replicates: int, seed: int) -> np.ndarray:
-    """How much more AP and AP50 one class has with the first choice of detections than with the other: (2, B)."""
-    both, weights = pool(first, second), _swaps(len(first.boxes), replicates, seed)
-    other = np.roll(weights, len(first.boxes), axis=0)
-    return _both(average_precision(both, weights)) - _both(average_precision(both, other))
 
 
 def _both(ap: np.ndarray) -> np.ndarray:
@@ -150,8 +181,3 @@ def _bootstrap(images: int, replicates: int, seed: int) -> np.ndarray:
     """Weights (I, 1 + B): each image once, then the resamples."""
     weights = bootstrap_weights(images, replicates, np.random.default_rng(seed))
     return np.concatenate([np.ones((images, 1)), weights], axis=1)
-
-
-@lru_cache(maxsize=1)
-def _swaps(images: int, replicates: int, seed: int) -> np.ndarray:
-    return swap_weights(images, replicates, np.random.default_rng([seed, 1]))

@@ -1,22 +1,24 @@
-"""From bootstrap replicates to an interval, a p-value and a verdict. Method and proof: docs/statistics.md."""
+"""From a difference and its variances to an interval, a p-value and a verdict. Method and proof: docs/statistics.md."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import t as student
 
+from coco1k_kd.verdict.entry import Components, Difference, Interval, Needed, Part, Reason, Variance, Word
+
 BAND = 0.003  # AP fraction: a difference that stays within +-0.3 AP points is none that matters
 MIN_SEEDS = 3  # fewer say too little about the spread between seeds to plan with
-MAX_SEEDS = 100  # beyond these, more is not advice but an insult
-MAX_IMAGES = 5000  # val2017 has no more
+MIN_IMAGES = 20  # with fewer images of a figure its interval is too narrow too often: docs/statistics.md
 MIN_CLASS_IMAGES = 5  # with fewer images of a class its bootstrap knows nothing of the spread
-_ALPHA, _POWER = 0.05, 0.8
+MAX_SEEDS = 100  # a plan beyond these is none
+MAX_IMAGES = 5000  # val2017 has no more
+_PLAIN, _POWER = 0.05, 0.8
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Estimate:
     def se(self) -> float:
         return float(np.sqrt(self.shared + self.variance_units))
 
-    def split(self) -> dict[str, float | None]:
+    def split(self) -> Variance:
         """The variance of the mean by source; None where it cannot be known.
 
         Estimates, none below zero: their sum may be more than se².
@@ -55,9 +57,9 @@ class Estimate:
         images = self.shared + self.single / self.units
         rest = max(self.spread - self.single, 0.0) / self.units
         if self.draws == 1:
-            return {"seed": rest if self.seeds > 1 else None, "draw": None, "image": images}
+            return Variance(rest if self.seeds > 1 else None, None, images)
         seeds = min(self.of_seeds / self.units, rest)
-        return {"seed": seeds if self.seeds > 1 else None, "draw": rest - seeds, "image": images}
+        return Variance(seeds if self.seeds > 1 else None, rest - seeds, images)
 
     def quantile(self, probability: float) -> float:
         """Cochran's: Student quantiles of both sources of variance, weighted with the variances."""
@@ -68,13 +70,12 @@ class Estimate:
         weight = self.variance_units / self.se**2
         return float((1 - weight) * of_images + weight * of_units)
 
-    @property
-    def half_width(self) -> float:
-        return self.quantile(1 - _ALPHA / 2) * self.se
+    def half_width(self, level: float = _PLAIN) -> float:
+        return self.quantile(1 - level / 2) * self.se
 
-    @property
-    def ci95(self) -> tuple[float, float]:
-        return self.mean - self.half_width, self.mean + self.half_width
+    def interval(self, level: float = _PLAIN) -> Interval:
+        """Holds the true difference with a probability of one less the `level`."""
+        return self.mean - self.half_width(level), self.mean + self.half_width(level)
 
     @property
     def p(self) -> float:
@@ -85,10 +86,9 @@ class Estimate:
             return 0.0
         return float(brentq(lambda p: self.quantile(1 - p / 2) * self.se - abs(self.mean), 2e-12, 1.0))
 
-    @property
-    def mde(self) -> float:
-        """The true difference that this design finds (5% two-sided) with 80% probability."""
-        return (self.quantile(1 - _ALPHA / 2) + self.quantile(_POWER)) * self.se
+    def mde(self, level: float = _PLAIN) -> float:
+        """The true difference that this design finds, two-sided at the level, with 80% probability."""
+        return (self.quantile(1 - level / 2) + self.quantile(_POWER)) * self.se
 
     def planned(self, units: int, images: int) -> Estimate:
         """What the same study with other numbers of units and images would be expected to give."""
@@ -103,8 +103,9 @@ class Estimate:
             spread=single + max(self.spread - self.single, 0.0),
         )
 
-    def summary(self) -> dict[str, Any]:
-        return {"mean": self.mean, "ci95": list(self.ci95), "p": self.p, "variance": self.split()}
+    def summary(self, level: float = _PLAIN) -> Difference:
+        components = Components(self.shared, self.single, self.spread, self.of_seeds)
+        return Difference(self.mean, self.interval(), self.p, self.split(), components, self.interval(level))
 
 
 def estimate(differences: np.ndarray, draws: Sequence[int], images: int) -> Estimate:
@@ -146,11 +147,6 @@ def _excess(runs: np.ndarray, correction: float) -> float:
     return max(spread - single, 0.0)
 
 
-def permutation_p(observed: float, swapped: np.ndarray) -> float:
-    """Two-sided p-value of a difference among those with the two arms swapped at random, image by image."""
-    return float((1 + np.count_nonzero(np.abs(swapped) >= abs(observed) - 1e-12)) / (1 + len(swapped)))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values: those below 0.05 hold all at once with 95% confidence, however dependent they are."""
     order = np.argsort(p_values)
@@ -160,46 +156,52 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return result.tolist()
 
 
-def corrected(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
+def corrected(estimates: dict[str, Estimate]) -> dict[str, Part]:
     """Figures by name, `p_holm` corrected for looking at all of them. With too few images: the mean, the rest None."""
     known = {name: e for name, e in estimates.items() if e.images >= MIN_CLASS_IMAGES}
     adjusted = dict(zip(known, holm([e.p for e in known.values()]), strict=True))
     return {
-        name: {
-            "mean": e.mean,
-            "ci95": list(e.ci95) if name in known else None,
-            "p": e.p if name in known else None,
-            "p_holm": adjusted.get(name),
-            "images": e.images,
-        }
+        name: Part(e.mean, e.interval(), e.p, adjusted[name], e.images)
+        if name in known
+        else Part(e.mean, None, None, None, e.images)
         for name, e in estimates.items()
     }
 
 
-def verdict(difference: Estimate) -> str:
-    """`improves`, `hurts`, `no_difference` or `inconclusive`; with one run always the last."""
-    low, high = difference.ci95
+def verdict(difference: Estimate, level: float = _PLAIN) -> tuple[Word, Reason | None]:
+    """`improves`, `hurts`, `no_difference` or `inconclusive`, and for the last why.
+
+    The method is judged from two units on, on enough images, and where resampled images make a difference at all.
+    """
+    low, high = difference.interval(level)
     if difference.units == 1:
-        return "inconclusive"
+        return "inconclusive", "one_seed"
+    if difference.images < MIN_IMAGES:
+        return "inconclusive", "few_images"
+    if not difference.shared + difference.single:
+        return "inconclusive", "no_spread"
     if max(-low, high) <= BAND:
-        return "no_difference"
+        return "no_difference", None
     if low > 0:
-        return "improves"
-    return "hurts" if high < 0 else "inconclusive"
+        return "improves", None
+    return ("hurts", None) if high < 0 else ("inconclusive", "interval")
 
 
-def needed(difference: Estimate) -> dict[str, int | None]:
+def needed(difference: Estimate, level: float = _PLAIN) -> Needed:
     """Seeds (draws, where there are several), or images, in all that would settle the question; None: too many.
 
     Takes what was seen for the truth. Settled means a difference as large as this one is found with 80% probability, or
     the interval fits into the band.
     """
-    plan: dict[str, int | None] = {"seeds": None, "draws": None, "images": None}
     if difference.units == 1:
-        return plan | {"seeds": MIN_SEEDS}
+        return Needed(seeds=MIN_SEEDS)
+    if difference.images < MIN_IMAGES:
+        return Needed(images=MIN_IMAGES)
+    if not difference.shared + difference.single:
+        return Needed()
 
     def settles(plan: Estimate) -> bool:
-        return plan.mde <= abs(plan.mean) or abs(plan.mean) + plan.half_width <= BAND
+        return plan.mde(level) <= abs(plan.mean) or abs(plan.mean) + plan.half_width(level) <= BAND
 
     def smallest(plan: Callable[[int], Estimate], low: int, high: int) -> int | None:
         numbers = range(low, high + 1)
@@ -207,58 +209,11 @@ def needed(difference: Estimate) -> dict[str, int | None]:
         return numbers[found] if found < len(numbers) else None
 
     units, images = difference.units, difference.images
-    return plan | {
-        _unit(difference): smallest(lambda n: difference.planned(n, images), units + 1, MAX_SEEDS),
-        "images": smallest(lambda n: difference.planned(units, n), images + 1, MAX_IMAGES),
-    }
-
-
-def _unit(d: Estimate) -> str:
-    return "draws" if d.draws > 1 else "seeds"
-
-
-def judge(difference: Estimate) -> dict[str, Any]:
-    """The verdict, the sentence a careful colleague would say, and what would settle the question if it is open."""
-    word = verdict(difference)
-    plan = needed(difference) if word == "inconclusive" else None
-    return {"verdict": word, "sentence": _sentence(word, difference, plan), "needed": plan}
-
-
-def _sentence(word: str, d: Estimate, plan: dict[str, int | None] | None) -> str:
-    low, high = (points(x) for x in d.ci95)
-    seen = f"{points(d.mean)} AP points (95% interval {low} to {high})"
-    of_draws = f" of each of {_count(d.draws, 'draw')}" if d.draws > 1 else ""
-    design = f"with {_count(d.seeds, 'seed')}{of_draws} on {_count(d.images, 'image')}"
-    if d.units == 1:
-        return (
-            f"Inconclusive about the method: one seed compares this pair of models only, {seen} over "
-            f"{_count(d.images, 'image')}. Run {_count(MIN_SEEDS - 1, 'more seed')} at least."
-        )
-    if word == "inconclusive":
-        return (
-            f"Inconclusive: {design} you could have seen {100 * d.mde:.1f} AP points; you saw {points(d.mean)} ± "
-            f"{100 * d.half_width:.1f}. {_advice(d, plan)}"
-        )
-    if word == "no_difference":
-        return f"No difference that matters: {seen} {design}, all within ±{100 * BAND:.1f}."
-    return f"{word.capitalize()}: {seen} {design}."
-
-
-def _advice(d: Estimate, plan: dict[str, int | None]) -> str:
-    ways = []
-    if more := plan[_unit(d)]:
-        ways.append(f"run {_count(more - d.units, f'more {_unit(d)[:-1]}')}")
-    if plan["images"]:
-        ways.append(f"evaluate on {plan['images']:,} images")
-    if not ways:
-        return f"Neither {MAX_SEEDS} {_unit(d)} nor {MAX_IMAGES:,} images alone would settle it."
-    return f"To settle it, {' or '.join(ways)}."
-
-
-def points(fraction: float) -> str:
-    """An AP difference in signed AP points."""
-    return f"{round(100 * fraction, 1) + 0:+.1f}"  # + 0: no "-0.0"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return Needed(
+        **{
+            "draws" if difference.draws > 1 else "seeds": smallest(
+                lambda n: difference.planned(n, images), units + 1, MAX_SEEDS
+            )
+        },
+        images=smallest(lambda n: difference.planned(units, n), images + 1, MAX_IMAGES),
+    )

@@ -36,17 +36,6 @@ def rank(score: np.ndarray, image: np.ndarray, hit: np.ndarray, counted: np.ndar
     return Ranking(score[order], image[order], hit[:, order], counted[:, order], boxes)
 
 
-def pool(first: Ranking, second: Ranking) -> Ranking:
-    """Both models' detections as of 2 I images, first the first model's: weights then choose whose to take."""
-    return rank(
-        np.concatenate([first.score, second.score]),
-        np.concatenate([first.image, second.image + len(first.boxes)]),
-        np.concatenate([first.hit, second.hit], axis=1),
-        np.concatenate([first.counted, second.counted], axis=1),
-        np.concatenate([first.boxes, second.boxes]),
-    )
-
-
 def average_precision(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
     """AP per IoU threshold of every resample, as COCOeval gives it when an image of weight w is there w times.
 
@@ -69,12 +58,6 @@ def bootstrap_weights(images: int, replicates: int, rng: np.random.Generator) ->
     """Weights (I, B) of resamples with replacement, each of as many images as there are."""
     drawn = rng.multinomial(images, np.full(images, 1 / images), size=replicates)
     return np.ascontiguousarray(drawn.T, dtype=float)
-
-
-def swap_weights(images: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """Weights (2 I, B) for `pool`: for each image, a coin decides which of the two models' detections are taken."""
-    first = rng.integers(0, 2, size=(images, replicates)).astype(float)
-    return np.concatenate([first, 1 - first])
 
 
 def _add_precision(

@@ -20,14 +20,13 @@ from pycocotools.cocoeval import COCOeval, Params
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.compare import compare
+from coco1k_kd.verdict.entry import Needed
 from coco1k_kd.verdict.matching import SIZES, check_truth, coco_metrics, match
 from coco1k_kd.verdict.resampling import (
     _recalls_reached,
     average_precision,
     bootstrap_weights,
     mean_over_classes,
-    pool,
-    swap_weights,
 )
 
 
@@ -120,18 +119,6 @@ def test_a_class_missing_from_a_resample_is_left_out(scene):
     assert mean_over_classes(means)[0] == pytest.approx((means[0][0] + means[1][0]) / 2)
 
 
-def test_pooled_and_unswapped_is_each_model_alone(scene):
-    annotations, files = scene
-    first, second = (match(annotations, files[name, 0]).rankings["all"][0] for name in ("good", "poor"))
-    once, never = np.ones((40, 1)), np.zeros((40, 1))
-    both = pool(first, second)
-    for alone, weights in ((first, (once, never)), (second, (never, once))):
-        ap = average_precision(both, np.concatenate(weights))
-        np.testing.assert_allclose(ap, average_precision(alone, once), atol=1e-12)
-    swap = swap_weights(40, 3, np.random.default_rng(0))
-    np.testing.assert_array_equal(swap[:40] + swap[40:], 1)
-
-
 def test_recall_thresholds_are_read_as_searchsorted_reads_them():
     thresholds, boxes = Params("bbox").recThrs, np.arange(1.0, 400)
     table, offset = _recalls_reached(boxes, 400, np.dtype(float))
@@ -155,21 +142,20 @@ def test_interval_agrees_with_cocoeval_on_every_resample(scene, tmp_path):
             copies = resampled(content, json.loads(files[name, 0].read_bytes()), column)
             ap.append(coco_metrics(write(tmp_path, "t", copies[0]), write(tmp_path, "p", copies[1]))["ap"])
         naive.append(ap[0] - ap[1])
-    assert ours["d_ap"]["variance"]["image"] == pytest.approx(np.var(naive) * 40 / 39, abs=1e-9)
+    assert ours.d_ap.variance.image == pytest.approx(np.var(naive) * 40 / 39, abs=1e-9)
 
 
 def test_comparison_of_clearly_different_arms(scene):
     annotations, files = scene
     entry = compare(annotations, arm(files, "good"), arm(files, "poor"), replicates=300)
     means = [np.mean([coco_metrics(annotations, p)["ap"] for p in arm(files, a).values()]) for a in ("good", "poor")]
-    assert entry["d_ap"]["mean"] == pytest.approx(means[0] - means[1], abs=1e-9)
-    assert entry["verdict"] == "improves" and entry["d_ap"]["p"] < 0.05
-    assert entry["d_ap"]["p_images"] == pytest.approx(1 / 301)
-    assert entry["seeds"] == [0, 1, 2] and entry["images"] == 40 and len(entry["per_run"]) == 3
-    assert set(entry["per_class"]) == {"class 2", "class 5", "class 7"}, "class 11 has no box to find"
-    assert set(entry["per_size"]) == {"small", "medium", "large"}
+    assert entry.d_ap.mean == pytest.approx(means[0] - means[1], abs=1e-9)
+    assert entry.verdict == "improves" and entry.d_ap.p < 0.05
+    assert entry.seeds == [0, 1, 2] and entry.images == 40 and len(entry.per_run) == 3
+    assert set(entry.per_class) == {"class 2", "class 5", "class 7"}, "class 11 has no box to find"
+    assert set(entry.per_size) == {"small", "medium", "large"}
     back = compare(annotations, arm(files, "poor"), arm(files, "good"), replicates=300)
-    assert back["verdict"] == "hurts" and back["d_ap"]["mean"] == -entry["d_ap"]["mean"]
+    assert back.verdict == "hurts" and back.d_ap.mean == -entry.d_ap.mean
 
 
 def test_same_input_same_figures(scene):
@@ -178,20 +164,20 @@ def test_same_input_same_figures(scene):
     assert one == two
 
 
-def test_an_arm_against_itself(scene):
+def test_equal_predictions_do_not_show_how_much_a_difference_varies(scene):
     annotations, files = scene
     entry = compare(annotations, arm(files, "good"), arm(files, "good"), replicates=50)
-    assert entry["d_ap"]["mean"] == 0 and entry["d_ap"]["ci95"] == [0, 0] and entry["d_ap"]["p"] == 1
-    assert entry["verdict"] == "no_difference"
+    assert entry.d_ap.mean == 0 and entry.d_ap.ci95 == (0, 0) and entry.d_ap.p == 1
+    assert (entry.verdict, entry.reason) == ("inconclusive", "no_spread")
 
 
 def test_one_seed_says_nothing_about_the_method(scene):
     annotations, files = scene
     entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]}, replicates=100)
-    assert entry["d_ap"]["ci95"][0] > 0, "the pair of models differs for sure"
-    assert entry["verdict"] == "inconclusive" and "one seed" in entry["sentence"]
-    assert entry["d_ap"]["variance"]["seed"] is None
-    assert entry["needed"] == {"seeds": 3, "draws": None, "images": None}
+    assert entry.d_ap.ci95[0] > 0, "the pair of models differs for sure"
+    assert (entry.verdict, entry.reason) == ("inconclusive", "one_seed")
+    assert entry.d_ap.variance.seed is None
+    assert entry.needed == Needed(seeds=3)
 
 
 def test_an_arm_that_finds_nothing(scene, tmp_path):
@@ -199,7 +185,7 @@ def test_an_arm_that_finds_nothing(scene, tmp_path):
     nothing = write(tmp_path, "nothing", [])
     assert coco_metrics(annotations, nothing)["ap"] == 0
     entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): nothing}, replicates=20)
-    assert entry["d_ap"]["mean"] == pytest.approx(coco_metrics(annotations, files["good", 0])["ap"], abs=1e-9)
+    assert entry.d_ap.mean == pytest.approx(coco_metrics(annotations, files["good", 0])["ap"], abs=1e-9)
 
 
 def test_a_size_of_which_there_is_no_box_has_no_ap(scene, tmp_path):

@@ -1,0 +1,101 @@
+"""One entry of `comparisons`: two arms compared, in figures alone. Texts are made of it in `report/words.py`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
+Word = Literal["improves", "hurts", "no_difference", "inconclusive"]
+Reason = Literal["one_seed", "few_images", "no_spread", "interval"]
+Interval = tuple[float, float]
+
+
+class Variance(msgspec.Struct, frozen=True):
+    """The variance of a mean difference by source; None where a source is not repeated."""
+
+    seed: float | None
+    draw: float | None
+    image: float
+
+
+class Components(msgspec.Struct, frozen=True):
+    """What an interval of any level is computed from: the fields of `intervals.Estimate` with these names."""
+
+    shared: float
+    single: float = 0.0
+    spread: float = 0.0
+    of_seeds: float = 0.0
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A mean difference of AP. `ci95` and `p` are plain; `ci` has the level of the entry, which decides the verdict."""
+
+    mean: float
+    ci95: Interval
+    p: float
+    variance: Variance
+    components: Components | None = None
+    ci: Interval | None = None
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The difference in one class or box size; None where there are too few images for an interval."""
+
+    mean: float
+    ci95: Interval | None
+    p: float | None
+    p_holm: float | None
+    images: int
+
+
+class RunDifference(msgspec.Struct, frozen=True):
+    """AP of the arm's run less AP of the other arm's run with the same draw and seed."""
+
+    draw: int
+    seed: int
+    d_ap: float
+
+
+class Needed(msgspec.Struct, frozen=True):
+    """Seeds (draws, where there are several), or images, in all that would settle an open question; None: too many."""
+
+    seeds: int | None = None
+    draws: int | None = None
+    images: int | None = None
+
+
+class Last(msgspec.Struct, frozen=True):
+    """The same comparison on the last epoch's predictions."""
+
+    d_ap: Difference
+    d_ap50: Difference
+    mde: float
+    verdict: Word
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """Does `arm` differ from `against`? AP values are fractions."""
+
+    arm: str = ""
+    against: str = ""
+    judge: Literal["val", "full_val", "test"] = "val"
+    draws: list[int]
+    seeds: list[int]
+    images: int
+    replicates: int
+    d_ap: Difference
+    d_ap50: Difference
+    per_run: list[RunDifference]
+    level: float = 0.05  # two-sided, of `ci`: of the look, and of Holm's step among the arms
+    family: int = 1  # by how many comparisons Holm's step divides the error
+    unplanned: bool = False  # seeds were added to a design that had ended
+    p_holm: float | None = None  # of no difference, corrected for looks and arms: below 0.05 where `ci` leaves out 0
+    mde: float
+    verdict: Word
+    reason: Reason | None = None  # why it is inconclusive
+    needed: Needed | None = None
+    per_class: dict[str, Part] = {}
+    per_size: dict[str, Part] = {}
+    last: Last | None = None

@@ -1,0 +1,108 @@
+"""Levels of the looks, and Holm's steps among the arms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec import structs
+from scipy.stats import ttest_1samp
+
+from coco1k_kd.errors import UserError
+from coco1k_kd.verdict.compare import decide
+from coco1k_kd.verdict.entry import Entry
+from coco1k_kd.verdict.intervals import Estimate, verdict
+from coco1k_kd.verdict.looks import ALPHA, FIXED, Design, sequential, settled
+
+
+def made(mean, shared, arm="cwd", against="baseline", seeds=3) -> Entry:
+    estimate = Estimate(mean, 1, seeds, 400, shared)
+    word, reason = verdict(estimate)
+    difference = estimate.summary()
+    return Entry(
+        arm=arm,
+        against=against,
+        draws=[0],
+        seeds=list(range(seeds)),
+        images=400,
+        replicates=0,
+        d_ap=difference,
+        d_ap50=difference,
+        per_run=[],
+        mde=estimate.mde(),
+        verdict=word,
+        reason=reason,
+    )
+
+
+def test_levels_of_the_default_looks():
+    assert sequential().levels == pytest.approx((0.0110, 0.0183, 0.0293), abs=1e-4)
+
+
+@pytest.mark.parametrize("looks", [(3, 5, 8), (2, 4), (6,)])
+def test_all_looks_together_err_in_one_of_twenty(looks):
+    """By t tests of scipy on seeds that are drawn one by one."""
+    design, studies = sequential(looks), 20_000
+    seeds = np.random.default_rng(1).normal(size=(studies, looks[-1]))
+    wrong = np.zeros(studies, bool)
+    for look, level in zip(design.looks, design.levels, strict=True):
+        wrong |= ttest_1samp(seeds[:, :look], 0, axis=1).pvalue < level
+    assert wrong.mean() == pytest.approx(ALPHA, abs=3 * (ALPHA / studies) ** 0.5)
+
+
+def test_one_look_is_a_fixed_design():
+    assert sequential([6]).levels == pytest.approx((0.05,), abs=2e-4)
+    assert FIXED.level_at(3) == FIXED.level_at(7) == 0.05 and FIXED.level_at(3, 2) == 0.025
+    assert FIXED.overall(0.2, 3) == 0.2
+
+
+def test_a_number_of_seeds_between_or_beyond_the_looks_has_the_level_of_a_further_look():
+    design = sequential()
+    assert design.level_at(4) == Design((3, 4, 5, 8)).levels[1] < design.level_at(5)
+    assert design.level_at(12) == Design((3, 5, 8, 12)).levels[3] < 0.05
+    assert design.next_look(3) == 5 and design.next_look(8) is None
+
+
+@pytest.mark.parametrize("look", [3, 5, 8])
+def test_level_and_corrected_p_say_the_same(look):
+    design = sequential()
+    for family in (1, 3):
+        level = design.level_at(look, family)
+        assert (
+            family * design.overall(0.999 * level, look) < ALPHA < family * design.overall(1.001 * level, look) + 2e-4
+        )
+    assert design.overall(1e-12, look) < 1e-10 and design.overall(1.0, look) == 1
+
+
+@pytest.mark.parametrize("looks", [(), (1, 3), (0,), (3, 3), (5, 3), (3, 5, 101), tuple(range(2, 13))])
+def test_looks_without_levels_are_refused(looks):
+    with pytest.raises(UserError, match=r"^--looks .*") as error:
+        sequential(looks)
+    assert "\n" not in str(error.value)
+
+
+def test_holm_decides_the_words_of_arms_that_share_the_error():
+    se = 0.004
+    surest, sure, unsure = (made(t * se, se**2, arm) for t, arm in ((3.0, "a"), (2.1, "b"), (1.0, "c")))
+    assert [e.verdict for e in (surest, sure, unsure)] == ["improves", "improves", "inconclusive"]
+    decided = decide([surest, sure, unsure])
+    assert [(e.verdict, e.family) for e in decided] == [("improves", 3), ("inconclusive", 2), ("inconclusive", 2)]
+    for entry in decided:
+        assert (entry.p_holm < ALPHA) == (entry.d_ap.ci[0] > 0) and entry.level == ALPHA / entry.family
+        assert entry.d_ap.ci95[0] > entry.d_ap.ci[0] and entry.p_holm >= entry.d_ap.p
+    alone = decide([surest, sure, structs.replace(unsure, against="ultralytics")])
+    assert [(e.verdict, e.family) for e in alone] == [("improves", 2), ("improves", 1), ("inconclusive", 1)]
+    assert decide([sure])[0].verdict == "improves"
+
+
+def test_a_look_asks_for_more_than_a_fixed_design():
+    entry = made(2.3 * 0.004, 0.004**2)
+    (fixed,), (first,) = decide([entry]), decide([entry], sequential(), unplanned=True)
+    assert settled(fixed) and fixed.level == 0.05 and not fixed.unplanned
+    assert not settled(first) and first.level == sequential().level_at(3) and first.unplanned
+    assert first.d_ap.ci95 == fixed.d_ap.ci95 and first.d_ap.ci[0] < 0 < first.d_ap.ci95[0]
+    assert first.mde > fixed.mde and first.needed.images > 400
+
+
+def test_what_settles_as_no_difference_leaves_its_share_too():
+    none, sure = made(0.0, 1e-8, "a"), made(2.1 * 0.004, 0.004**2, "b")
+    assert [e.verdict for e in decide([none, sure])] == ["no_difference", "improves"]
