@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from studies import EPOCHS, PROGRAM, run
+from studies import EPOCHS, PROGRAM, likely_models, run
 
 from coco1k_kd.demo import generate_coco
 
@@ -38,28 +38,11 @@ def subset(coco_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """student.pt and teacher.pt with the subset's classes and random weights, whose AP is small but not 0.
-
-    Their first two classes are likely everywhere, in boxes of two strides a side: without that they find nothing at
-    64 pixels, and equal figures would show nothing.
-    """
-    import torch
-    from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel
-
+    """student.pt and teacher.pt with the subset's classes and random weights, whose AP is small but not 0."""
     folder = tmp_path_factory.mktemp("models")
     truth = json.loads((subset / "annotations" / "instances_val2017.json").read_bytes())
     names = [category["name"] for category in sorted(truth["categories"], key=lambda category: category["id"])]
-    torch.manual_seed(0)
-    for name, architecture in (("student", "yolo11n.yaml"), ("teacher", "yolov8n.yaml")):
-        model = YOLO(architecture)
-        model.model = DetectionModel(model.model.yaml, nc=len(names), verbose=False)
-        model.model.names = dict(enumerate(names))
-        head = model.model.model[-1]
-        for boxes, classes in zip(head.cv2, head.cv3, strict=True):
-            boxes[-1].bias.data = -2 * torch.arange(head.reg_max).sub(1.0).abs().repeat(4)
-            classes[-1].bias.data = -3.0 * torch.arange(1, len(names) + 1)
-        model.save(folder / f"{name}.pt")
+    likely_models(folder, names)
     return folder
 
 

@@ -27,6 +27,28 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+def likely_models(folder: Path, names: list[str]) -> None:
+    """Write student.pt and teacher.pt of these classes with random weights.
+
+    Their first two classes are likely everywhere, in boxes of two strides a side: without that they find nothing at
+    64 pixels, and equal figures would show nothing.
+    """
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    for name, architecture in (("student", "yolo11n.yaml"), ("teacher", "yolov8n.yaml")):
+        model = YOLO(architecture)
+        model.model = DetectionModel(model.model.yaml, nc=len(names), verbose=False)
+        model.model.names = dict(enumerate(names))
+        head = model.model.model[-1]
+        for boxes, classes in zip(head.cv2, head.cv3, strict=True):
+            boxes[-1].bias.data = -2 * torch.arange(head.reg_max).sub(1.0).abs().repeat(4)
+            classes[-1].bias.data = -3.0 * torch.arange(1, len(names) + 1)
+        model.save(folder / f"{name}.pt")
+
+
 def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:

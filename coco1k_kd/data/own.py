@@ -199,7 +199,8 @@ def faults(data: OwnData) -> list[str]:
         if same := shared(data.splits.get(name), data.splits.get(other)):
             one, two = same[0]
             first = str(one) if one == two else f"{one} is {two}"
-            found.append(f"{_count(len(same), 'image')} of {name} also in {other}, the first: {first}; take them out")
+            are = "image is" if len(same) == 1 else "images are"
+            found.append(f"{len(same):,} {are} in {name} and in {other}, the first: {first}; keep each in one of them")
     return found
 
 
@@ -358,5 +359,6 @@ def _in_one_line(where: str) -> Iterator[None]:
 def _one_line(message: object) -> str:
     """A message of Ultralytics without colours, pictures, line breaks and links."""
     text = str(message.args[0]) if isinstance(message, KeyError) and message.args else str(message)
+    text = text.partition("\nNote dataset download directory")[0]
     text = re.sub(r"\x1b\[[0-9;]*m|See https://\S+ for [^.]*\.|[^\w\s!-~\u00a0-\u024f]", "", text)
     return " ".join(text.split())[:_LONGEST] or type(message).__name__

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from studies import PROGRAM, assert_figures_of_pycocotools, likely_models, run
 
 from coco1k_kd.data.own import open_data
+from coco1k_kd.errors import UserError
 
 NAMES = ["apple", "ripe pear", "배"]
 SIZES = {"train": 9, "val": 5}
@@ -145,3 +149,177 @@ def test_every_layout_is_read_as_ultralytics_reads_it(layout: Callable[[Path], P
                 expected = ((x - w / 2) * 64, (y - h / 2) * 48, w * 64, h * 48)
                 assert np.allclose(box["bbox"], expected, atol=1e-4) and box["area"] == box["bbox"][2] * box["bbox"][3]
         assert len(truth["annotations"]) == sum(len(their["cls"]) for their in theirs.values()) > 0
+
+
+def test_a_root_in_ultralytics_datasets_dir_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ultralytics.data.utils.DATASETS_DIR", tmp_path / "datasets")
+    path = absolute(tmp_path)
+    shutil.move(tmp_path / "data", tmp_path / "datasets" / "fruit")
+    write_yaml(tmp_path, path="fruit", train="images/train", val="images/val")
+    data = open_data(path, tmp_path / "project")
+    assert data.root == tmp_path / "datasets" / "fruit" and data.train.size == SIZES["train"]
+
+
+def test_labels_are_what_ultralytics_makes_of_them(tmp_path: Path) -> None:
+    """Polygons are boxes, equal lines count once, and the size is that after EXIF."""
+    path = absolute(tmp_path)
+    labels = tmp_path / "data/labels/val"
+    (labels / "01.txt").write_text("1 0.25 0.25 0.75 0.25 0.75 0.5\n")
+    label(labels / "02.txt", [(0, 0.5, 0.5, 0.5, 0.5)] * 2 + [(0, 0.5, 0.5, 0, 0.5)])
+    (labels / "03.txt").unlink()
+    turned = tmp_path / "data/images/val/04.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(turned).save(turned, exif=exif)
+    truth = json.loads(open_data(path, tmp_path / "project").val.annotations.read_bytes())
+    boxes = {image["file_name"]: [] for image in truth["images"]}
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    for box in truth["annotations"]:
+        boxes[names[box["image_id"]]].append((box["category_id"], *box["bbox"]))
+    assert boxes["01.jpg"] == [(2, 16, 12, 32, 12)]
+    assert boxes["02.jpg"] == [(1, 16, 12, 32, 24)]
+    assert boxes["03.jpg"] == []
+    assert boxes["04.jpg"] == [(2, 18, 16, 12, 32)]
+    assert [(image["width"], image["height"]) for image in truth["images"]] == [(64, 48)] * 4 + [(48, 64)]
+
+
+def test_other_labels_are_other_data_and_the_same_are_the_same(tmp_path: Path) -> None:
+    path = absolute(tmp_path)
+    before = open_data(path, tmp_path / "project")
+    assert open_data(path, tmp_path / "project") == before
+    label(tmp_path / "data/labels/val/01.txt", [(1, 0.5, 0.5, 0.25, 0.25)])
+    assert open_data(path, tmp_path / "project").yaml != before.yaml and before.val.annotations.exists()
+
+
+def _rewrite(**change: Any) -> Callable[[Path], None]:
+    def change_yaml(root: Path) -> None:
+        content = yaml.safe_load((root / YAML).read_text(encoding="utf-8")) | change
+        (root / YAML).write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+    return change_yaml
+
+
+def _text(text: str) -> Callable[[Path], None]:
+    return lambda root: (root / YAML).write_text(text) and None
+
+
+def _bad_label(root: Path) -> None:
+    (root / "data/labels/train/03.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+
+
+def _no_labels(root: Path) -> None:
+    shutil.rmtree(root / "data/labels/val")
+
+
+def _no_image(root: Path) -> None:
+    for place in (root / "data/images/val").iterdir():
+        place.write_text("not an image")
+
+
+def _leak(root: Path) -> None:
+    shutil.copy(root / "data/images/train/05.jpg", root / "data/images/val/copy.jpg")
+
+
+def _twice(root: Path) -> None:
+    (root / "data/val.txt").write_text("./images/val/01.jpg\n./images/val/01.jpg\n")
+    _rewrite(val="val.txt")(root)
+
+
+FAULTS: list[tuple[Callable[[Path], None], str]] = [
+    (_rewrite(val=None), "'val:' key missing"),
+    (_rewrite(names=None), "either 'names' or 'nc' are required"),
+    (_rewrite(nc=5), "must match"),
+    (_rewrite(names={0: "a", 2: "b"}), "invalid class indices"),
+    (_rewrite(names={"a": "b"}), "cannot be used as a data YAML"),
+    (_rewrite(names=["a", "a", "b"]), "two classes of the name 'a'"),
+    (_rewrite(channels=1), "channels: 1"),
+    (_rewrite(path="/nowhere"), "/nowhere/images/val"),
+    (_rewrite(train="images/none"), "images/none does not exist"),
+    (_rewrite(test="images/none"), "images/none does not exist"),
+    (_rewrite(train=["images/train", "images/none"]), "images/none does not exist"),
+    (_rewrite(train=7), "'train' must be"),
+    (_rewrite(train="images/val"), "5 images are in val and in train, the first: .*val/00.jpg"),
+    (_text("train: ["), "cannot be used as a data YAML"),
+    (_text("just text"), "cannot be used as a data YAML"),
+    (_text(""), "'train:' key missing"),
+    (_bad_label, "leaves out 1 of 9 images.*class 7 exceeds"),
+    (_no_labels, "val: none of the 5 images has a box; .*00.jpg has its labels in .*labels/val/00.txt"),
+    (_no_image, "fruit.yaml, val: No valid images"),
+    (_leak, "1 image is in val and in train, the first: .*copy.jpg is .*05.jpg"),
+    (_twice, "01.jpg is listed twice"),
+]
+
+
+@pytest.mark.parametrize(("fault", "named"), FAULTS)
+def test_data_that_cannot_be_used_is_refused_in_a_line(
+    fault: Callable[[Path], None], named: str, tmp_path: Path
+) -> None:
+    path = absolute(tmp_path)
+    fault(tmp_path)
+    with pytest.raises(UserError, match=named) as caught:
+        open_data(path, tmp_path / "project")
+    message = str(caught.value)
+    assert "\n" not in message and YAML in message and "coco1k" not in message and "download" not in message
+    assert not (tmp_path / "project").exists()
+
+
+def check(path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return run([sys.executable, str(PROGRAM), "--check", "--data", str(path)], *more)
+
+
+def test_check_prints_what_there_is_and_trains_nothing(tmp_path: Path) -> None:
+    path = roboflow(tmp_path)
+    (tmp_path / "train/labels/03.txt").unlink()
+    done = check(path, "--project", str(tmp_path / "project"))
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[:3] == [
+        "train: 9 images (2 without a box), 10 boxes of 3 of 3 classes",
+        "val: 5 images (1 without a box), 6 boxes of 3 of 3 classes",
+        "test: 4 images (1 without a box), 5 boxes of 3 of 3 classes",
+    ]
+    assert ["apple", "1", "1", "1"] in [line.split() for line in lines]
+    assert lines[-1] == "note: train: 1 image without a label file, taken for background"
+    assert not (tmp_path / "project").exists()
+
+
+def test_check_names_every_fault_and_ends_with_2(tmp_path: Path) -> None:
+    path = absolute(tmp_path)
+    _leak(tmp_path)
+    _bad_label(tmp_path)
+    done = check(path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    faults = [line for line in done.stdout.splitlines() if line.startswith("fault: ")]
+    assert len(faults) == 2 and "leaves out 1 of 9" in faults[0] and "in val and in train" in faults[1]
+    assert done.stdout.startswith("train: 8 images") and done.stderr.count("\n") == 1
+
+
+def test_check_takes_a_subset_too(subset: Path) -> None:
+    done = check(subset / "coco1k.yaml")
+    assert done.returncode == 0 and done.stdout.startswith("train: 48 images (0 without a box), ")
+
+
+def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
+    """Two folders a split with the same file names in both, of which nothing may be mixed up; then more of it."""
+    path = folders_as_list(tmp_path)
+    likely_models(tmp_path, NAMES)
+    project = tmp_path / "project"
+    flags = ("--epochs", "1", "--batch", "8", "--imgsz", "64", "--device", "cpu", "--seeds", "0", "--resume")
+    command = [sys.executable, str(PROGRAM), "--data", str(path), "--project", str(project), *flags]
+    command += ["--student", str(tmp_path / "student.pt"), "--teacher", str(tmp_path / "teacher.pt")]
+    before = {file for file in tmp_path.rglob("*") if file.is_relative_to(tmp_path / "a")}
+    done = run(command, "--arms", "baseline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {file.suffix for file in {*(tmp_path / "a").rglob("*")} - before} <= {".cache"}
+    done = run(command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished before: baseline" in done.stdout
+    content = json.loads(max(project.glob("comparison_*.json")).read_bytes())
+    assert content["dataset"]["yaml"] == str(path) and content["dataset"]["val_images"] == 10
+    assert content["comparisons"][0]["verdict"] == "inconclusive"
+    (truth,) = project.glob("data/*/val.json")
+    for arm in content["arms"].values():
+        (figures,) = arm["runs"]
+        assert_figures_of_pycocotools(figures, truth, Path(figures["dir"]) / "predictions_best.json")
+        found = json.loads((Path(figures["dir"]) / "predictions_best.json").read_bytes())
+        assert len({item["image_id"] for item in found}) == 10
