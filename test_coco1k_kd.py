@@ -144,7 +144,8 @@ def main() -> int:
         own.check(args["data"])
         return 0
     args["device"] = args["device"] or ""
-    return study.run(study.Settings(**args), resume, shlex.join(["python", *sys.argv]), places, language)
+    program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare
+    return study.run(study.Settings(**args), resume, shlex.join([*program, *sys.argv[1:]]), places, language)
 
 
 if __name__ == "__main__":

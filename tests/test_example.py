@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import ultralytics
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLE = PROJECT / "simple_kd_example.py"
@@ -34,6 +35,23 @@ def test_it_runs_with_its_defaults(subset, tmp_path):
     assert float(dict(zip(*(line.split(",") for line in table[:2]), strict=True))["train/kd_loss"]) > 0
 
 
+def test_every_flag_reaches_the_training(subset, tmp_path):
+    for name, architecture in (("s.pt", "yolo11n.yaml"), ("t.pt", "yolov8n.yaml")):
+        torch.manual_seed(0)
+        ultralytics.YOLO(architecture, verbose=False).save(tmp_path / name)
+    flags = {
+        "data": subset / "coco1k.yaml", "student": "s.pt", "teacher": "t.pt", "loss": "mgd", "epochs": 1, "batch": 12,
+        "imgsz": 64, "device": "cpu", "project": tmp_path / "mine",
+    }  # fmt: skip
+    done = run(tmp_path, *(word for flag, value in flags.items() for word in (f"--{flag}", value)))
+    assert done.returncode == 0, done.stderr[-2000:]
+    written = yaml.safe_load((tmp_path / "mine" / "train" / "args.yaml").read_text())
+    assert {k: str(written[k]) for k in ("data", "epochs", "batch", "imgsz", "device", "project")} == {
+        k: str(flags[k]) for k in ("data", "epochs", "batch", "imgsz", "device", "project")
+    }
+    assert written["distillation_loss"] == "mgd" and written["teacher"] == str(tmp_path / "t.pt")
+
+
 def test_faults_are_one_line(tmp_path):
     data = tmp_path / "data.yaml"
     data.write_text("path: .\n")
@@ -41,6 +59,8 @@ def test_faults_are_one_line(tmp_path):
         (["--data", "nothing.yaml"], "make it with create_coco1k.py"),
         (["--data", data, "--student", "nothing.pt"], "cannot load the student"),
         (["--data", data, "--student", "yolo11n.yaml", "--teacher", "nothing.pt"], "cannot load the teacher"),
+        (["--data", data, "--student", "yolo11n-cls.yaml"], "the student is a classifier"),
+        (["--data", data, "--student", "yolo11n.yaml", "--loss", "l2"], "l2"),
     ):
         done = run(tmp_path, *arguments)
         assert done.returncode == 2

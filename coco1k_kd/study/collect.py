@@ -223,6 +223,8 @@ def _versions() -> dict[str, str]:
 def _git() -> Git | None:
     """Commit of this program, and whether its files were changed since; null where it is not under git."""
     here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None  # installed by pip, maybe into a folder of somebody else's repository
 
     def git(*args: str) -> str:
         return subprocess.run(
