@@ -134,10 +134,11 @@ compare() {
 }
 
 report() {
-  local json
+  local json language=()
   json=$(newest comparison json)
+  [[ ! " ${extra[*]} " =~ \ --language[\ =]([a-z]+)\  ]] || language=(--language "${BASH_REMATCH[1]}")
   # compare has just printed the tables
-  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}" |
+  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}" "${language[@]}" |
     sed -n '/^+/p; /^- \*\*/p; /^wrote/p'
 }
 
@@ -275,13 +276,14 @@ if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $forced && !
 fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
 stage weights "$TEACHER" "$out/pool/manifest.json"
-studies=("$here/test_coco1k_kd.py") reports=("$code"/report/*.py)
+studies=("$here/test_coco1k_kd.py") reports=("$code"/report/*.{py,html})
 others=("$code"/data/{certify,download,verify}.py "$code"/runs/board.py "$code"/distill/curves.py)
 for file in "$code"/*.py "$code"/*/*.py; do
   [[ " ${draws[*]} ${reports[*]} ${others[*]} " == *" $file "* ]] || studies+=("$file")
 done
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
-stage report "$(newest kd_comparison png)" "${reports[@]}" "$(newest comparison json)"
+stage report "$(newest report html)" "${reports[@]}" "$(newest comparison json)"
 
-[[ $dry ]] || printf '\nresults: %s\n         %s\n' "$(newest comparison json)" "$(newest kd_comparison png)"
+[[ $dry ]] || printf '\nresults: %s\n         %s\nreport:  %s\n' \
+  "$(newest comparison json)" "$(newest kd_comparison png)" "$(newest report html)"
 [[ ! $demo || $dry ]] || echo "These are generated scenes: they show that all works, and nothing about COCO."

@@ -10,7 +10,7 @@
     python test_coco1k_kd.py --check --data my.yaml                 # is my own data ready? trains nothing
     python test_coco1k_kd.py --report-only coco1k_kd_experiments/comparison_20260101_120000.json
 
-Writes run folders, comparison_*.json, comparison_*.md and kd_comparison_*.png into --project.
+Writes run folders, comparison_*.json, comparison_*.md, kd_comparison_*.png and report_*.html into --project.
 Exit codes: 0 done, 1 a run or a control failed, 2 bad input or unequal arms, 130 interrupted, 141 output closed.
 """
 

@@ -19,5 +19,9 @@ ruff check --quiet .
 ruff format --check --quiet .
 shellcheck run_coco1k_kd.sh tests/run.sh .ci/run benchmarks/*.sh
 markers=(-m "not slow")
-[[ ${1-} == --slow ]] && markers=() && shift
+if [[ ${1-} == --slow ]]; then
+  markers=() && shift
+  # one test opens the report in a browser; without one it is skipped
+  command -v chromium >/dev/null || { [[ $EUID != 0 ]] || quietly apt-get install -qq chromium || true; }
+fi
 python -m pytest "${markers[@]}" "$@"

@@ -46,6 +46,7 @@ if os.environ.get("HANG"):
 if code := int(os.environ.get("FAIL", 0)): print("error: it went wrong"); sys.exit(code)
 stamp = time.time_ns()
 (project / f"comparison_{stamp}.json").write_text("{}"); (project / f"kd_comparison_{stamp}.png").write_text("")
+(project / f"report_{stamp}.html").write_text("")
 """
 TORCH = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
 WEIGHTS = """
@@ -338,6 +339,8 @@ def test_read_only_coco_and_real_programs_from_data_to_report(coco_root, tmp_pat
     comparison = json.loads(found.read_text())
     assert set(comparison["arms"]) == {"baseline", "cwd"}
     assert list(found.parent.glob("kd_comparison_*.png")) and "cwd against baseline" in output
+    (report,) = found.parent.glob("report_*.html")
+    assert f"report:  {report}" in output
     assert sorted(str(path) for path in root.rglob("*")) == before
     again = pipeline.run("--", "--imgsz", "64", **sizes, **models)
     assert [line.split()[1] for line in again.splitlines()[-5:]] == ["stands"] * 5

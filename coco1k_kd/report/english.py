@@ -62,7 +62,7 @@ TEXTS = {
     "open_hurts": "No: {arm} makes {student} worse by {seen}, with {design}.",
     "open_no_difference": "No: {arm} makes no difference to {student} that matters, {seen}, with {design}.",
     "open_inconclusive": "Not known yet: {arm} changes {student} by {seen}, with {design}.",
-    "open_others": "Of the other arms, {parts}.",
+    "open_others": "Other arms: {parts}.",
     "open_part": "{arms} ({word})",
     # design
     "design_auto": "Seeds are added in planned looks, at {looks} seeds. This is look {look} of {of}, held to a "

@@ -126,14 +126,23 @@ def _where(entry: Mapping[str, Any], words: Words) -> str:
     ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
     shown = ranked if len(ranked) <= 2 * EXTREMES else ranked[:EXTREMES] + ranked[-EXTREMES:]
     rows = [[name, str(row["images"]), *difference(row, words)[:2], p_value(row["p_holm"])] for name, row in shown]
-    sure = [f"{name} ({points(row['mean'])})" for name, row in ranked if certain(row)]
-    found = words("certain", number=len(ranked), names=", ".join(sure)) if sure else ""
-    said = found or words("none_certain", number=len(ranked))
     scope = words("all_classes" if len(shown) == len(ranked) else "extreme_classes")
     head = [words(f"h_{key}") for key in ("class", "images", "dap", "ci", "p_holm")]
     return _section(
-        words("where", pair=words.pair(entry)), _table(*sizes(entry, words)), f"{said} {scope}", _table(head, rows)
+        words("where", pair=words.pair(entry)),
+        _table(*sizes(entry, words)),
+        f"{found(entry, words)} {scope}",
+        _table(head, rows),
     )
+
+
+def found(entry: Mapping[str, Any], words: Words) -> str:
+    """Which classes differ with certainty."""
+    classes = entry["per_class"]
+    sure = [f"{name} ({points(row['mean'])})" for name, row in classes.items() if certain(row)]
+    if not sure:
+        return words("none_certain", number=len(classes))
+    return words("certain", number=len(classes), names=", ".join(sure))
 
 
 def cost(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:

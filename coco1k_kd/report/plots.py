@@ -36,6 +36,7 @@ STYLE = {
     "axes.grid": True,
     "grid.color": "#E6E6E6",
     "axes.axisbelow": True,
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }
 _HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo", "--")
 
@@ -222,6 +223,10 @@ class Plots:
         half = self.letters // 2
         return line.join(x if len(x) <= self.letters else f"{x[: half - 1]}…{x[-half:]}" for x in lines)
 
+    def against(self) -> str:
+        """What the plot of box sizes compares with."""
+        return self.words("pic_differences_to", against=self.entries[0]["against"])
+
     def _pair(self, entry: Mapping[str, Any]) -> str:
         """A comparison on two lines."""
         return self.words("pic_pair", arm=self.short(entry["arm"]), against=self.short(entry["against"]))
@@ -273,6 +278,13 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 def lacking(text: str) -> str:
     """The letters of `text` that no installed font has."""
     return _fonts(text)[1]
+
+
+def family_of(text: str) -> str:
+    """The one font family that has most of these letters, for what cannot mix fonts."""
+    families, _ = _fonts(text)
+    wanted = {ord(letter) for letter in text}
+    return max(families, key=lambda name: len(wanted & _letters(findfont(name))))
 
 
 def _fonts(text: str) -> tuple[list[str], str]:

@@ -18,6 +18,7 @@ from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 LANGUAGES = {"en": english.TEXTS, "ko": korean.TEXTS}
 LITTLE = 0.01  # AP below which an arm has learned next to nothing
 _LEVEL = 0.05
+_NAMED = 3  # arms that the opening names
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,10 @@ class Words:
         for entry in compared[1:]:
             if entry["against"] == first["against"]:
                 by_verdict.setdefault(entry["verdict"], []).append(entry["arm"])
-        parts = [self("open_part", arms=self.listed(arms), word=self(word)) for word, arms in by_verdict.items()]
+        parts = []
+        for word, arms in by_verdict.items():
+            named = self.listed(arms) if len(arms) <= _NAMED else self.count("arm", len(arms))
+            parts.append(self("open_part", arms=named, word=self(word)))
         return f"{said} {self('open_others', parts='; '.join(parts))}" if parts else said
 
     def last(self, entry: dict[str, Any]) -> str:
@@ -278,9 +282,9 @@ def repeats(comparison: dict[str, Any]) -> tuple[int, int]:
     return len({run["draw"] for run in runs}), len({run["seed"] for run in runs})
 
 
-def points(fraction: float) -> str:
+def points(fraction: float, digits: int = 1) -> str:
     """An AP difference in signed AP points."""
-    return f"{round(100 * fraction, 1) + 0:+.1f}"  # + 0: no "-0.0"
+    return f"{round(100 * fraction, digits) + 0:+.{digits}f}"  # + 0: no "-0.0"
 
 
 def _runs(entry: dict[str, Any]) -> int:

@@ -6,23 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd.files import write_atomic, write_json
+from coco1k_kd.report.evidence import gather
 from coco1k_kd.report.markdown import markdown
+from coco1k_kd.report.page import page
 from coco1k_kd.report.picture import draw
 from coco1k_kd.report.words import Words
 
 
 def write_report(comparison: dict[str, Any], folder: Path, stamp: str, language: str = "en") -> tuple[Path, ...]:
-    """Write comparison_<stamp>.json, kd_comparison_<stamp>.png, comparison_<stamp>.md and report_<stamp>.html.
+    """Write comparison_<stamp>.json and .md, kd_comparison_<stamp>.png, report_<stamp>.html and pictures_<stamp>/.
 
-    `language` is that of the last three: "en" or "ko". Everything is made before anything is written.
+    `language` is that of all but the first: "en" or "ko". Everything is made before anything is written. The pictures
+    are left out where predictions or images are gone. Returns the files, the page last.
     """
-    words = Words(language)
-    made = {
-        f"kd_comparison_{stamp}.png": draw(comparison, words),
+    words, data = Words(language), folder / f"comparison_{stamp}.json"
+    evidence = gather(comparison, words)
+    made: dict[str, bytes | str] = {
         f"comparison_{stamp}.md": markdown(comparison, words),
+        f"kd_comparison_{stamp}.png": draw(comparison, words),
     }
-    first = folder / f"comparison_{stamp}.json"
-    write_json(first, comparison)
+    if evidence.examples:
+        made |= {f"pictures_{stamp}/{name}": png for name, png in evidence.examples.slides(words).items()}
+    made[f"report_{stamp}.html"] = page(comparison, words, evidence, data)
+    write_json(data, comparison)
     for name, content in made.items():
         write_atomic(folder / name, content)
-    return (first, *(folder / name for name in made))
+    return (data, *(folder / name for name in made if "/" not in name))

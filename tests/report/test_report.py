@@ -133,14 +133,15 @@ def test_every_shape_is_drawn_and_told(shape, tmp_path):
     paths = write_report(content, tmp_path, "20260101_000000")
     assert [p.name for p in paths] == [
         "comparison_20260101_000000.json",
-        "kd_comparison_20260101_000000.png",
         "comparison_20260101_000000.md",
+        "kd_comparison_20260101_000000.png",
+        "report_20260101_000000.html",
     ]
     assert json.loads(paths[0].read_text()) == content
-    pixels = imread(paths[1])
+    pixels = imread(paths[2])
     assert pixels.shape[1] == 1200 and pixels[..., :3].std() > 0.05, "1,200 wide and not blank"
-    assert paths[2].read_text() == markdown(content, EN)
-    assert len(list(tmp_path.iterdir())) == 3, "nothing else is left behind"
+    assert paths[1].read_text() == markdown(content, EN)
+    assert sorted(tmp_path.iterdir()) == sorted(paths), "nothing else is left behind"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -159,7 +159,7 @@ def test_the_opening_is_one_sentence_and_names_the_other_arms():
         one["verdict"] = verdict
     assert EN.opening(content) == (
         "Yes: cwd improves yolo11n by +0.6 AP points (95% interval -0.2 to +1.4), with 3 seeds on 400 images. "
-        "Of the other arms, mgd (improves); ultralytics (inconclusive)."
+        "Other arms: mgd (improves); ultralytics (inconclusive)."
     )
     assert KO.opening(content).startswith("예: cwd 증류는 yolo11n 성능을 높입니다.")
 
