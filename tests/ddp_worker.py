@@ -43,7 +43,7 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path)
                 "student": {n: p.grad for n, p in student_model.named_parameters() if p.grad is not None},
                 "distiller": {n: p.grad for n, p in trainer.distiller.named_parameters()},
                 "aligners": trainer.distiller.aligners.state_dict(),
-                "weight": trainer.criterion.weight,
+                "weight": trainer.criterion.weights,
             },
             out / f"{case}_step{RANK}.pt",
         )
@@ -86,7 +86,7 @@ def main(data: str, student: str, teacher: str, folder: str) -> None:
         dist.init_process_group("gloo", rank=RANK, world_size=2)
     settings = partial(Distillation, teacher, mask_ratio=0.0)
     criterion.FIT_BATCHES = 0  # pooled over both batches by two ranks, over one after the other by one
-    for loss in ("cwd", "mgd"):
+    for loss in ("cwd", "mgd", "cwd+response"):
         train(loss, settings(loss=loss), data, student, Path(folder))
     if RANK >= 0:
         criterion.FIT_BATCHES = FIT_BATCHES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coco1k_kd.distill.distiller import FIT_BATCHES, Distiller, gradient_ratio
-from coco1k_kd.distill.seams import neck_features
+from coco1k_kd.distill.distiller import FIT_BATCHES, Answer, Distiller, Term, gradient_ratios
+from coco1k_kd.distill.response import BRANCHES
+from coco1k_kd.distill.seams import branch_gains, student_answer
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher
 from coco1k_kd.errors import UserError
 
 MEASURE_EVERY = 50  # steps between two measurements of gradient ratio and agreement: under 1% of the time
 CALIBRATE_EVERY, CALIBRATION = 10, 10  # steps between two during calibration; how many of them set the weight
-TARGET = "teacher_features"  # key of a batch: the teacher's answer, or a future of it, on its way to the criterion
+TARGET = "teacher"  # key of a batch: the teacher's answer, or a future of it, on its way to the criterion
 
 
 class DistillationCriterion:
@@ -28,68 +30,140 @@ class DistillationCriterion:
     """
 
     def __init__(
-        self, task: Any, head: nn.Module, teacher: Teacher, distiller: Distiller, settings: Distillation
+        self,
+        task: Any,
+        head: nn.Module,
+        teacher: Teacher,
+        distiller: Distiller,
+        settings: Distillation,
+        scale: Callable[[], float] = lambda: 1.0,
     ) -> None:
+        """Take the gradient scaler's present factor as `scale`; reading it makes the host wait for a GPU."""
         self.task, self.head, self.teacher, self.distiller, self.settings = task, head, teacher, distiller, settings
-        self.weight = 1.0 if settings.weight == "auto" else settings.weight  # before the schedule
+        self.weights = settings.weights  # of each part, before the schedule
         self.factor = 1.0  # the schedule's
         self.calibrating = settings.weight == "auto"
-        self.calibration: list[float] = []  # the last measured ratios at weight 1, from which the weight is set
-        self.scale = 1.0  # the gradient scaler's
+        self.calibration: list[list[float]] = []  # the last measured ratios of the parts at weight 1
+        self.scale = scale
         self.step, self.last_step = 0, 0  # of the epoch; the last is always measured, however short the epoch
-        self.broken: Tensor | None = None  # was our loss ever not finite while the task's was? kept on the device
-        self.measured: list[Tensor] = []  # per measured step: ratio, then a cosine per level
+        self.seen: list[Tensor] = []  # per step of the epoch: the task's loss and the parts'
+        self.measured: list[Tensor] = []  # per measured step: ratios, then a cosine per level
+
+    def start_epoch(self, steps: int, factor: float) -> None:
+        """Begin an epoch of so many steps, in which the schedule multiplies the weights by `factor`."""
+        self.step, self.last_step, self.factor = 0, steps, factor
+        self.seen.clear()
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
         losses, items = self.task(preds, batch)
-        features = [
-            level.view_as(level) for level in neck_features(preds)
-        ]  # to measure at, one level apart from another
+        answer = student_answer(preds, respond=len(self.distiller.responses) > 0)
+        features = [_apart(level) for level in answer.features]
         target = batch[TARGET]
         if isinstance(target, Future):
             target = target.result()
-        if self.settings.aligner == "fitted" and self.distiller.fitted_batches < FIT_BATCHES:
-            self.distiller.fit(features, target)
+        fitted = self.settings.aligner == "fitted" and self.distiller.aligners
+        if fitted and self.distiller.fitted_batches < FIT_BATCHES:
+            self.distiller.fit(features, target.features)
         half = self.teacher.dtype != torch.float32
         self.step += 1
         every = CALIBRATE_EVERY if self.calibrating else MEASURE_EVERY
         measure = self.step % every == 0 or self.step == self.last_step or (self.calibrating and self.step == 1)
         levels = features if half else [level.float() for level in features]
         with torch.autocast(batch["img"].device.type, self.teacher.dtype if half else None, enabled=half):
-            value, cosines = self.distiller(levels, target, measure)
-        broken = torch.isfinite(losses.detach()).all() & ~torch.isfinite(value.detach())
-        self.broken = broken if self.broken is None else self.broken | broken
+            terms, cosines = self.distiller(answer._replace(features=levels), target, measure)
+        values = self._by_part(terms)
+        self.seen.append(torch.stack([losses.detach().sum().float(), *(v.detach() for v in values.values())]))
         if measure:
-            self._measure(value, features, cosines, batch)
-        term = self.weight * self.factor * len(batch["img"]) * value
-        return torch.cat([losses.reshape(-1), term.reshape(1)]), {**items, "kd_loss": value.detach()}
+            self._measure(terms, features, target, cosines, batch)
+        total = self.factor * len(batch["img"]) * self._weighted(terms)
+        return torch.cat([losses.reshape(-1), total.reshape(1)]), {**items, **self._items(terms, values)}
 
-    def _measure(self, value: Tensor, features: list[Tensor], cosines: list[Tensor], batch: dict[str, Any]) -> None:
-        """Measure the gradients' ratio, and note it with the agreement.
+    def _by_part(self, terms: Sequence[Term]) -> dict[str, Tensor]:
+        """The loss of each part, without its weight, over all branches."""
+        return {name: torch.stack([t.value for t in terms if t.loss == name]).sum() for name in self.weights}
 
-        The task's gradient is taken through a copy of the head: a compiled student's task loss does not hang on the
-        features it returns. A copy, since another forward in train mode moves the batch norm.
+    def _weighted(self, terms: Sequence[Term]) -> Tensor:
+        """The terms with their weights. Each is multiplied by what its branch's task loss is multiplied by.
+
+        So the balance of task and distillation follows the schedule alone, on an end-to-end head, too.
         """
-        cut = [level.detach().requires_grad_() for level in features]
-        task = self.task(deepcopy(self.head)(list(cut)), batch)[0].sum()
-        trained = [i for i in self.distiller.levels if features[i].requires_grad]  # freeze= may leave out some
-        if not trained:
-            raise UserError("freeze= leaves none of the distilled levels to train: there is nothing to distil into")
-        ours, theirs = ([side[i] for i in trained] for side in (features, cut))
-        ratio = gradient_ratio((value * len(batch["img"]), ours), (task, theirs), self.scale)
-        if self.calibrating and torch.isfinite(ratio):
-            self.calibrate([*self.calibration, float(ratio)])
-        self.measured.append(torch.stack([self.weight * self.factor * ratio, *cosines]))
+        gains = branch_gains(self.task)
+        return torch.stack([self.weights[t.loss] * gains[t.branch] * t.value for t in terms]).sum()
 
-    def calibrate(self, ratios: list[float]) -> None:
-        """Set the weight that brings the median of the last of `ratios` to the target; single batches scatter."""
+    def _items(self, terms: Sequence[Term], values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the log shows: the sum, each part of a sum, and what the parts consist of; all without weights."""
+        items = {"kd_loss": torch.stack(list(values.values())).sum().detach()}
+        if len(values) > 1:
+            items |= {f"kd_{name}": value.detach() for name, value in values.items()}
+        for term in terms:
+            for name, value in term.items.items():
+                items[name] = items[name] + value if name in items else value
+        return items
+
+    def _measure(
+        self,
+        terms: Sequence[Term],
+        features: list[Tensor],
+        target: Answer,
+        cosines: list[Tensor],
+        batch: dict[str, Any],
+    ) -> None:
+        """Measure the gradients' ratios at the neck's features, and note them with the agreement.
+
+        The gradients of task and responses are taken through a copy of the head: a compiled student's task loss does
+        not hang on the features it returns. A copy, since another forward in train mode moves the batch norm.
+        """
+        compared = [ours for ours, _ in self.distiller.levels]
+        where = [i for i in compared if features[i].requires_grad]  # freeze= may leave out some
+        if not where and self.distiller.aligners:
+            raise UserError("freeze= leaves none of the distilled levels to train: there is nothing to distil into")
+        where = where or compared  # responses have the head to teach
+        cut = [level.detach().requires_grad_() for level in features]
+        preds = deepcopy(self.head)(list(cut))
+        size, scale, gains = len(batch["img"]), self.scale(), branch_gains(self.task)
+
+        def gradients(value: Tensor, at: Sequence[Tensor]) -> list[Tensor]:
+            return list(torch.autograd.grad(value * scale, [at[i] for i in where], retain_graph=True))
+
+        def at_features(which: Sequence[Term], at: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+            # The one-to-one branch sees features that Ultralytics has detached: nothing of it enters the body.
+            return {t.loss: gradients(gains[t.branch] * size * t.value, at) for t in which if t.branch == BRANCHES[0]}
+
+        ours = at_features([t for t in terms if t.loss not in self.distiller.responses], features)
+        ours |= at_features(self.distiller.compare_responses(student_answer(preds), target), cut)
+        theirs = gradients(self.task(preds, batch)[0].sum(), cut)
+        parts = [ours[name] for name in self.weights]
+        weights = [self.factor * weight for weight in self.weights.values()]
+        total = [sum(w * g for w, g in zip(weights, level, strict=True)) for level in zip(*parts, strict=True)]
+        ratios = gradient_ratios([total, *parts], theirs)
+        if self.calibrating and ratios.isfinite().all():
+            self.calibrate([*self.calibration, ratios[1:].tolist()])
+        self.measured.append(
+            torch.stack([ratios[0], *(torch.tensor(weights, device=ratios.device) * ratios[1:]), *cosines])
+        )
+
+    def calibrate(self, ratios: list[list[float]]) -> None:
+        """Set the weights that bring the medians of the last of `ratios` to the target; single batches scatter.
+
+        Each part of a sum gets an equal share of the target.
+        """
         self.calibration = ratios[-CALIBRATION:]
-        self.weight = self.settings.target_ratio / max(statistics.median(self.calibration), 1e-12)
+        share = self.settings.target_ratio / len(self.weights)
+        medians = [statistics.median(part) for part in zip(*self.calibration, strict=True)]
+        self.weights = {n: share / max(median, 1e-12) for n, median in zip(self.weights, medians, strict=True)}
+
+    @property
+    def broken(self) -> bool:
+        """Whether our loss was ever not finite in this epoch while the task's was."""
+        if not self.seen:
+            return False
+        finite = torch.stack(self.seen).isfinite()  # one look for all steps: each would have the host wait for a GPU
+        return bool((finite[:, 0] & ~finite[:, 1:].all(1)).any())
 
     def take_measurements(self) -> Tensor:
-        """Mean of the measurements since the last call: ratio KD/task, then the cosine of each distilled level."""
-        nothing = torch.full((1, 1 + len(self.distiller.levels)), float("nan"))  # an epoch that was cut short
+        """Mean of the measurements since the last call: the ratio KD/task, each part's, each level's cosine."""
+        nothing = torch.full((1, 1 + len(self.weights) + len(self.distiller.aligners)), float("nan"))  # cut short
         mean = (torch.stack(self.measured) if self.measured else nothing).nanmean(dim=0).cpu()
         self.measured.clear()
         return mean
@@ -103,3 +177,14 @@ class DistillationCriterion:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy of the student (EMA, checkpoint) gets Ultralytics' criterion alone: no teacher, no distiller."""
         return deepcopy(self.task, memo)
+
+
+def _apart(level: Tensor) -> Tensor:
+    """A view of a level to measure at, apart from the others, whose gradient has the level's own layout.
+
+    The teacher's layout would stay with the gradient, and the student's sums round differently from a baseline's.
+    """
+    view = level.view_as(level)
+    if view.requires_grad and view.is_contiguous():
+        view.register_hook(Tensor.contiguous)
+    return view

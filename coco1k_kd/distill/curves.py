@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 PANELS = (
-    ("Distillation loss (without its weight)", "train/kd_loss"),
+    ("Distillation loss (without its weight)", "train/kd_"),
     ("Cosine of student and teacher features", "kd/cosine"),
     ("Gradient: distillation / task", "kd/gradient_ratio"),
 )
@@ -24,7 +24,8 @@ def plot_distillation(results: Path) -> Path:
     for axes, (title, prefix) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         columns = [name for name in table[0] if name.startswith(prefix)]
         for name in columns:
-            axes.plot(epochs, [float(row[name]) for row in table], marker=".", label=name.rpartition("_")[2])
+            label = name.removeprefix(prefix).lstrip("_") or "all"
+            axes.plot(epochs, [float(row[name]) for row in table], marker=".", label=label)
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,11 +1,10 @@
-"""The trainable half of distillation: aligners, losses, weight, and the figures that show it is alive. Pure torch."""
+"""The trainable half of distillation: aligners, losses, weight, and the figures that show it is alive."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -14,29 +13,57 @@ from torch import Tensor, nn
 
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.losses import standardise
+from coco1k_kd.distill.response import BRANCHES, Response, of_levels
 
 SCHEDULES = ("cosine", "constant")
 NORMALISERS = {"channels": standardise, "none": Tensor.float}  # of the features of both sides
 FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
 RIDGE = 1e-2  # of the mean squared feature
-INNER_SCALE = 2.0**16  # of gradients taken in the forward pass: those of a mean underflow in float16
 FINAL_FRACTION = 0.1  # of the weight, at the end of the cosine schedule (DAMO-YOLO, arXiv 2211.15444, section 3.4)
 
 
-class Distiller(nn.Module):
-    """Aligns the student's levels to the teacher's widths and measures how far they are apart.
+class Answer(NamedTuple):
+    """What a detector makes of a batch of images.
 
-    Each level: 1x1 convolution to the teacher's width, both sides standardised alike, then the loss; levels are summed.
+    Attributes:
+        features: (N, C, H, W) of each level of the neck, finest first.
+        responses: of the head's branches, of `response.BRANCHES`, those that are compared.
+    """
+
+    features: list[Tensor]
+    responses: Mapping[str, Response]
+
+
+class Term(NamedTuple):
+    """A term of the distillation loss.
+
+    Attributes:
+        loss: its name.
+        branch: of the student's head, whose task loss it stands beside.
+        value: a scalar.
+        items: what it consists of, by name, for the log.
+    """
+
+    loss: str
+    branch: str
+    value: Tensor
+    items: Mapping[str, Tensor]
+
+
+class Distiller(nn.Module):
+    """Measures how far student and teacher are apart, by a loss or a sum of losses.
+
+    Features: each level goes through a 1x1 convolution to the teacher's width, which all losses of features share; both
+    sides are standardised alike; a loss is summed over the levels. Responses: one loss for each branch of the head.
 
     Args:
         student_channels: widths of the student's neck levels.
-        teacher_channels: widths of the teacher's, as many levels.
-        loss: "cwd" or "mgd".
-        tau: CWD's temperature.
-        mask_ratio: MGD's share of hidden positions.
-        levels: which of them are compared, by position; None for all.
+        teacher_channels: widths of the teacher's.
+        loss: of `registry`.
+        levels: (student's, teacher's) positions of the levels that are compared; None for all, as many on both sides.
         normalise: of `NORMALISERS`.
-        seed: of MGD's masks.
+        seed: of the losses that draw numbers.
+        settings: what the losses' constructors may name beside `channels` and `seed`.
     """
 
     def __init__(
@@ -44,24 +71,31 @@ class Distiller(nn.Module):
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         loss: str,
-        tau: float = 1.0,
-        mask_ratio: float = 0.65,
-        levels: Sequence[int] | None = None,
+        levels: Sequence[tuple[int, int]] | None = None,
         normalise: str = "channels",
         seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        widths = list(zip(student_channels, teacher_channels, strict=True))
-        self.levels = list(range(len(widths)) if levels is None else levels)
+        self.levels = [(i, i) for i in range(len(student_channels))] if levels is None else list(levels)
         self.normalise = NORMALISERS[normalise]
-        self.aligners = nn.ModuleList(nn.Conv2d(*widths[level], 1) for level in self.levels)
+        parts = registry.parts(loss)
+        of_features = [part for part in parts if part.compares == registry.FEATURES]
+        widths = [(student_channels[ours], teacher_channels[theirs]) for ours, theirs in self.levels]
+        self.aligners = nn.ModuleList(nn.Conv2d(*width, 1) for width in widths if of_features)
         self.fitted_batches = 0
         self._moments: list[tuple[Tensor, Tensor]] = []
-        self.losses = nn.ModuleList(
-            part.make(channels=teacher_channels[level], seed=seed + level, tau=tau, mask_ratio=mask_ratio)
-            for part in registry.parts(loss)
-            for level in self.levels
+        given = dict(settings or {})
+        self.losses = nn.ModuleDict(
+            {
+                part.name: nn.ModuleList(
+                    part.make(**given | {"channels": channels, "seed": seed + level})
+                    for (level, _), (_, channels) in zip(self.levels, widths, strict=True)
+                )
+                for part in of_features
+            }
         )
+        self.responses = nn.ModuleDict({part.name: part.make(**given) for part in parts if part not in of_features})
         self.to(memory_format=torch.channels_last)  # as the teacher: 3x3 convolutions without reordering
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -70,31 +104,58 @@ class Distiller(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore the fit from `get_extra_state`."""
-        device = self.aligners[0].weight.device
         self.fitted_batches = state["fitted_batches"]
+        device = self.aligners[0].weight.device if self.aligners else None
         self._moments = [(xx.to(device), xy.to(device)) for xx, xy in state["moments"]]
 
-    def forward(
-        self, student: Sequence[Tensor], teacher: Sequence[Tensor], measure: bool = False
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Compare both models' neck levels, those of `levels`.
+    def forward(self, student: Answer, teacher: Answer, measure: bool = False) -> tuple[list[Term], list[Tensor]]:
+        """Compare what both models make of the same images.
 
         Args:
-            student: all of its levels, (N, C, H, W) each.
+            student: its answer.
             teacher: likewise, of the teacher's widths.
             measure: whether to give the agreement.
 
         Returns:
-            The summed loss, a scalar, and the agreement of each compared level if it is asked for: the mean cosine of
-            student and teacher, normalised, over images and positions.
+            A term for each loss of features and each branch of each loss of responses; and, if it is asked for and
+            features are compared, the agreement of each level: the mean cosine of student and teacher, normalised, over
+            images and positions.
         """
-        terms, cosines = [], []
-        for align, loss, level in zip(self.aligners, self.losses, self.levels, strict=True):
-            kept = cosines if measure else None
-            compare = partial(_compare, align, loss, teacher[level], kept, self.normalise)
-            parameters = [p for p in (*align.parameters(), *loss.parameters()) if p.requires_grad]
-            terms.append(_AtOnce.apply(compare, student[level], *parameters))
-        return torch.stack(terms).sum(), cosines
+        terms, cosines = self.compare_features(student, teacher, measure)
+        return [*terms, *self.compare_responses(student, teacher)], cosines
+
+    def compare_features(
+        self, student: Answer, teacher: Answer, measure: bool = False
+    ) -> tuple[list[Term], list[Tensor]]:
+        """The losses of features alone: see `forward`."""
+        values: dict[str, list[Tensor]] = {name: [] for name in self.losses}
+        cosines = []
+        for place, align in enumerate(self.aligners):
+            ours, theirs = self.levels[place]
+            aligned = self.normalise(align(student.features[ours]))
+            target = self.normalise(teacher.features[theirs])
+            if measure:
+                cosines.append(F.cosine_similarity(aligned.detach(), target, dim=1).mean())
+            for name, losses in self.losses.items():
+                values[name].append(losses[place](aligned, target))
+        return [Term(name, BRANCHES[0], torch.stack(each).sum(), {}) for name, each in values.items()], cosines
+
+    def compare_responses(self, student: Answer, teacher: Answer) -> list[Term]:
+        """The losses of responses alone: one-to-many from one-to-many, one-to-one from one-to-one."""
+        ours, theirs = zip(*self.levels, strict=True)
+        sizes, their_sizes = ([level[0, 0].numel() for level in answer.features] for answer in (student, teacher))
+        compared = [student.features[level] for level in ours]
+        terms = []
+        for name, loss in self.responses.items():
+            for branch in (b for b in BRANCHES if b in student.responses and b in teacher.responses):
+                sides = (
+                    of_levels(student.responses[branch], sizes, ours),
+                    of_levels(teacher.responses[branch], their_sizes, theirs),
+                )
+                classification, localisation = loss(*sides, compared)
+                items = {"kd_cls": classification.detach(), "kd_box": localisation.detach()}
+                terms.append(Term(name, branch, classification + localisation, items))
+        return terms
 
     @torch.no_grad()
     def fit(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
@@ -103,12 +164,16 @@ class Distiller(nn.Module):
         A random aligner sends the student a random gradient until it has been trained, which in a short run is most of
         the run (docs/method.md, "The aligner's start"). Ranks of a distributed run pool their batches and get the same
         weights.
+
+        Args:
+            student: all of its levels, (N, C, H, W) each.
+            teacher: likewise.
         """
         moments = []
         with torch.autocast(student[0].device.type, enabled=False):  # sums over 100,000 positions need float32
-            for level in self.levels:
-                x = F.pad(student[level].float(), (0, 0, 0, 0, 0, 1), value=1.0)  # ones: the bias
-                x, y = (side.transpose(0, 1).flatten(1) for side in (x, self.normalise(teacher[level])))
+            for ours, theirs in self.levels:
+                x = F.pad(student[ours].float(), (0, 0, 0, 0, 0, 1), value=1.0)  # ones: the bias
+                x, y = (side.transpose(0, 1).flatten(1) for side in (x, self.normalise(teacher[theirs])))
                 moments.append((x @ x.T, x @ y.T))
         if dist.is_initialized():
             for moment in (m for pair in moments for m in pair):
@@ -128,73 +193,25 @@ class Distiller(nn.Module):
             self._moments = []
 
 
-def _compare(
-    align: nn.Module,
-    loss: nn.Module,
-    target: Tensor,
-    cosines: list[Tensor] | None,
-    normalise: Callable[[Tensor], Tensor],
-    features: Tensor,
-) -> tuple[Tensor, torch.dtype]:
-    """A level's loss and the precision of its convolutions; the agreement joins `cosines` if they are asked for."""
-    convolved = align(features)
-    aligned, target = normalise(convolved), normalise(target)
-    if cosines is not None:
-        cosines.append(F.cosine_similarity(aligned.detach(), target, dim=1).mean())
-    return loss(aligned, target), convolved.dtype
+def gradient_ratios(distillation: Sequence[Sequence[Tensor]], task: Sequence[Tensor]) -> Tensor:
+    """Norms of gradients of the distillation over that of the task loss, all at the student's neck features.
 
-
-class _AtOnce(torch.autograd.Function):
-    """A level's loss whose gradients are taken in the forward pass, so that its maps are gone before the next level.
-
-    Autograd would keep the maps of all levels until the backward pass, beside all of the student's. The loss is a
-    scalar: its gradients wait, in the precision in which they were computed, for the factor that comes from above.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, compare: Callable[..., Any], features: Tensor, *parameters: Tensor) -> Tensor:
-        # Laid out as the teacher's are: one order for both sides, and no transposing between them.
-        level = features.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-        with torch.enable_grad():
-            value, precision = compare(level)
-            gradient, *gradients = torch.autograd.grad(value * INNER_SCALE, (level, *parameters))
-        if features.is_contiguous():  # or a student's sums would round differently from a baseline's
-            gradient = gradient.contiguous()
-        ctx.save_for_backward(gradient, *(g.to(precision) for g in gradients))  # autocast has computed them in it
-        ctx.dtypes = [p.dtype for p in parameters]
-        return value.detach()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, *gradients = ctx.saved_tensors
-        factor = factor / INNER_SCALE
-        scaled = (g.to(dtype) * factor for g, dtype in zip(gradients, ctx.dtypes, strict=True))
-        return None, gradient * factor, *scaled
-
-
-def gradient_ratio(
-    distillation: tuple[Tensor, Sequence[Tensor]], task: tuple[Tensor, Sequence[Tensor]], scale: float = 1.0
-) -> Tensor:
-    """Norm of the distillation term's gradient over that of the task loss, both at the student's neck features.
-
-    All of both gradients enters the student's body there, so the cut gives the true balance at the price of the head
-    alone. The ranks of a distributed run pool theirs and get the same ratio.
+    All of what both say to the student's body enters there, so that the cut gives the true balance at the price of the
+    head alone. The ranks of a distributed run pool theirs and get the same ratios.
 
     Args:
-        distillation: the loss and the features on which it hangs, none of which depends on another.
-        task: likewise.
-        scale: keeps float16 gradients from underflow and cancels out.
+        distillation: for each ratio the gradients at all levels.
+        task: likewise of the task loss.
+
+    Returns:
+        A ratio for each of `distillation`; NaN where it or the task's gradient is not finite, or the task's is zero.
     """
-
-    def squared_norm(loss: Tensor, features: Sequence[Tensor]) -> Tensor:
-        gradients = torch.autograd.grad(loss * scale, list(features), retain_graph=True)
-        return torch.stack([g.float().square().sum() for g in gradients]).sum()
-
-    norms = torch.stack([squared_norm(*distillation), squared_norm(*task)])
+    sides = (*distillation, task)
+    squares = torch.stack([torch.stack([g.float().square().sum() for g in side]).sum() for side in sides])
     if dist.is_initialized():
-        dist.all_reduce(norms)
-    return (norms[0] / norms[1]).sqrt()
+        dist.all_reduce(squares)
+    ratios = (squares[:-1] / squares[-1]).sqrt()
+    return torch.where(ratios.isfinite() & squares[-1].isfinite(), ratios, float("nan"))
 
 
 def schedule_factor(schedule: str, epoch: int, epochs: int) -> float:

@@ -33,7 +33,8 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     if not tau > 0:
         raise ValueError(f"tau must be positive, not {tau}")
     n, c = teacher.shape[:2]
-    by_pixel = teacher.is_contiguous(memory_format=torch.channels_last)  # then (N, HW, C) is what lies in memory
+    # Then (N, HW, C) is what lies in memory. Not on a card: its softmax over a middle dimension keeps few cores busy.
+    by_pixel = teacher.device.type != "cuda" and teacher.is_contiguous(memory_format=torch.channels_last)
 
     def logits(x: Tensor) -> Tensor:
         x = _at_least_float32(x)
@@ -112,12 +113,11 @@ class MGDLoss(nn.Module):
         """Take (N, C, H, W) student and teacher, give a scalar in float32 or wider; a new mask at every call."""
         _check_shapes(student, teacher)
         n, _, h, w = teacher.shape
-        numbers = torch.Generator().manual_seed(
-            self.seed + MASKS_APART * self.calls
-        )  # on the CPU: on every device alike
+        numbers = torch.Generator(student.device).manual_seed(self.seed + MASKS_APART * self.calls)
         self.calls += 1
-        mask = torch.rand((n, 1, h, w), generator=numbers) >= self.mask_ratio
-        generated = self.generation(student * mask.to(student.device, student.dtype))
+        # Drawn where it is used: a copy from the host would have the device wait for it at every level.
+        mask = torch.rand((n, 1, h, w), generator=numbers, device=student.device) >= self.mask_ratio
+        generated = self.generation(student * mask)
         return F.mse_loss(_at_least_float32(generated), _at_least_float32(teacher.detach()))
 
     def get_extra_state(self) -> int:

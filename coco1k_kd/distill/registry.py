@@ -46,12 +46,17 @@ class Loss:
 
     def make(self, **settings: Any) -> Any:
         """The loss as a module. Of `settings`, its constructor gets those that it names."""
-        made_by = self.made_by
-        if isinstance(made_by, str):
-            module, _, name = made_by.partition(":")
-            made_by = getattr(import_module(module), name)
-        named = inspect.signature(made_by).parameters
-        return made_by(**{key: value for key, value in settings.items() if key in named})
+        return self._class()(**{key: value for key, value in settings.items() if self.takes(key)})
+
+    def takes(self, setting: str) -> bool:
+        """Whether the loss's constructor names `setting`."""
+        return setting in inspect.signature(self._class()).parameters
+
+    def _class(self) -> Any:
+        if not isinstance(self.made_by, str):
+            return self.made_by
+        module, _, name = self.made_by.partition(":")
+        return getattr(import_module(module), name)
 
 
 # Weights are chosen by measurement, not copied (docs/method.md, "Weights"): under a head that knows nothing the task's
@@ -59,6 +64,14 @@ class Loss:
 _BUILT_IN = (
     Loss("cwd", "coco1k_kd.distill.losses:CWDLoss", weight=1.0, fresh_weight=3.0, cost=1.5),
     Loss("mgd", "coco1k_kd.distill.losses:MGDLoss", weight=4.0, fresh_weight=12.0, cost=2.1),
+    Loss(
+        "response",
+        "coco1k_kd.distill.response:ResponseLoss",
+        weight=1.0,
+        fresh_weight=3.0,
+        cost=1.6,
+        compares=RESPONSES,
+    ),
 )
 _known = {loss.name: loss for loss in _BUILT_IN}
 

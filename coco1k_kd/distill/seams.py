@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from ultralytics.nn.modules.head import Detect
 
+from coco1k_kd.distill.distiller import Answer
+from coco1k_kd.distill.response import BRANCHES, Response
 from coco1k_kd.errors import UserError
 
 TASKS = ("detect", "segment", "pose", "obb")  # those whose head stands on the levels of a neck
@@ -55,6 +57,25 @@ def neck_strides(head: Detect) -> list[int]:
     return [int(stride) for stride in head.stride]
 
 
-def neck_features(preds: dict[str, Any]) -> list[Tensor]:
-    """The neck's levels in a student's raw training predictions, also those of an end-to-end head."""
-    return preds.get("one2many", preds)["feats"]
+def branches_of(head: Detect) -> list[str]:
+    """Which of `response.BRANCHES` a Detect head has: an end-to-end head has both."""
+    return [name for name in BRANCHES if name == BRANCHES[0] or getattr(head, "one2one_cv2", None) is not None]
+
+
+def student_answer(preds: dict[str, Any], respond: bool = True) -> Answer:
+    """A student's raw training predictions as what is distilled; without responses if nobody compares them."""
+    branches = preds if BRANCHES[0] in preds else {BRANCHES[0]: preds}
+    responses = {
+        name: Response(branches[name]["boxes"], branches[name]["scores"])
+        for name in BRANCHES
+        if respond and name in branches
+    }
+    return Answer(branches[BRANCHES[0]]["feats"], responses)
+
+
+def branch_gains(task: Any) -> dict[str, float]:
+    """What Ultralytics' criterion multiplies the task loss of each branch by: not 1 for an end-to-end head's two.
+
+    It lowers the one-to-many branch's during training, through which all of the body's gradient comes.
+    """
+    return {BRANCHES[0]: getattr(task, "o2m", 1.0), BRANCHES[1]: getattr(task, "o2o", 1.0)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from coco1k_kd.errors import UserError
 
 ALIGNERS = ("fitted", "random")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+_OF_A_LOSS = {"of_a_loss": True}  # handed to the losses whose constructors name it
 RATIO_LIMITS = (1e-4, 10.0)  # of gradients KD/task; outside, the distillation does nothing or drowns the task
 
 
@@ -25,9 +26,10 @@ class Distillation:
 
     Attributes:
         teacher: path, `YOLO` or module of an Ultralytics detector.
-        loss: "cwd" or "mgd".
-        weight: factor of the loss, None for the loss's default, "auto" to calibrate it during warm-up so that the
-            distillation's gradient is `target_ratio` of the task's.
+        loss: of `registry.names()`, or a sum, as "cwd+response"; in any case.
+        weight: factor of the loss, of a sum one for all parts or one for each, "1,3" or (1, 3). None for the losses'
+            defaults, "auto" to calibrate it during warm-up so that the distillation's gradient is `target_ratio` of the
+            task's, each part of a sum having its share.
         schedule: "cosine" (to a tenth at the end of the run) or "constant".
         tau: CWD's temperature.
         mask_ratio: MGD's share of hidden positions.
@@ -36,63 +38,124 @@ class Distillation:
         aligner: how the aligners start, "fitted" to the first batches, or "random".
         precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
         target_ratio: of `weight="auto"`.
+        loss_file: the Python file that registers a loss of your own; known by itself where that has been imported.
         teacher_sha256: of the teacher's weights; one that differs is refused. "" takes any: it is known once loaded.
     """
 
     teacher: Any
     loss: str = "cwd"
-    weight: float | str | None = None
+    weight: float | tuple[float, ...] | str | None = None
     schedule: str = "cosine"
-    tau: float = 1.0
-    mask_ratio: float = 0.65
+    tau: float = field(default=1.0, metadata=_OF_A_LOSS)
+    mask_ratio: float = field(default=0.65, metadata=_OF_A_LOSS)
     levels: tuple[int, ...] | None = None
     normalise: str = "channels"
     aligner: str = "fitted"
     precision: str = "auto"
     target_ratio: float = 0.5
+    loss_file: str = ""
     teacher_sha256: str = ""
 
     def __post_init__(self) -> None:
-        for field, choices in (
+        for name, choices in (
             ("schedule", SCHEDULES),
             ("normalise", NORMALISERS),
             ("aligner", ALIGNERS),
             ("precision", PRECISIONS),
         ):
-            value = str(getattr(self, field)).lower()
+            value = str(getattr(self, name)).lower()
             if value not in choices:
-                raise UserError(f"unknown {field} {value!r} for distillation: choose one of {', '.join(choices)}")
-            object.__setattr__(self, field, value)
+                raise UserError(f"unknown {name} {value!r} for distillation: choose one of {', '.join(choices)}")
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "loss", str(self.loss).lower())
-        if len(registry.parts(self.loss)) > 1:
-            raise UserError(f"sums of losses are not supported yet: {self.loss}")
-        if self.weight is None:
-            object.__setattr__(self, "weight", registry.default_weight(self.loss))
-        elif self.weight != "auto":
-            self._set_number("weight", lambda x: 0 <= x < math.inf, "a number >= 0, or 'auto'")
+        files = {part.file for part in self.parts()} - {""}
+        if len(files) > 1:
+            raise UserError(f"the losses of {self.loss} are registered in different files: put them into one")
+        object.__setattr__(self, "loss_file", "".join(files))
+        object.__setattr__(self, "weight", self._read_weight())
         self._set_number("tau", lambda x: 0 < x < math.inf, "above 0")
         self._set_number("mask_ratio", lambda x: 0 <= x < 1, "in [0, 1)")
         object.__setattr__(self, "levels", _strides(self.levels))
         high = RATIO_LIMITS[1]
         self._set_number("target_ratio", lambda x: 0 < x < high, f"above 0 and below {high:g}")
 
-    def _set_number(self, field: str, fits: Callable[[float], bool], must_be: str) -> None:
+    @classmethod
+    def of(cls, teacher: Any, given: Mapping[str, Any], prefix: str = "distillation_") -> Distillation:
+        """Settings from what a user gives, by name. `UserError` if one is unknown, or no part of the loss has it.
+
+        `prefix` is how the user writes the names.
+        """
+        for name in given:
+            if name not in SETTABLE:
+                raise UserError(f"{prefix}{name} is not known: choose of {', '.join(SETTABLE)}")
+        settings = cls(teacher, **given)
+        for name in given.keys() & OF_LOSSES:
+            if not any(part.takes(name) for part in settings.parts()):
+                raise UserError(f"{prefix}{name} is not a setting of the loss {settings.loss}")
+        return settings
+
+    def parts(self) -> tuple[registry.Loss, ...]:
+        """The losses whose sum is distilled by, also in a process that has not imported the user's own."""
+        if self.loss_file:
+            registry.load(self.loss_file)
+        return registry.parts(self.loss)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each part, before the schedule; 1 where it is still to be calibrated."""
+        parts = self.parts()
+        each = (1.0,) if self.weight == "auto" else self.weight if isinstance(self.weight, tuple) else (self.weight,)
+        return dict(zip((part.name for part in parts), each * (len(parts) // len(each)), strict=True))
+
+    def _read_weight(self) -> float | tuple[float, ...] | str:
+        """`weight` as a number, or one for each part; `UserError` if it is neither."""
+        names = [part.name for part in self.parts()]
+        if self.weight is None:
+            return registry.default_weight(self.loss)
+        if self.weight == "auto":
+            return "auto"
+        given = self.weight.split(",") if isinstance(self.weight, str) else self.weight
+        each = list(given) if isinstance(given, Iterable) else [given]
+        try:
+            numbers = tuple(float(number) for number in each)
+        except (TypeError, ValueError):
+            numbers = (math.nan,)
+        if not all(0 <= number < math.inf for number in numbers):
+            raise UserError(f"distillation_weight={self.weight!r} must be a number >= 0, or 'auto'")
+        if len(numbers) not in (1, len(names)):
+            raise UserError(
+                f"distillation_weight={self.weight!r} must be one number, or one for each of {', '.join(names)}"
+            )
+        return numbers[0] if len(numbers) == 1 else numbers
+
+    def _set_number(self, name: str, fits: Callable[[float], bool], must_be: str) -> None:
         """Turn a field into a float, also from text as a command line gives it; `UserError` if it does not fit."""
-        given = getattr(self, field)
+        given = getattr(self, name)
         try:
             value = float(given)
         except (TypeError, ValueError):
             value = math.nan
         if not fits(value):
-            raise UserError(f"distillation_{field}={given!r} must be {must_be}")
-        object.__setattr__(self, field, value)
+            raise UserError(f"distillation_{name}={given!r} must be {must_be}")
+        object.__setattr__(self, name, value)
 
-    def positions(self, strides: Sequence[int], named: str = "distillation_levels") -> list[int]:
-        """Where among the models' levels, of these `strides`, those to distil are; `named` is who asks for them."""
-        chosen = strides if self.levels is None else self.levels
-        if missing := set(chosen) - set(strides):
-            raise UserError(f"{named}: the models have no stride {min(missing)}, only {', '.join(map(str, strides))}")
-        return [strides.index(stride) for stride in chosen]
+    def shared_levels(
+        self, student: Sequence[int], teacher: Sequence[int], named: str = "distillation_levels"
+    ) -> list[tuple[int, int]]:
+        """Where the levels to distil are among the student's and the teacher's, of these strides.
+
+        `named` is who asks for them. `UserError` if both models have none in common, or not those that are asked for.
+        """
+        shared = [stride for stride in student if stride in teacher]
+        if not shared:
+            raise UserError(
+                f"teacher and student have no level in common: the strides of the teacher's neck are "
+                f"{', '.join(map(str, teacher))}, of the student's {', '.join(map(str, student))}"
+            )
+        chosen = shared if self.levels is None else self.levels
+        if missing := set(chosen) - set(shared):
+            raise UserError(f"{named}: the models have no stride {min(missing)}, only {', '.join(map(str, shared))}")
+        return [(list(student).index(stride), list(teacher).index(stride)) for stride in chosen]
 
     def record(self) -> dict[str, Any]:
         """The settings as plain data, the teacher by its path ("" if it never had one)."""
@@ -100,11 +163,13 @@ class Distillation:
         path = teacher if isinstance(teacher, (str, Path)) else getattr(teacher, "pt_path", None) or ""
         if Path(path).is_file():
             path = Path(path).resolve()  # the run may be resumed from another folder
-        levels = self.levels and list(self.levels)  # YAML has no tuples
-        return {**asdict(replace(self, teacher=None)), "levels": levels, "teacher": str(path)}
+        plain = asdict(replace(self, teacher=None)) | {"teacher": str(path)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}  # YAML has no tuples
 
 
-OF_AN_ARM = tuple(f.name for f in fields(Distillation) if f.name not in ("teacher", "loss", "teacher_sha256"))
+SETTABLE = tuple(f.name for f in fields(Distillation) if f.name not in ("teacher", "teacher_sha256"))
+OF_LOSSES = frozenset(f.name for f in fields(Distillation) if f.metadata == _OF_A_LOSS)
+OF_AN_ARM = tuple(name for name in SETTABLE if name not in ("loss", "loss_file"))
 
 
 def _strides(levels: object) -> tuple[int, ...] | None:

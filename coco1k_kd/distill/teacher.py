@@ -1,8 +1,9 @@
-"""The teacher: any Ultralytics detector, frozen, fused and without its head, giving neck features and nothing else."""
+"""The teacher: any Ultralytics detector, frozen and fused, giving what is distilled and nothing else."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.torch_utils import attempt_compile
 
+from coco1k_kd.distill.distiller import Answer
+from coco1k_kd.distill.response import Response
 from coco1k_kd.distill.seams import detect_head, neck_channels, neck_strides
 
 _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile whose outputs the next graph overwrites
@@ -26,25 +29,34 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 class Teacher:
-    """A frozen copy of a detector that maps images to its neck features.
+    """A frozen copy of a detector that maps images to its neck features and, where asked to, its head's responses.
 
-    Convolution and batch norm are fused and the head is gone: nobody reads its boxes. It lives outside the trained
-    model, so that no `train()`, optimizer, EMA, checkpoint or pickle can reach it.
+    Convolution and batch norm are fused, boxes are not decoded, and a head that nobody asks is gone. It lives outside
+    the trained model, so that no `train()`, optimizer, EMA, checkpoint or pickle can reach it.
 
     Args:
         model: an Ultralytics detection model; copied, never changed.
         device: where it runs.
         dtype: of its weights. Casting them once beats autocast, which casts them again at every step.
         compile_mode: Ultralytics' `compile=` argument.
+        branches: of its head, by `branches_of`, those that answer; none for features alone.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype, compile_mode: bool | str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        compile_mode: bool | str,
+        branches: Sequence[str] = (),
+    ) -> None:
         head = detect_head(model, "teacher")
         self.channels = neck_channels(head)
         self.strides = neck_strides(head)
         self.image_channels = next(model.parameters()).shape[1]
-        network = deepcopy(model).float().eval().fuse(verbose=False)
-        network.model[-1] = _Neck(network.model[-1])
+        network = deepcopy(model).float().eval()
+        network.model[-1] = _Undecoded(network.model[-1], branches)  # before fusing, which would drop a branch
+        network.fuse(verbose=False)
         network.requires_grad_(False)
         self.network = network.to(device, memory_format=torch.channels_last)
         self._forward = attempt_compile(self.network, device=device, mode=compile_mode)
@@ -52,11 +64,14 @@ class Teacher:
         self.cast(dtype)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Map (N, 3, H, W) images in [0, 1] to a list of (N, C, H/stride, W/stride) features, finest level first."""
+    def __call__(self, images: Tensor) -> Answer:
+        """What the teacher makes of (N, 3, H, W) images in [0, 1]: features, finest level first, and responses."""
         with torch.autocast(images.device.type, enabled=False):
-            features = self._forward(images.to(self.dtype, memory_format=torch.channels_last))
-        return [level.clone() for level in features] if self._graphs else features
+            features, responses = self._forward(images.to(self.dtype, memory_format=torch.channels_last))
+        if self._graphs:
+            features = [level.clone() for level in features]
+            responses = {name: Response(*(part.clone() for part in each)) for name, each in responses.items()}
+        return Answer(features, responses)
 
     def cast(self, dtype: torch.dtype) -> None:
         """Run in another precision from now on."""
@@ -74,15 +89,28 @@ class Teacher:
         return self.checksum() == self._checksum
 
 
-class _Neck(nn.Module):
-    """Stands in for the Detect head and returns the features that it was given."""
+class _Undecoded(nn.Module):
+    """Stands in for the Detect head: returns the features that it was given and what `branches` of it make of them."""
 
-    def __init__(self, head: Detect) -> None:
+    def __init__(self, head: Detect, branches: Sequence[str]) -> None:
         super().__init__()
-        self.f, self.i, self.type = head.f, head.i, "Neck"
+        self.f, self.i, self.type = head.f, head.i, "Undecoded"
+        parts = {name: getattr(head, name) for name in branches}
+        self.branches = nn.ModuleDict(
+            {name: nn.ModuleList([part["box_head"], part["cls_head"]]) for name, part in parts.items()}
+        )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        return list(features)
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], dict[str, Response]]:
+        responses = {
+            name: Response(
+                *(
+                    torch.cat([convolve(x).flatten(2) for convolve, x in zip(part, features, strict=True)], -1)
+                    for part in parts
+                )
+            )
+            for name, parts in self.branches.items()
+        }
+        return list(features), responses
 
 
 def teacher_dtype(device: torch.device, amp: bool | str, precision: str) -> torch.dtype:

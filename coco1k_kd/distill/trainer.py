@@ -20,9 +20,11 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
+from coco1k_kd.distill import registry
 from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
-from coco1k_kd.distill.distiller import Distiller, schedule_factor
-from coco1k_kd.distill.seams import detect_head, neck_channels, neck_features, neck_strides
+from coco1k_kd.distill.distiller import Answer, Distiller, schedule_factor
+from coco1k_kd.distill.response import shared_classes
+from coco1k_kd.distill.seams import branches_of, detect_head, neck_channels, student_answer
 from coco1k_kd.distill.settings import RATIO_LIMITS, Distillation
 from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
 from coco1k_kd.distill.weights import load_model
@@ -56,7 +58,7 @@ class DistillationTrainer:
         super().__init__(cfg, overrides, _callbacks)
         self.previous = self.wdir / "previous.pt"
         self.moved, self.tried_steps = False, 0  # has the optimizer ever changed every aligner?
-        self.calibration: list[float] = []  # of weight "auto", from the checkpoint
+        self.calibration: list[list[float]] = []  # of weight "auto", from the checkpoint
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
             for event, callback in (
                 ("on_train_start", _start),
@@ -72,18 +74,19 @@ class DistillationTrainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.args.seed)  # same aligner on every rank, and the student's random stream untouched
             loaded, self.loaded_teacher = self.loaded_teacher, None  # kept only in the form in which it runs
-            self.teacher = Teacher(loaded, self.device, torch.float32, self.args.compile)
+            self.teacher = Teacher(
+                loaded, self.device, torch.float32, self.args.compile, self._compared_branches(student, loaded)
+            )
             self.beside = ThreadPoolExecutor(1, "teacher") if self._leaves_cores_idle() else None
-            self._check_fit(student)
+            self._check_fit()
             self.distiller = Distiller(
                 neck_channels(student),
                 self.teacher.channels,
                 self.settings.loss,
-                self.settings.tau,
-                self.settings.mask_ratio,
-                self.settings.positions(self.teacher.strides),
+                self.settings.shared_levels([int(s) for s in student.stride], self.teacher.strides),
                 self.settings.normalise,
                 seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
+                settings={**vars(self.settings), "classes": shared_classes(self.data["names"], loaded.names)},
             ).to(self.device)
         return ckpt
 
@@ -93,13 +96,16 @@ class DistillationTrainer:
         optimizer = super().build_optimizer(model, *args, **kwargs)
         like = [g for g in optimizer.param_groups if g.get("param_group") == "weight"][-1]
         options = {k: v for k, v in like.items() if k != "params"}
-        optimizer.add_param_group({**options, "params": list(self.distiller.parameters()), "param_group": "distiller"})
+        parameters = list(self.distiller.parameters())  # none for responses
+        optimizer.add_param_group({**options, "params": parameters, "param_group": "distiller"})
+        if parameters:
+            optimizer.register_step_pre_hook(self._clip_distiller)
         optimizer.register_state_dict_post_hook(self._save_distiller)
         optimizer.register_load_state_dict_pre_hook(self._load_distiller)
         return optimizer
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ultralytics' batch with the teacher's features, or a promise of them.
+        """Ultralytics' batch with the teacher's answer, or a promise of it.
 
         Here, before the student's forward: what the teacher needs for a moment is gone when the student's activations
         come to stay. Or, where that leaves cores idle, beside it.
@@ -113,21 +119,20 @@ class DistillationTrainer:
         """Ultralytics' step, with the distiller's gradient averaged over ranks and clipped apart from the student's.
 
         Ultralytics clips by the norm of all the model's parameters: a distiller among them would shorten the student's
-        steps, and the distilled arm would differ from the baseline in more than the distillation.
+        steps, and the distilled arm would differ from the baseline in more than the distillation. The optimizer's hook
+        clips it once the gradient scaler has taken its factor out, so that nobody has to read that factor.
         """
-        parameters = list(self.distiller.parameters())
         if self.world_size > 1:  # it lives outside DDP's module
-            for parameter in parameters:
+            for parameter in self.distiller.parameters():
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
-        nn.utils.clip_grad_norm_(parameters, MAX_NORM * self.scaler.get_scale())
         aligners = [aligner.weight for aligner in self.distiller.aligners]  # each: MGD's generators may move alone
+        # Once all have moved, nobody looks any more: each look has the host wait for a GPU.
         before = [] if self.moved else [weight.detach().clone() for weight in aligners]
         super().optimizer_step()
         if before and self.optimizer.param_groups[-1]["lr"] > 0:
             self.tried_steps += 1
             self.moved = not any(torch.equal(now, then) for now, then in zip(aligners, before, strict=True))
-        self.criterion.scale = self.scaler.get_scale()
 
     def auto_batch(self) -> int:
         """Ultralytics' estimate with the teacher's and the distiller's memory counted."""
@@ -140,11 +145,11 @@ class DistillationTrainer:
             self.model = student
 
     def label_loss_items(self, loss_items: dict | None = None, prefix: str = "train") -> Any:
-        """Ultralytics' labels; validation has no distillation loss, so it gets no column of zeros."""
+        """Ultralytics' labels; validation has no distillation loss, so it gets no columns of zeros."""
         labels = super().label_loss_items(loss_items, prefix)
         if prefix == "train":
             return labels
-        kept = [label for label in labels if not label.endswith("/kd_loss")]
+        kept = [label for label in labels if not label.split("/")[-1].startswith("kd_")]
         return {label: labels[label] for label in kept} if isinstance(labels, dict) else kept
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
@@ -173,6 +178,9 @@ class DistillationTrainer:
         super().final_eval()
         self.previous.unlink(missing_ok=True)
 
+    def _clip_distiller(self, *_: Any) -> None:
+        nn.utils.clip_grad_norm_(self.distiller.parameters(), MAX_NORM)
+
     def _load_teacher(self) -> None:
         self.loaded_teacher = load_model(self.settings.teacher, "teacher")
         found, wanted = weights_sha256(self.loaded_teacher), self.settings.teacher_sha256
@@ -193,13 +201,14 @@ class DistillationTrainer:
         idle = torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1
         return self.device.type == "cpu" and idle and not self.args.compile
 
-    def _check_fit(self, student: Any) -> None:
-        strides = neck_strides(student)
-        if strides != self.teacher.strides:
-            raise UserError(
-                "teacher and student must have the same levels: the strides of the teacher's neck are "
-                f"{self.teacher.strides}, of the student's {strides}"
-            )
+    def _compared_branches(self, student: Any, teacher: nn.Module) -> list[str]:
+        """The branches of both heads that a loss of responses compares; none if there is no such loss."""
+        if not any(part.compares == registry.RESPONSES for part in self.settings.parts()):
+            return []
+        theirs = branches_of(detect_head(teacher, "teacher"))
+        return [branch for branch in branches_of(student) if branch in theirs]
+
+    def _check_fit(self) -> None:
         if self.teacher.image_channels != self.data["channels"]:
             raise UserError(
                 f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
@@ -220,8 +229,8 @@ class DistillationTrainer:
 
 def _start(trainer: DistillationTrainer) -> None:
     """Before the first batch, when Ultralytics has its EMA: put the distillation into the criterion."""
-    student = unwrap_model(trainer.model)
-    if not any(p.requires_grad for p in student.model[:-1].parameters()):
+    student, features = unwrap_model(trainer.model), len(trainer.distiller.aligners) > 0
+    if features and not any(p.requires_grad for p in student.model[:-1].parameters()):
         raise UserError("freeze= leaves no student layer below the head to train: there is nothing to distil into")
     held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     if not all(id(p) in held for p in trainer.distiller.parameters()):
@@ -230,7 +239,9 @@ def _start(trainer: DistillationTrainer) -> None:
         )
     task = getattr(student, "criterion", None) or student.init_criterion()
     head = student.model[-1]
-    trainer.criterion = DistillationCriterion(task, head, trainer.teacher, trainer.distiller, trainer.settings)
+    trainer.criterion = DistillationCriterion(
+        task, head, trainer.teacher, trainer.distiller, trainer.settings, trainer.scaler.get_scale
+    )
     if trainer.calibration:
         trainer.criterion.calibrate(trainer.calibration)
     student.criterion = trainer.criterion
@@ -246,47 +257,68 @@ def _start(trainer: DistillationTrainer) -> None:
             f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, "
             f"teacher {teacher or 'in memory'} ({sha256[:12]}) in {trainer.teacher.dtype}"
         )
+        known = len(trainer.data["names"])
+        for loss in trainer.distiller.responses.values():
+            if not loss.shared:
+                LOGGER.warning(
+                    "Distillation: the teacher has none of the data's classes: its responses teach boxes alone"
+                )
+            elif loss.shared < known:
+                LOGGER.info(f"Distillation: the teacher's responses teach {loss.shared} of the data's {known} classes")
 
 
 def _start_epoch(trainer: DistillationTrainer) -> None:
     criterion = trainer.criterion
-    criterion.step, criterion.last_step = 0, len(trainer.train_loader)
-    criterion.factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
+    factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
+    criterion.start_epoch(len(trainer.train_loader), factor)
     if criterion.calibrating and trainer.epoch >= max(_warmup_epochs(trainer), 1):
         criterion.calibrating = False
-        LOGGER.info(f"Distillation: weight calibrated to {criterion.weight:.4g}")
+        LOGGER.info("Distillation: weight calibrated to " + ", ".join(f"{w:.4g}" for w in criterion.weights.values()))
 
 
 def _end_epoch(trainer: DistillationTrainer) -> None:
     """Alive or stop: raise `DistillationError` if the epoch that has just ended did not distil."""
     criterion = trainer.criterion
-    value = float(trainer.tloss["kd_loss"])
-    ratio, *cosines = criterion.take_measurements().tolist()
-    strides = [trainer.teacher.strides[level] for level in trainer.distiller.levels]
+    names = list(criterion.weights)
+    columns = {"kd_loss"} if len(names) == 1 else {f"kd_{name}" for name in names}
+    values = {column: float(trainer.tloss[column]) for column in sorted(columns)}
+    measured = criterion.take_measurements().tolist()
+    ratio, ratios, cosines = measured[0], measured[1 : 1 + len(names)], measured[1 + len(names) :]
+    weights = {name: weight * criterion.factor for name, weight in criterion.weights.items()}
+    strides = [trainer.teacher.strides[theirs] for _, theirs in trainer.distiller.levels]
     trainer.distillation_metrics = {
-        "kd/weight": criterion.weight * criterion.factor,
+        **_by_part("kd/weight", weights),
         "kd/gradient_ratio": ratio,
-        **{f"kd/cosine_stride{s}": c for s, c in zip(strides, cosines, strict=True)},
+        **(_by_part("kd/gradient_ratio", dict(zip(names, ratios, strict=True))) if len(names) > 1 else {}),
+        **{f"kd/cosine_stride{s}": c for s, c in zip(strides, cosines, strict=False)},  # none of responses
     }
-    if not criterion.broken and not trainer.loss.isfinite():
+    broken = criterion.broken
+    if not broken and not trainer.loss.isfinite():
         return  # the task's loss was the first to diverge: Ultralytics has its own recovery for that
-    if criterion.broken or value <= 0:
-        raise DistillationError(
-            f"the distillation loss is {value:g} in epoch {trainer.epoch + 1}: nothing is distilled"
-        )
+    for column, value in values.items():
+        if broken or value <= 0:
+            raise DistillationError(
+                f"the distillation loss is {value:g} ({column}) in epoch {trainer.epoch + 1}: nothing is distilled"
+            )
     if not trainer.teacher.unchanged():
         raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
-    if not criterion.weight:
+    if not any(criterion.weights.values()):
         return  # the control that must equal the baseline: the aligner has no gradient to move by
-    if trainer.tried_steps >= PATIENCE and not trainer.moved:
+    if trainer.distiller.aligners and trainer.tried_steps >= PATIENCE and not trainer.moved:
         raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     low, high = RATIO_LIMITS
     warm = trainer.epoch >= _warmup_epochs(trainer)
     if warm and not low <= ratio <= high and ratio == ratio:
         raise DistillationError(
             f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
-            f"{'lower' if ratio > high else 'raise'} distillation_weight, now {criterion.weight:g}"
+            f"{'lower' if ratio > high else 'raise'} distillation_weight, now "
+            + ", ".join(f"{weight:g}" for weight in criterion.weights.values())
         )
+
+
+def _by_part(column: str, values: dict[str, float]) -> dict[str, float]:
+    """A column for each part of a sum; for a single loss `column` itself."""
+    return {column if len(values) == 1 else f"{column}_{name}": value for name, value in values.items()}
 
 
 def _warmup_epochs(trainer: DistillationTrainer) -> float:
@@ -307,5 +339,5 @@ class _Together(nn.Module):
         with torch.no_grad():
             target = self.teacher_network(images.to(self.dtype, memory_format=torch.channels_last))
         predictions = self.student(images)
-        value, _ = self.distiller(neck_features(predictions), target)
-        return predictions, value
+        terms, _ = self.distiller(student_answer(predictions), Answer(*target))
+        return predictions, torch.stack([term.value for term in terms]).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.trainer import STATE, DistillationTrainer
 from coco1k_kd.errors import UserError
 
-_NOT_ARGUMENTS = ("teacher", "teacher_sha256")  # fields of Distillation that are not distillation_...
 NOT_GIVEN = object()  # a teacher that is None is plain training by intent
+_PREFIX = "distillation_"
 
 
 class _WithTeacher:
@@ -30,16 +30,6 @@ class _WithTeacher:
         trainer: type[DetectionTrainer] | None = None,
         *,
         teacher: Any = NOT_GIVEN,
-        distillation_loss: str | None = None,
-        distillation_weight: float | str | None = None,
-        distillation_schedule: str | None = None,
-        distillation_tau: float | None = None,
-        distillation_mask_ratio: float | None = None,
-        distillation_levels: str | Sequence[int] | None = None,
-        distillation_normalise: str | None = None,
-        distillation_aligner: str | None = None,
-        distillation_precision: str | None = None,
-        distillation_target_ratio: float | None = None,
         **kwargs: Any,
     ) -> Any:
         """Train as Ultralytics does, distilling from `teacher` if there is one.
@@ -47,10 +37,9 @@ class _WithTeacher:
         Args:
             trainer: Ultralytics' `trainer=`, any subclass of the task's own trainer; it is given the teacher.
             teacher: path, `YOLO` or module of an Ultralytics model for any of `seams.TASKS`; None is plain training.
-            distillation_loss: "cwd" (default) or "mgd", in any case.
-            distillation_weight: factor of the loss; None for its default, "auto" to calibrate. See `Distillation` for
-                this and the rest. With `resume=True` all of it, teacher included, comes from the checkpoint.
-            **kwargs: Ultralytics' training arguments.
+            **kwargs: Ultralytics' training arguments, and each setting of `Distillation` with `distillation_` before
+                its name: `distillation_loss="cwd+response"`, `distillation_weight=2.0`; None is its default. With
+                `resume=True` all of it, teacher included, comes from the checkpoint.
 
         Returns:
             Ultralytics' training metrics.
@@ -59,22 +48,11 @@ class _WithTeacher:
             UserError: a setting, the student or the teacher is unfit; nothing has been written.
             DistillationError: the distillation turned out not to happen.
         """
-        given = {
-            "loss": distillation_loss,
-            "weight": distillation_weight,
-            "schedule": distillation_schedule,
-            "tau": distillation_tau,
-            "mask_ratio": distillation_mask_ratio,
-            "levels": distillation_levels,
-            "normalise": distillation_normalise,
-            "aligner": distillation_aligner,
-            "precision": distillation_precision,
-            "target_ratio": distillation_target_ratio,
-        }
-        given = {k: v for k, v in given.items() if v is not None}
+        own = [name for name in kwargs if name.startswith(_PREFIX)]
+        given = {name.removeprefix(_PREFIX): value for name in own if (value := kwargs.pop(name)) is not None}
         _check_arguments(teacher, given, kwargs)
         teacher = None if teacher is NOT_GIVEN else teacher
-        settings = Distillation(teacher, **given)
+        settings = Distillation.of(teacher, given, _PREFIX)
         if kwargs.get("resume"):
             settings = self._resumed_settings(teacher, given, kwargs)
         if settings is None or settings.teacher is None:
@@ -149,14 +127,11 @@ def _check_arguments(teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]
     """Refuse, each in one line that says what to do, the arguments that Ultralytics would answer with a traceback."""
     if isinstance(teacher, str) and not teacher.strip():
         raise UserError("teacher='' is empty: give a checkpoint (.pt) or a YOLO, or None for plain training")
-    if "distillation_layers" in kwargs:
+    if "layers" in given:
         raise UserError(
             "distillation_layers= is not known here: all levels of the neck are distilled, and "
             "distillation_levels= chooses among them by stride, as (8, 16, 32)"
         )
-    if unknown := _own_arguments(kwargs):
-        known = ", ".join(field.name for field in fields(Distillation) if field.name not in _NOT_ARGUMENTS)
-        raise UserError(f"{unknown[0]}= is not known: after distillation_ choose one of {known}")
     if teacher is NOT_GIVEN and given and not kwargs.get("resume"):
         raise UserError(
             f"distillation_{next(iter(given))}= is given without a teacher: add teacher=, or None for plain training"

@@ -101,13 +101,13 @@ class Settings:
 
 
 def arm_distillation(arm: str) -> Distillation | None:
-    """What an arm with settings of its own asks for; None without. UserError if there is no such arm or setting."""
+    """What an arm that distils asks for; None for one that does not. UserError if there is no such arm or setting."""
     if not is_arm(arm):
         raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(arm_names())}, or a sum of losses")
-    if arm == kind(arm):
-        return None
     if not registry.is_loss(kind(arm)):
-        raise UserError(f"arm {arm}: only arms of a loss take settings ({', '.join(registry.names())})")
+        if arm != kind(arm):
+            raise UserError(f"arm {arm}: only arms of a loss take settings ({', '.join(registry.names())})")
+        return None
     from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
 
     try:
@@ -117,7 +117,7 @@ def arm_distillation(arm: str) -> Distillation | None:
     for name in own:
         if name not in OF_AN_ARM:
             raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
-    return Distillation(teacher=None, loss=kind(arm), **own)
+    return Distillation.of(None, {"loss": kind(arm), **own}, f"arm {arm}: ")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import SPEC, RunFailed, finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, store
-from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, distilled, run_label, step_cost
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, Key, distilled, run_label, step_cost
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.plan import Settings, Study, arm_distillation
 from coco1k_kd.study.redraw import further_draws
@@ -96,13 +96,13 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     student = read_weights(settings.student, "student")
     arms = settings.arms or []
     teacher = read_weights(settings.teacher, "teacher") if distilled(arms) or settings.controls else None
-    if teacher and teacher.strides != student.strides:
+    if teacher and STOCK in arms and teacher.strides != student.strides:
         raise UserError(
-            f"teacher and student must have the same levels: strides {teacher.strides} and {student.strides}"
+            f"the arm {STOCK} needs a teacher of the student's levels: strides {teacher.strides}, {student.strides}"
         )
-    for arm in arms:
+    for arm in arms if teacher else ():
         if own := arm_distillation(arm):
-            own.positions(student.strides, f"arm {arm}")
+            own.shared_levels(student.strides, teacher.strides, f"arm {arm}")
     study = Study(settings, data, student, teacher, full, project, stamp="")
     found = store.find(study) if resume else None
     further = further_draws(data, settings.draws, settings.coco_root, project)

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import weakref
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +23,10 @@ from ultralytics.utils.torch_utils import profile_ops
 
 import coco1k_kd.distill.trainer as distillation
 from coco1k_kd import YOLO, UserError
-from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
-from coco1k_kd.distill.distiller import FIT_BATCHES, Distiller, gradient_ratio, schedule_factor
+from coco1k_kd.distill.criterion import TARGET, DistillationCriterion, _apart
+from coco1k_kd.distill.distiller import FIT_BATCHES, Answer, Distiller, gradient_ratios, schedule_factor
 from coco1k_kd.distill.losses import standardise
-from coco1k_kd.distill.seams import detect_head, neck_channels, neck_features
+from coco1k_kd.distill.seams import detect_head, neck_channels, student_answer
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
 from coco1k_kd.distill.trainer import DistillationError, DistillationTrainer
@@ -267,6 +266,12 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, m
         YOLO(weights / "last.pt").train(resume=str(weights / "last.pt"), teacher=teacher_file)
 
 
+def compared(distiller: Distiller, student, teacher, measure: bool = False):
+    """The summed loss of features alone, and the agreement."""
+    terms, cosines = distiller(Answer(student, {}), Answer(teacher, {}), measure)
+    return torch.stack([term.value for term in terms]).sum(), cosines
+
+
 def spoil(name: str, value: Any):
     """Callback that breaks something of the trainer's at the start of training."""
     return {"on_train_start": lambda trainer: setattr(trainer, name, value)}
@@ -310,17 +315,17 @@ def detached(forward):
     return apply
 
 
-@pytest.mark.parametrize("value", [float("nan"), 0.0])
-def test_stops_when_the_loss_is_dead(value, subset, teacher_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("loss", "value"), [("cwd", float("nan")), ("cwd", 0.0), ("cwd+response", 0.0)])
+def test_stops_when_the_loss_is_dead(loss, value, subset, teacher_file, tmp_path, monkeypatch):
     forward = Distiller.forward
 
     def dead(self, student, teacher, measure):
-        loss, cosines = forward(self, student, teacher, measure)
-        return loss * value, cosines
+        terms, cosines = forward(self, student, teacher, measure)
+        return [term._replace(value=term.value * value) if term.loss == "cwd" else term for term in terms], cosines
 
     monkeypatch.setattr(Distiller, "forward", dead)
     with pytest.raises(DistillationError, match="distillation loss is"):
-        train(subset, tmp_path, teacher=teacher_file)
+        train(subset, tmp_path, teacher=teacher_file, distillation_loss=loss)
 
 
 def test_stops_when_the_teacher_changes(subset, teacher_file, tmp_path):
@@ -346,7 +351,9 @@ def test_auto_weight_reaches_its_gradient_ratio(subset, teacher_file, tmp_path):
     assert float(first["kd/gradient_ratio"]) == pytest.approx(0.25, rel=0.5)  # single batches scatter
     assert float(second["kd/weight"]) == float(first["kd/weight"]) != 1  # calibrated in warm-up, then fixed
     assert len(trainer.criterion.calibration) == 2  # the first step and the last of six
-    assert float(first["kd/weight"]) == pytest.approx(0.25 / (sum(trainer.criterion.calibration) / 2), rel=1e-4)
+    assert float(first["kd/weight"]) == pytest.approx(
+        0.25 / (sum(ratio for (ratio,) in trainer.criterion.calibration) / 2), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -409,6 +416,22 @@ def test_what_is_given_in_the_wrong_place_is_answered_in_one_line(teacher_file, 
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("teacher", "strides"), [("yolov8n-p2.yaml", [8, 16, 32]), ("yolov8n-p6.yaml", [8, 16, 32])])
+def test_a_teacher_of_more_levels_teaches_those_that_both_have(teacher, strides, subset, tmp_path):
+    trainer = train(subset, tmp_path, teacher=YOLO(teacher), distillation_loss="cwd+response").trainer
+    (row,) = rows(trainer.save_dir)
+    assert [name for name in row if "cosine" in name] == [f"kd/cosine_stride{s}" for s in strides]
+    assert float(row["train/kd_response"]) > 0
+
+
+def test_the_levels_are_those_of_equal_stride():
+    settings = Distillation("")
+    assert settings.shared_levels([8, 16, 32], [4, 8, 16, 32]) == [(0, 1), (1, 2), (2, 3)]
+    assert Distillation("", levels="16").shared_levels([8, 16, 32], [16, 32, 64]) == [(1, 0)]
+    with pytest.raises(UserError, match="no level in common: the strides of the teacher's neck are 64, of the student"):
+        settings.shared_levels([8, 16, 32], [64])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -417,10 +440,14 @@ def test_what_is_given_in_the_wrong_place_is_answered_in_one_line(teacher_file, 
         ({"distillation_weight": "much"}, "must be a number >= 0"),
         ({"distillation_schedule": "step"}, "unknown schedule"),
         ({"distillation_tau": 0}, "distillation_tau"),
-        ({"distillation_mask_ratio": 1.0}, "distillation_mask_ratio"),
+        ({"distillation_loss": "mgd", "distillation_mask_ratio": 1.0}, "distillation_mask_ratio"),
         ({"distillation_levels": "16,x"}, "distillation_levels='16,x' must be strides"),
         ({"distillation_levels": [16, 16]}, "must be strides"),
         ({"distillation_levels": 4}, "no stride 4, only"),
+        ({"distillation_loss": "mgd", "distillation_tau": 2}, "distillation_tau is not a setting of the loss mgd"),
+        ({"distillation_weight": (1, 2)}, "one number, or one for each of cwd"),
+        ({"distillation_loss": "cwd+response", "distillation_weight": "1,2,3"}, "for each of cwd, response"),
+        ({"distillation_loss": "response+response"}, "names response twice"),
         ({"distillation_normalise": "batch"}, "unknown normalise 'batch'.*channels, none"),
         ({"distillation_aligner": "ridge"}, "unknown aligner 'ridge'.*fitted, random"),
         ({"distillation_levels": 8, "freeze": 17}, "none of the distilled levels"),
@@ -428,7 +455,7 @@ def test_what_is_given_in_the_wrong_place_is_answered_in_one_line(teacher_file, 
         ({"trainer": ClassificationTrainer}, "does not train the task detect"),
         ({"dis": 6.0}, "use distillation_weight="),
         ({"distillation_layers": ["16", "19"]}, "distillation_levels= chooses"),
-        ({"distillation_temperature": 2}, "distillation_temperature= is not known.*tau"),
+        ({"distillation_temperature": 2}, "distillation_temperature is not known: choose of loss.*tau"),
         ({"freeze": 23}, "nothing to distil into"),
     ],
 )
@@ -450,22 +477,22 @@ def test_chosen_levels_alone_are_distilled(subset, teacher_file, tmp_path):
 @pytest.mark.parametrize("loss", ["cwd", "mgd"])
 def test_a_level_that_is_left_out_gets_no_gradient_and_the_others_what_they_get_alone(loss):
     student, teacher = levels()
-    one, alone = Distiller([8, 16], [12, 20], loss, levels=[1]), Distiller([16], [20], loss, seed=1)
+    one, alone = Distiller([8, 16], [12, 20], loss, levels=[(1, 1)]), Distiller([16], [20], loss, seed=1)
     alone.load_state_dict(one.state_dict())
     one.fit(student, teacher)
     alone.fit(student[1:], teacher[1:])
-    value, cosines = one(student, teacher, measure=True)
+    value, cosines = compared(one, student, teacher, measure=True)
     first, second = torch.autograd.grad(value, student, allow_unused=True)
-    (expected,) = torch.autograd.grad(alone(student[1:], teacher[1:])[0], student[1:])
+    (expected,) = torch.autograd.grad(compared(alone, student[1:], teacher[1:])[0], student[1:])
     assert first is None and torch.equal(second, expected) and len(cosines) == 1
 
 
 def test_features_are_compared_as_they_are_if_told_so():
     student, teacher = levels(torch.float64)
     distiller = Distiller([8, 16], [12, 20], "cwd", normalise="none").double()
-    parts = zip(distiller.aligners, distiller.losses, student, teacher, strict=True)
+    parts = zip(distiller.aligners, distiller.losses["cwd"], student, teacher, strict=True)
     expected = sum(term(align(s).float(), t.float()) for align, term, s, t in parts)
-    torch.testing.assert_close(distiller(student, teacher)[0], expected)
+    torch.testing.assert_close(compared(distiller, student, teacher)[0], expected)
 
 
 def test_levels_that_are_frozen_are_left_out_of_the_ratio(subset, teacher_file, tmp_path):
@@ -575,7 +602,7 @@ def test_autocast(loss, dtype, precision, subset, teacher_file, tmp_path, monkey
     row = rows(trainer.save_dir)[0]
     assert float(row["train/kd_loss"]) > 0 and 1e-4 < float(row["kd/gradient_ratio"]) < 10
     assert trainer.moved and all(p.dtype == torch.float32 for p in trainer.distiller.parameters())
-    assert trainer.criterion.scale == (2.0**4 if enabled else 1.0)
+    assert trainer.criterion.scale() == (2.0**4 if enabled else 1.0)
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("yolo26n.yaml", "yolo26s.yaml"), ("yolov8n.yaml", "yolo11l.yaml")])
@@ -594,7 +621,8 @@ def test_teacher_gives_the_neck_of_the_whole_model(name):
     with torch.no_grad():
         model(images)
     head._forward_pre_hooks.clear()
-    features = Teacher(model, torch.device("cpu"), torch.float32, compile_mode=False)(images)
+    features, responses = Teacher(model, torch.device("cpu"), torch.float32, compile_mode=False)(images)
+    assert not responses
     assert [f.shape[1] for f in features] == neck_channels(head)
     for mine, theirs in zip(features, caught, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
@@ -603,9 +631,9 @@ def test_teacher_gives_the_neck_of_the_whole_model(name):
         torch.rand(1, c, *f.shape[2:], requires_grad=True) for c, f in zip(student_channels, features, strict=True)
     ]
     for loss in ("cwd", "mgd"):
-        Distiller(student_channels, neck_channels(head), loss)(student, features)[0].backward()
+        compared(Distiller(student_channels, neck_channels(head), loss), student, features)[0].backward()
         assert all(level.grad.isfinite().all() and level.grad.abs().sum() > 0 for level in student)
-    half = Teacher(model, torch.device("cpu"), torch.bfloat16, compile_mode=False)(images)
+    half = Teacher(model, torch.device("cpu"), torch.bfloat16, compile_mode=False)(images).features
     for mine, theirs in zip(half, caught, strict=True):
         assert float((mine.float() - theirs).norm() / theirs.norm()) < 0.05
 
@@ -654,11 +682,11 @@ def test_fit_finds_a_linear_teacher():
         student = [torch.randn(4, s, 12, 12, generator=generator) for s in (8, 16)]
         teacher = [torch.einsum("ts,nshw->nthw", m, x) + 5 for m, x in zip(maps, student, strict=True)]
         distiller.fit(student, teacher)
-    loss, cosines = distiller(student, teacher, measure=True)
+    loss, cosines = compared(distiller, student, teacher, measure=True)
     assert len(cosines) == 2 and all(c > 0.999 for c in cosines)
     assert float(loss.detach()) < 0.01
     torch.manual_seed(0)
-    random_loss, _ = Distiller([8, 16], [12, 20], "cwd")(student, teacher)
+    random_loss, _ = compared(Distiller([8, 16], [12, 20], "cwd"), student, teacher)
     assert float(random_loss.detach()) > 100 * float(loss)
 
 
@@ -670,44 +698,39 @@ def levels(dtype: torch.dtype = torch.float32) -> tuple[list[torch.Tensor], list
     return [x.requires_grad_() for x in maps[:2]], [x.to(memory_format=torch.channels_last) for x in maps[2:]]
 
 
-@pytest.mark.parametrize("loss", ["cwd", "mgd"])
-def test_gradients_taken_at_once_are_those_of_autograd(loss):
+@pytest.mark.parametrize("loss", ["cwd", "mgd", "cwd+mgd"])
+def test_the_distiller_is_aligner_standardisation_loss_and_a_sum_over_levels(loss):
     student, teacher = levels(torch.float64)
     distiller, plain = (Distiller([8, 16], [12, 20], loss).double() for _ in range(2))
     plain.load_state_dict(distiller.state_dict())
-    value, _ = distiller(student, teacher)
-    parts = zip(plain.aligners, plain.losses, student, teacher, strict=True)
-    terms = [term(standardise(align(s)), standardise(t)) for align, term, s, t in parts]
-    torch.testing.assert_close(value, sum(terms))
-    expected = torch.autograd.grad(3 * sum(terms), [*student, *plain.parameters()])
-    torch.autograd.grad(7 * value, student, retain_graph=True)  # as it is measured, before it is used
-    gradients = torch.autograd.grad(3 * value, [*student, *distiller.parameters()])
-    torch.testing.assert_close(gradients, expected)
-    assert all(g.is_contiguous() for g in gradients[:2])  # the student's own layout
+    terms, _ = distiller(Answer(student, {}), Answer(teacher, {}))
+    assert [(term.loss, term.branch) for term in terms] == [(name, "one2many") for name in loss.split("+")]
+    for term in terms:
+        parts = zip(plain.aligners, plain.losses[term.loss], student, teacher, strict=True)
+        expected = sum(loss(standardise(align(s)), standardise(t)) for align, loss, s, t in parts)
+        torch.testing.assert_close(term.value, expected)
+        gradients = (torch.autograd.grad(value, student, retain_graph=True) for value in (term.value, expected))
+        torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("loss", ["cwd", "mgd"])
-def test_nothing_of_the_distiller_but_gradients_lives_through_the_students_backward(loss):
+def test_gradients_have_the_layout_of_the_students_own():
+    """The teacher's channels_last would stay with them, and the student's sums round differently from a baseline's."""
     student, teacher = levels()
-    distiller, kept = Distiller([8, 16], [12, 20], loss), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(weakref.ref(x)) or x, lambda x: x):
-        value, _ = distiller(student, teacher)
-    assert value.requires_grad
-    given = {id(x) for x in (*student, *teacher, *distiller.parameters())}
-    alive = [x for x in (kept_one() for kept_one in kept) if x is not None and x.dim() and id(x) not in given]
-    assert sorted(x.shape for x in alive) == sorted(x.shape for x in (*student, *distiller.parameters()))
+    leaves = [level.detach().requires_grad_() for level in student]
+    value, _ = compared(Distiller([8, 16], [12, 20], "cwd"), [_apart(leaf) for leaf in leaves], teacher)
+    assert all(g.is_contiguous() for g in torch.autograd.grad(value, leaves))
 
 
 def test_float16_gradients_of_a_mean_do_not_underflow():
-    """Of P3 at 640 px they are about 1e-6, and float16 ends at 6e-8."""
+    """Of P3 at 640 px they are about 1e-6, and float16 ends at 6e-8: the gradient scaler's factor keeps them."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(8, c, 80, 80, generator=generator) for c in (8, 64))
-    distiller, scale = Distiller([8], [64], "cwd"), 2.0**10
+    distiller, scale = Distiller([8], [64], "cwd"), 2.0**16  # with which Ultralytics' scaler begins
     single, half = student.requires_grad_(), student.detach().half().requires_grad_()
-    (exact,) = torch.autograd.grad(distiller([single], [teacher])[0] * scale, single)
+    (exact,) = torch.autograd.grad(compared(distiller, [single], [teacher])[0] * 8 * scale, single)
     with torch.autocast("cpu", torch.float16):
-        value, _ = distiller([half], [teacher.half()])
-    (gradient,) = torch.autograd.grad(value * scale, half)
+        value, _ = compared(distiller, [half], [teacher.half()])
+    (gradient,) = torch.autograd.grad(value * 8 * scale, half)
     assert float((gradient - exact).norm() / exact.norm()) < 0.01
 
 
@@ -760,9 +783,10 @@ def test_gradient_ratio_is_measured_through_a_compiled_student():
     distiller = Distiller(neck_channels(head), teacher.channels, "cwd")
     distiller.fitted_batches = FIT_BATCHES
 
-    features = [level.detach().requires_grad_() for level in neck_features(student(images))]
+    features = [level.detach().requires_grad_() for level in student_answer(student(images)).features]
     task = student.init_criterion()(deepcopy(head)(list(features)), batch)[0].sum()
-    expected = gradient_ratio((4 * distiller(features, batch[TARGET])[0], features), (task, features))
+    value = 4 * compared(distiller, features, batch[TARGET].features)[0]
+    (expected,) = gradient_ratios([torch.autograd.grad(value, features)], torch.autograd.grad(task, features))
 
     for network in (student, torch.compile(student, backend="aot_eager")):
         predictions = network(images)
@@ -777,10 +801,18 @@ def test_gradient_ratio_is_measured_through_a_compiled_student():
 
 
 def test_gradient_ratio_is_that_of_the_gradients():
-    features = [torch.randn(2, 3, requires_grad=True), torch.randn(4, requires_grad=True)]
-    task = sum((f**2).sum() for f in features)
-    ratio = gradient_ratio((3 * task, features), (task, features), scale=1024.0)
-    assert float(ratio.detach()) == pytest.approx(3.0)
+    task = [torch.randn(2, 3), torch.randn(4)]
+    ratios = gradient_ratios([[3 * g for g in task], [0 * g for g in task]], task)
+    torch.testing.assert_close(ratios, torch.tensor([3.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(1.0, float("inf")), (float("inf"), 1.0), (1.0, 0.0), (float("nan"), 1.0)]
+)
+def test_a_ratio_is_nothing_unless_both_gradients_are_finite(ours, theirs):
+    """Infinite ones come with float16: 1 / inf would pass as a ratio of 0, and make of weight "auto" 5e11."""
+    (ratio,) = gradient_ratios([[torch.tensor([ours])]], [torch.tensor([theirs])])
+    assert ratio.isnan()
 
 
 def test_schedule():
