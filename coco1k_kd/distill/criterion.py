@@ -134,14 +134,14 @@ class DistillationCriterion:
         ours |= at_features(self.distiller.compare_responses(student_answer(preds), target), cut)
         theirs = gradients(self.task(preds, batch)[0].sum(), cut)
         parts = [ours[name] for name in self.weights]
-        weights = [self.factor * weight for weight in self.weights.values()]
-        total = [sum(w * g for w, g in zip(weights, level, strict=True)) for level in zip(*parts, strict=True)]
-        ratios = gradient_ratios([total, *parts], theirs)
-        if self.calibrating and ratios.isfinite().all():
-            self.calibrate([*self.calibration, ratios[1:].tolist()])
-        self.measured.append(
-            torch.stack([ratios[0], *(torch.tensor(weights, device=ratios.device) * ratios[1:]), *cosines])
-        )
+        if self.calibrating:
+            ratios = gradient_ratios(parts, theirs)
+            if ratios.isfinite().all():
+                self.calibrate([*self.calibration, ratios.tolist()])
+        weights = [self.factor * weight for weight in self.weights.values()]  # those of this step
+        parts = [[w * g for g in part] for w, part in zip(weights, parts, strict=True)]
+        total = [torch.stack(level).sum(0) for level in zip(*parts, strict=True)]
+        self.measured.append(torch.stack([*gradient_ratios([total, *parts], theirs), *cosines]))
 
     def calibrate(self, ratios: list[list[float]]) -> None:
         """Set the weights that bring the medians of the last of `ratios` to the target; single batches scatter.
