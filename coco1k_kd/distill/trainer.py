@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.modules.head import OBB
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -205,7 +206,10 @@ class DistillationTrainer:
         """The branches of both heads that a loss of responses compares; none if there is no such loss."""
         if not any(part.compares == registry.RESPONSES for part in self.settings.parts()):
             return []
-        theirs = branches_of(detect_head(teacher, "teacher"))
+        heads = student, detect_head(teacher, "teacher")
+        if any(isinstance(head, OBB) for head in heads):
+            raise UserError(f"the loss {self.settings.loss} compares upright boxes: for the task obb take cwd or mgd")
+        theirs = branches_of(heads[1])
         return [branch for branch in branches_of(student) if branch in theirs]
 
     def _check_fit(self) -> None:

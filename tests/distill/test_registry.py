@@ -22,7 +22,7 @@ def test_every_loss_has_what_is_asked_of_it():
         (loss,) = registry.parts(name.upper())
         assert 0 < loss.weight <= loss.fresh_weight and loss.cost >= 1
         assert registry.default_weight(name) == loss.weight and registry.default_weight(name, fresh=True) > 0
-        assert loss.make(channels=8, seed=0, tau=1.0, mask_ratio=0.5)
+        assert loss.make(channels=8, seed=0, tau=1.0, mask_ratio=0.5, classes=[(0, 0)])
         assert is_arm(name) and name in arm_names() and distilled([name]) == [name]
         assert step_cost(name, "cwd") == loss.cost > step_cost("baseline", "cwd") == 1.0
 
