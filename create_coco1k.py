@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from coco1k_kd.data import subset
+from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.certify import certify
 from coco1k_kd.data.manifest import read_manifest, table
 from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
@@ -109,7 +110,7 @@ def sources(args: argparse.Namespace) -> dict[str, Source]:
 def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
     """Ids of the images to take: all, or a draw. UserError when there are fewer."""
     if size is None:
-        return source.annotations.image_ids
+        return source.annotations.image_ids[source.annotations.usable]
     if size > len(pool.ids):
         flag = {"train": "--target-size", "val": "--val-size"}[split]
         raise UserError(f"{flag} {size}: only {len(pool.ids)} images of {split} have a valid box; ask for fewer or all")
@@ -124,6 +125,20 @@ def context(pool: Pool, image_ids: np.ndarray, split: str) -> str:
     aimed = TOLERANCE[split] + 100 / len(image_ids)  # shares of few images come in coarse steps
     missed = max(abs(far["person"]), far["histogram"]) > aimed
     return text.format(**far) + (f" (context aims at {TOLERANCE[split]} at most)" if missed else "")
+
+
+def left_out(source: Annotations, split: str) -> list[str]:
+    """Say which annotations and images of the source are not used."""
+    crowds, empty = int(source.crowd.sum()), int(((source.box[:, 2:] == 0).any(axis=1) & ~source.crowd).sum())
+    lines = [f"{split}: {crowds:,} crowd regions (iscrowd 1) are left out of the labels"] * (crowds > 0)
+    lines += [f"{split}: {empty:,} boxes without width or height are left out of the labels"] * (empty > 0)
+    return lines + [f"{split}: an image is not used: {why}" for why in source.unusable.values()]
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines, if there are any."""
+    for line in lines:
+        print(line)
 
 
 def create(args: argparse.Namespace) -> None:
@@ -142,6 +157,7 @@ def create(args: argparse.Namespace) -> None:
         pool = Pool.of(source)
         listed = subset.listed(source, given, split) if given else None
         image_ids = choose(found[split], pool, split, size, seed, balance) if listed is None else listed
+        show(left_out(source, split))
         print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images; {context(pool, image_ids, split)}")
         if args.certify:
             print(f"{split}: {certify(pool, image_ids, balance, TOLERANCE[split])}")
@@ -151,10 +167,14 @@ def create(args: argparse.Namespace) -> None:
         fetch_images([(job.entry.coco_url, job.source) for job in work if not job.source.is_file()], args.workers)
     subset.check_present(work, found["train"].official)
     order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given)
-    link = subset.write(order, drawn, work)
+    written = subset.write(order, drawn, work)
     print(table({part.split: part.counts for part in drawn}))
-    if work and link != args.link:
-        print(f"images are copies: no hard links from {found['train'].images} to {output}")
+    copies, cut = (sum(getattr(image, what) for image in written.images) for what in ("copied", "cut"))
+    if copies > cut and args.link != "copy":
+        print(f"{copies - cut:,} of {len(work):,} images are copies, since no hard links could be made")
+    if cut:
+        print(f"{cut:,} JPEGs had bytes after their end marker, which Ultralytics does not accept: cut from the copies")
+    show(f"warning: {text}" for text in written.warnings)
     print(f"wrote {output}: train with data={output / subset.YAML}")
 
 

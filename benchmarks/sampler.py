@@ -120,23 +120,23 @@ def co_occurrence(pool: Pool, ids: np.ndarray) -> np.ndarray:
 def occlusion(source: Annotations, ids: np.ndarray) -> dict[str, float]:
     """Shares of boxes that another box covers by half or more, and that touch the image's edge."""
     part = parse(source.extract(ids), source.path)
-    sizes = {image.id: (image.width, image.height) for image in part.images()}
-    boxes: dict[int, list] = {}
-    for box in part.boxes():
-        if box.counts:
-            boxes.setdefault(box.image_id, []).append(box.bbox)
     covered, at_edge, total = 0, 0, 0
-    for image_id, found in boxes.items():
-        left, top, width, height = np.array(found).T
+    order = np.flatnonzero(part.valid)[np.argsort(part.image[part.valid], kind="stable")]
+    starts = np.flatnonzero(np.diff(part.image[order], prepend=-1))
+    for of_image in np.split(order, starts[1:]):
+        (full_width, full_height), (left, top, width, height) = (
+            part.sizes[part.image[of_image[0]]],
+            part.box[of_image].T,
+        )
         right, bottom = left + width, top + height
         across = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
         down = np.minimum(bottom[:, None], bottom) - np.maximum(top[:, None], top)
         shared = across.clip(0) * down.clip(0) / (width * height)[:, None]
         np.fill_diagonal(shared, 0)
         covered += int((shared.max(axis=1) >= 0.5).sum())
-        edges = (left <= 1) | (top <= 1) | (right >= sizes[image_id][0] - 1) | (bottom >= sizes[image_id][1] - 1)
+        edges = (left <= 1) | (top <= 1) | (right >= full_width - 1) | (bottom >= full_height - 1)
         at_edge += int(edges.sum())
-        total += len(found)
+        total += len(of_image)
     return {"covered": round(covered / total, 4), "at_edge": round(at_edge / total, 4)}
 
 

@@ -1,26 +1,38 @@
 """COCO annotation files in and out: fast, small in memory, and with every field of the source kept.
 
-Entries stay raw slices of the file; only the few fields that the sampler and the labels need are decoded. An entry
-that is written again is therefore the source's own bytes: segmentations, RLE crowds, unknown fields and all.
-Format: https://cocodataset.org/#format-data
+Entries stay raw slices of the file; only the few fields that the sampler, the labels and the evaluation need are
+decoded. An entry that is written again is therefore the source's own bytes: segmentations, RLE crowds, unknown fields
+and all. This is the only reader of COCO annotation files. Format: https://cocodataset.org/#format-data
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 
 from coco1k_kd.errors import UserError
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
+# Those that Ultralytics reads
+SUFFIXES = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
+OUTSIDE = 0.01  # of the image: how far a box may reach outside before Ultralytics leaves the image out
+TOLERATED = 0.01  # of the boxes, or of the images: what may be unusable before the whole file is refused
 _WRITTEN_FIRST = ("info", "licenses", "images", "annotations", "categories")
+_PLAIN_NAME = re.compile(rf"(?:[^/\\.][^/\\]*/)*[^/\\.][^/\\]*\.(?:{'|'.join(sorted(SUFFIXES))})", re.IGNORECASE)
+_EXCERPT = 90  # characters of an entry that a message shows
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Category(msgspec.Struct, frozen=True):
@@ -35,12 +47,17 @@ class Image(msgspec.Struct, frozen=True):
 
     id: int
     file_name: str
-    width: Annotated[int, msgspec.Meta(gt=0)]
-    height: Annotated[int, msgspec.Meta(gt=0)]
-    coco_url: str = ""
+    width: int
+    height: int
+    coco_url: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The path relative to the image folder by which the image is known: `file_name` without `./` and `//`."""
+        return str(PurePosixPath(self.file_name))
 
 
-class Box(msgspec.Struct, frozen=True, gc=False):
+class _Box(msgspec.Struct, frozen=True, gc=False):
     """The fields of an annotation that are used here; `bbox` is left, top, width, height in pixels."""
 
     id: int
@@ -48,24 +65,38 @@ class Box(msgspec.Struct, frozen=True, gc=False):
     category_id: int
     bbox: tuple[float, float, float, float]
     area: float | None = None
-    iscrowd: int | bool = 0
-
-    @property
-    def counts(self) -> bool:
-        """Whether this is a box to learn from: no crowd region and not empty."""
-        return not self.iscrowd and self.bbox[2] > 0 and self.bbox[3] > 0
+    iscrowd: int | bool | None = 0
 
 
-class _Id(msgspec.Struct, gc=False):
+class _LooseBox(msgspec.Struct):
+    """An annotation whose ids are sound; the rest may be anything."""
+
     id: int
+    image_id: int
+    category_id: int
+    bbox: Any = None
+    area: Any = None
+    iscrowd: Any = 0
+
+
+_SIDES = ["left", "top", "width", "height"]
+_ROW = np.dtype(
+    [("id", "i8"), ("image", "i8"), ("category", "i8"), ("crowd", "?"), *((name, "f8") for name in ("area", *_SIDES))],
+    align=True,
+)
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """One COCO annotation file: raw entries in the order of their ids, and the arrays that the sampler works on.
+    """One COCO annotation file: raw entries in the order of their ids, and arrays of what they say.
 
-    `category`, `image`, `area` and `valid` have one element per annotation: class index, index into `image_ids`,
-    area in square pixels, and whether the box counts (not crowd, not empty).
+    Per image (I): `image_ids`, and `sizes` (I, 2), width and height in pixels. `unusable` has the images that cannot be
+    trained on or judged by, with the reason: a box that is malformed or outside, or a file that Ultralytics does not
+    read.
+
+    Per annotation (N): `ids`; `image`, index into `image_ids`; `category`, class index; `box` (N, 4), left, top, width
+    and height in pixels; `crowd`; `area` in square pixels, the box's where the file has none or an impossible one; and
+    `valid`, whether it is a box to learn from: not a crowd, not empty, not on an unusable image.
     """
 
     path: Path
@@ -73,10 +104,16 @@ class Annotations:
     sha256: str
     categories: tuple[Category, ...]
     image_ids: np.ndarray
+    sizes: np.ndarray
+    unusable: dict[int, str]
+    ids: np.ndarray
     image: np.ndarray
     category: np.ndarray
+    box: np.ndarray
+    crowd: np.ndarray
     area: np.ndarray
     valid: np.ndarray
+    description: str
     _top: dict[str, msgspec.Raw]
     _images: list[msgspec.Raw]
     _annotations: list[msgspec.Raw]
@@ -86,22 +123,56 @@ class Annotations:
         """Class names by class index."""
         return [category.name for category in self.categories]
 
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """(I,) bool: the images that are not in `unusable`."""
+        return ~np.isin(self.image_ids, list(self.unusable))
+
     def images(self) -> Iterator[Image]:
         """Decode every image entry, in the order of the ids."""
-        decode = msgspec.json.Decoder(Image).decode
-        for raw in self._images:
-            try:
-                image = decode(raw)
-            except msgspec.ValidationError as error:
-                raise UserError(f"{self.path}: an image entry is malformed ({error})") from None
-            parts = PurePosixPath(image.file_name).parts
-            if not parts or ".." in parts or "\\" in image.file_name or PurePosixPath(image.file_name).is_absolute():
-                raise UserError(f"{self.path}: image {image.id} has file_name {image.file_name!r}, not a relative path")
-            yield image
+        return map(msgspec.json.Decoder(Image).decode, self._images)
 
-    def boxes(self) -> Iterator[Box]:
-        """Decode every annotation, in the order of the ids."""
-        return map(msgspec.json.Decoder(Box).decode, self._annotations)
+    def label_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes to learn from, (B, 5) class index, centre x, centre y, width, height as shares of the image, and
+        (I + 1,) where each image's rows begin: those of image i are `rows[starts[i] : starts[i + 1]]`, in the order of
+        the annotations' ids.
+        """
+        order = np.flatnonzero(self.valid)
+        order = order[np.argsort(self.image[order], kind="stable")]
+        image = self.image[order]
+        shares = _shares(self.box[order], self.sizes[image])
+        starts = np.searchsorted(image, np.arange(len(self.image_ids) + 1))
+        return np.column_stack((self.category[order], shares)), starts
+
+    def truth(self) -> dict[str, Any]:
+        """What COCOeval judges by: COCO's format, from the usable images, with what would mislead it put right.
+
+        Ids of annotations count from 1, since COCOeval takes a match with id 0 for no match. Areas are those of
+        `area`, since it ignores a box without a positive one. Empty boxes are left out: nothing can match them.
+        """
+        real = np.flatnonzero((self.box[:, 2:] > 0).all(axis=1) & self.usable[self.image])
+        category_ids = [category.id for category in self.categories]
+        columns = (self.image_ids[self.image], self.category, self.box, self.area, self.crowd)
+        rows = zip(*(column[real].tolist() for column in columns), strict=True)
+        return {
+            "images": [
+                {"id": image.id, "file_name": image.name, "width": image.width, "height": image.height}
+                for image in self.images()
+                if image.id not in self.unusable
+            ],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": image_id,
+                    "category_id": category_ids[category],
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(crowd),
+                }
+                for number, (image_id, category, box, area, crowd) in enumerate(rows, 1)
+            ],
+            "categories": [{"id": category.id, "name": category.name} for category in self.categories],
+        }
 
     def extract(self, image_ids: np.ndarray) -> bytes:
         """Return a COCO file of these images, all of their annotations and the rest of the source, unchanged."""
@@ -109,7 +180,7 @@ class Annotations:
         entries = {
             "images": [self._images[i] for i in np.flatnonzero(chosen)],
             "annotations": [self._annotations[i] for i in np.flatnonzero(chosen[self.image])],
-            "categories": _by_id(self._top["categories"], "categories", self.path)[1],
+            "categories": _entries(self._top["categories"], "categories", self.path, Category)[1],
         }
         fields = []
         for key in sorted(self._top, key=lambda key: (_rank(key), key)):
@@ -127,71 +198,224 @@ def read(path: Path) -> Annotations:
     return parse(data, path)
 
 
+def load_truth(path: Path) -> dict[str, Any]:
+    """What COCOeval judges by, of a COCO instances file (`Annotations.truth`). Raise UserError as `read` does."""
+    return read(path).truth()
+
+
 def parse(data: bytes, path: Path) -> Annotations:
     """Parse the content of a COCO instances file; `path` is for messages. Raise UserError when it is malformed."""
     with ThreadPoolExecutor(1) as pool:  # hashing holds no lock: it is free on a second core
         digest = pool.submit(lambda: hashlib.sha256(data).hexdigest())
         try:
             return _parse(data, path, digest.result)
-        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-            raise UserError(f"{path}: not a whole COCO instances file ({error}); fetch it again") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: {_not_json(data, error)}") from None
+        except OverflowError:
+            raise UserError(f"{path}: an id is too large for 64 bits; number the entries anew") from None
 
 
 def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
-    top = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    top = msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=dict[str, msgspec.Raw])
     if missing := [key for key in ("images", "annotations", "categories") if key not in top]:
         raise UserError(f"{path}: not a COCO instances file, it has no {' and no '.join(missing)}")
-    image_ids, images = _by_id(top["images"], "images", path)
-    category_ids, raw_categories = _by_id(top["categories"], "categories", path)
-    categories = tuple(msgspec.json.decode(raw, type=Category) for raw in raw_categories)
+    images, raw_images = _entries(top["images"], "images", path, Image)
+    bad_images = {entry.id: fault for entry in images if (fault := _image_fault(entry))}
+    categories, _ = _entries(top["categories"], "categories", path, Category)
     names = [category.name for category in categories]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two categories have the same name")
+    image_ids = np.array([image.id for image in images], np.int64)
+    sizes = np.array([(image.width, image.height) for image in images], np.int64).reshape(-1, 2)
+    del images  # of all annotations in COCO's train split: 20 MB
 
-    raws = msgspec.json.decode(top["annotations"], type=list[msgspec.Raw])
-    table = _table(raws)
+    raws = _list(top["annotations"], "annotations", path)
+    table = np.fromiter(_rows(raws, path), _ROW, len(raws))
     order = _order(table["id"], "annotations", path)
-    table = table[order]
+    raws, table = [raws[i] for i in order], table[order]
+    category_ids = np.array([category.id for category in categories], np.int64)
+    image = _index(image_ids, table["image"], table["id"], "image", path)
+    category = _index(category_ids, table["category"], table["id"], "category", path)
+    box, crowd = structured_to_unstructured(table[_SIDES]), table["crowd"]
+
+    faults = _box_faults(table, raws, sizes, image)
+    for what, found, number in (("images", bad_images, len(image_ids)), ("annotations", faults, len(raws))):
+        if len(found) > TOLERATED * number:
+            some = f"{len(found):,} of {number:,} {what} cannot be used, the first" if len(found) > 1 else ""
+            raise UserError(f"{path}: {some}{': ' * bool(some)}{next(iter(found.values()))}")
+    unusable = {int(image_ids[image[i]]): fault for i, fault in faults.items()} | bad_images
+    usable = ~np.isin(image_ids, list(unusable))
+    with np.errstate(invalid="ignore", over="ignore"):
+        of_box, most = box[:, 2] * box[:, 3], sizes.prod(axis=1)[image]
+        area = np.where((table["area"] > 0) & (table["area"] <= most), table["area"], of_box)
+        real = (box[:, 2:] > 0).all(axis=1)
+    valid = real & ~crowd & usable[image]
+    if len(crowd) and crowd.all():
+        raise UserError(
+            f"{path}: all {len(raws):,} annotations are crowd regions (iscrowd 1), which are not trained on; "
+            "where they are single objects, set iscrowd to 0"
+        )
     return Annotations(
         path=path,
         size=len(data),
         sha256=digest(),
-        categories=categories,
+        categories=tuple(categories),
         image_ids=image_ids,
-        image=_index(image_ids, table["image"], table["id"], "image", path),
-        category=_index(category_ids, table["category"], table["id"], "category", path),
-        area=table["area"],
-        valid=table["valid"],
+        sizes=sizes,
+        unusable=unusable,
+        ids=table["id"],
+        image=image,
+        category=category,
+        box=box,
+        crowd=crowd,
+        area=area,
+        valid=valid,
+        description=_description(top),
         _top=top,
-        _images=images,
-        _annotations=[raws[i] for i in order],
+        _images=raw_images,
+        _annotations=raws,
     )
 
 
-def _table(raws: list[msgspec.Raw]) -> np.ndarray:
+def _rows(raws: list[msgspec.Raw], path: Path) -> Iterator[tuple[Any, ...]]:
     """Decode annotations one at a time (all at once would need 0.3 GB more) into the rows of a table."""
-    boxes = map(msgspec.json.Decoder(Box).decode, raws)
-    rows = (
-        (b.id, b.image_id, b.category_id, b.counts, b.bbox[2] * b.bbox[3] if b.area is None else b.area) for b in boxes
+    decode, nan = msgspec.json.Decoder(_Box).decode, float("nan")
+    for position, raw in enumerate(raws):
+        try:
+            b = decode(raw)
+        except msgspec.ValidationError:
+            yield _loose_row(raw, position, path)
+        else:
+            yield b.id, b.image_id, b.category_id, b.iscrowd, nan if b.area is None else b.area, *b.bbox
+
+
+def _loose_row(raw: msgspec.Raw, position: int, path: Path) -> tuple[Any, ...]:
+    """The row of an annotation that is not quite COCO's: NaN for a malformed box, and for an area that is no number."""
+    try:
+        loose = msgspec.json.decode(raw, type=_LooseBox)
+        crowd = msgspec.convert(loose.iscrowd, int | float | None, strict=False)
+    except msgspec.ValidationError as error:
+        raise _malformed(raw, "annotations", position, error, path) from None
+    area = loose.area if isinstance(loose.area, (int, float)) else float("nan")
+    try:
+        box = msgspec.convert(loose.bbox, tuple[float, float, float, float])
+    except msgspec.ValidationError:
+        box = (float("nan"),) * 4
+    return loose.id, loose.image_id, loose.category_id, crowd, area, *box
+
+
+def _box_faults(table: np.ndarray, raws: list[msgspec.Raw], sizes: np.ndarray, image: np.ndarray) -> dict[int, str]:
+    """What is wrong with boxes, by position: no four numbers, or not a place in the image, in pixels."""
+    malformed = np.zeros(len(raws), bool)
+    least, most = np.full(len(raws), np.inf), np.full(len(raws), -np.inf)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        for side, (begin, length) in enumerate((("left", "width"), ("top", "height"))):
+            begin, length, full = table[begin], table[length], sizes[image, side]
+            center = (begin + length / 2) / full
+            malformed |= ~np.isfinite(begin + length) | (length < 0)
+            np.minimum(least, center, out=least)
+            np.maximum(most, np.maximum(center, length / full), out=most)
+    counts = (
+        ~malformed & ~table["crowd"] & (sizes > 0).all(axis=1)[image] & (table["width"] > 0) & (table["height"] > 0)
     )
-    row = np.dtype([("id", "i8"), ("image", "i8"), ("category", "i8"), ("valid", "?"), ("area", "f8")])
-    return np.fromiter(rows, row, len(raws))
+    outside = counts & ((least < -OUTSIDE) | (most > 1 + OUTSIDE))
+    fractions = counts & np.logical_and.reduce([table[side] <= 1 for side in _SIDES])
+    faults = {}
+    for i in np.flatnonzero(malformed | outside | fractions).tolist():
+        width, height = sizes[image[i]].tolist()
+        begin = f"annotation {table['id'][i]} has the bbox {_shown(msgspec.json.decode(raws[i]).get('bbox'))}"
+        if malformed[i]:
+            faults[i] = f"{begin}; it must be [left, top, width, height] in pixels: correct it or remove the annotation"
+        elif fractions[i]:
+            faults[i] = f"{begin}, which looks like shares of the image (0 to 1); COCO's boxes are in pixels"
+        else:
+            faults[i] = (
+                f"{begin} outside its image of {width}x{height}; it must be [left, top, width, height] in "
+                "pixels: correct it or remove the annotation"
+            )
+    return faults
 
 
-def _by_id(raw: msgspec.Raw, what: str, path: Path) -> tuple[np.ndarray, list[msgspec.Raw]]:
-    """Split a list of entries and put it in the order of the ids, so that the order in the source does not matter."""
-    entries = msgspec.json.decode(raw, type=list[msgspec.Raw])
-    decode = msgspec.json.Decoder(_Id).decode
-    ids = np.fromiter((decode(entry).id for entry in entries), np.int64, len(entries))
-    order = _order(ids, what, path)
-    return ids[order], [entries[i] for i in order]
+def _image_fault(image: Image) -> str | None:
+    """Why an image cannot be used, as far as its entry shows it."""
+    if image.width < 1 or image.height < 1:
+        return f"image {image.id} has the size {image.width}x{image.height}; give its width and height in pixels"
+    if _PLAIN_NAME.fullmatch(image.file_name):
+        return None
+    begin, parts = f"image {image.id} has the file_name {_shown(image.file_name)}", PurePosixPath(image.file_name).parts
+    if not parts or ".." in parts or "\\" in image.file_name or PurePosixPath(image.file_name).is_absolute():
+        return f"{begin}, which is not a path relative to the image folder, with / between folders"
+    if any(part.startswith(".") for part in parts):
+        return f"{begin}; Ultralytics does not see names that begin with a dot"
+    if PurePosixPath(image.file_name).suffix[1:].lower() not in SUFFIXES:
+        return f"{begin}; Ultralytics reads the suffixes {', '.join(sorted(SUFFIXES))}: rename or convert the file"
+    return None
+
+
+def _shares(box: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(N, 4) centre x, centre y, width, height as shares of the image, of (N, 4) boxes in images of (N, 2) pixels."""
+    return np.concatenate(((box[:, :2] + box[:, 2:] / 2) / sizes, box[:, 2:] / sizes), axis=1)
+
+
+def _list(raw: msgspec.Raw, what: str, path: Path) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except msgspec.ValidationError:
+        raise UserError(f"{path}: not a COCO instances file, {what} is not a list") from None
+
+
+def _entries(raw: msgspec.Raw, what: str, path: Path, kind: type[T]) -> tuple[list[T], list[msgspec.Raw]]:
+    """Decode a list of entries, in the order of the ids, so that the order in the source does not matter."""
+    raws, decode = _list(raw, what, path), msgspec.json.Decoder(kind).decode
+    entries = []
+    for position, entry in enumerate(raws):
+        try:
+            entries.append(decode(entry))
+        except msgspec.ValidationError as error:
+            raise _malformed(entry, what, position, error, path) from None
+    order = _order(np.array([entry.id for entry in entries], np.int64), what, path)
+    return [entries[i] for i in order], [raws[i] for i in order]
+
+
+def _malformed(raw: msgspec.Raw, what: str, position: int, error: Exception, path: Path) -> UserError:
+    """Name an entry that is not COCO's, and what about it is not."""
+    reason = str(error).replace(" - at `$.", " for `").replace("`$`", "the entry")
+    return UserError(
+        f"{path}: {what}[{position}] is not in COCO's format ({reason}): {_shown(msgspec.json.decode(raw))}; "
+        "correct the program that wrote it, or the file"
+    )
+
+
+def _not_json(data: bytes, error: Exception) -> str:
+    """What is wrong with a file that cannot be parsed as a whole."""
+    if not data.strip():
+        return "the file is empty; write or fetch it again"
+    place = re.search(r"\(byte (\d+)\)", str(error))
+    near = data[max(0, int(place[1]) - 30) :][:40].decode(errors="replace") if place else ""
+    if re.search(r"\b(NaN|-?Infinity)\b", near):
+        return f"not valid JSON, which knows neither NaN nor Infinity (near {_shown(near)}); write numbers or null"
+    if "truncated" in str(error):
+        return f"not a whole COCO instances file ({error}); write or fetch it again"
+    return f"not a COCO instances file in UTF-8 JSON ({error}{f', near {_shown(near)}' if near else ''})"
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON, on one line of limited length."""
+    text = " ".join(msgspec.json.encode(value).decode(errors="replace").split())
+    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
+
+
+def _description(top: dict[str, msgspec.Raw]) -> str:
+    """What the file says of itself: `info.description`."""
+    info = msgspec.json.decode(top["info"]) if "info" in top else None
+    return str(info.get("description") or "") if isinstance(info, dict) else ""
 
 
 def _order(ids: np.ndarray, what: str, path: Path) -> np.ndarray:
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     if len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
-        raise UserError(f"{path}: id {twice[0]} occurs twice in {what}")
+        raise UserError(f"{path}: id {twice[0]} occurs twice in {what}; give each entry an id of its own")
     return order
 
 

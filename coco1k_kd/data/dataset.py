@@ -1,28 +1,28 @@
-"""The data set that a study is given: its splits and their annotations, checked before anything is trained."""
+"""The data set that a study is given: its splits, their images and their annotations. `accept.py` checks them."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from coco1k_kd.data.annotations import Annotations, read
+from coco1k_kd.data.manifest import MANIFEST
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256, write_atomic
 
 
 @dataclass(frozen=True)
 class Split:
-    """Train or val: its images and its COCO annotations."""
+    """Images with COCO annotations: train, val, or another set to judge by."""
 
     annotations: Path
-    images: Path
-    names: tuple[str, ...]  # file names of the images
+    images: Path  # the folder that holds all images, absolute
+    names: tuple[str, ...]  # paths of the images relative to that folder, with /
     listed: Path | None = None  # the text file that names them for Ultralytics, where they are not all of a folder
     description: str = ""  # what the annotations say they are: COCO 2017, or generated scenes
 
@@ -58,13 +58,17 @@ class Data:
         found = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in found.items() if split}
 
+    @property
+    def manifest(self) -> Path:
+        """The manifest of a subset that `create_coco1k.py` wrote; other data has none."""
+        return self.root / MANIFEST
+
     def record(self) -> dict[str, Any]:
         """What identifies the data, for the comparison's JSON."""
-        manifest = self.root / "manifest.json"
         return {
             "description": self.val.description,
             "yaml": str(self.given or self.yaml),
-            "manifest_sha256": sha256(manifest) if manifest.exists() else None,
+            "manifest_sha256": sha256(self.manifest) if self.manifest.exists() else None,
             "train_annotations_sha256": sha256(self.train.annotations),
             "val_annotations_sha256": sha256(self.val.annotations),
             "train_images": self.train.size,
@@ -74,7 +78,7 @@ class Data:
 
 
 def read_data(path: Path) -> Data:
-    """Read and check a data YAML, its annotations, images and labels. UserError names the first fault."""
+    """Read a data YAML and its annotations; `accept.accept` checks images and labels. UserError names the fault."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: make the subset with create_coco1k.py, or give --data its coco1k.yaml")
     try:
@@ -88,7 +92,10 @@ def read_data(path: Path) -> Data:
         raise UserError(f"{path} is no data YAML with train, val and names ({reason})") from None
     if not root.is_dir():
         raise UserError(f"{path} says path: {root}, which is no folder: correct it, or make the subset anew")
-    train, val = (_split(root, root / place, classes) for place in places)
+    train, val = (
+        read_split(root / "annotations" / f"instances_{Path(place).name}.json", root / place, classes)
+        for place in places
+    )
     return Data(path.resolve(), root.resolve(), classes, train, val)
 
 
@@ -101,10 +108,7 @@ def read_full_val(coco_root: Path, classes: Sequence[str]) -> Split:
             raise UserError(
                 f"--eval-full-val: {place} does not exist; give the folder that holds val2017/ and annotations/"
             )
-    with _well_formed(annotations):
-        content = _read_annotations(annotations)
-        _check_classes(annotations, content, classes)
-        return Split(annotations, images, _check_images(annotations, content, images))
+    return read_split(annotations, images, classes)
 
 
 def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
@@ -114,6 +118,7 @@ def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
     images.mkdir(parents=True, exist_ok=True)
     for name in split.names:
         link, target = images / name, (split.images / name).absolute()
+        link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink() or link.readlink() != target:  # COCO may have moved since
             link.unlink(missing_ok=True)
             link.symlink_to(target)
@@ -127,108 +132,30 @@ def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
     return folder / "val2017.yaml"
 
 
-def scan(data: Data) -> None:
-    """Have Ultralytics look at all images and labels, which takes seconds. UserError if it would leave some out.
-
-    It does so without a word, and the audit would find it when all is trained. Its label caches are there from then on:
-    runs that start at once would each write them, and unlink another's.
-    """
-    from ultralytics.data.dataset import YOLODataset
-    from ultralytics.utils import LOGGER
-
-    level = LOGGER.level
-    try:
-        LOGGER.setLevel(logging.ERROR)
-        for split in data.splits.values():
-            names = dict(enumerate(data.classes))
-            found = YOLODataset(img_path=str(split.place), data={"names": names, "channels": 3})
-            if len(found) != split.size:
-                whole = {Path(file).name for file in found.im_files}
-                first = next(name for name in split.names if name not in whole)
-                raise UserError(
-                    f"Ultralytics would leave out {split.size - len(found)} of {split.size} images of {split.images}: "
-                    f"{first} or its labels are damaged; look with create_coco1k.py --verify"
-                )
-    finally:
-        LOGGER.setLevel(level)
-
-
-def _split(root: Path, images: Path, classes: Sequence[str]) -> Split:
-    annotations = root / "annotations" / f"instances_{images.name}.json"
-    with _well_formed(annotations):
-        content = _read_annotations(annotations)
-        _check_classes(annotations, content, classes)
-        names = _check_images(annotations, content, images)
-        _check_labels(annotations, content, images)
-    info = content.get("info")
-    description = str(info.get("description", "")) if isinstance(info, dict) else ""
-    return Split(annotations.resolve(), images, names, description=description)
-
-
-def _read_annotations(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-        if all(isinstance(content[key], list) for key in ("images", "annotations", "categories")):
-            return content
-        raise ValueError("no lists of images, annotations and categories")
-    except OSError as error:
+def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split:
+    """A split of COCO annotations and the folder of their images. UserError if the classes are not `classes`."""
+    if not annotations.is_file():
         raise UserError(
-            f"cannot read {path} ({error.strerror}): the figures come from COCO annotations beside the images; "
-            "make the subset with create_coco1k.py"
-        ) from None
-
-
-@contextmanager
-def _well_formed(path: Path) -> Iterator[None]:
-    """Whatever a reader of `path` stumbles over means that it is not what it should be."""
-    try:
-        yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no COCO annotation file ({type(error).__name__}: {error}): make the subset anew with "
-            "create_coco1k.py"
-        ) from None
-
-
-def _check_classes(path: Path, content: dict[str, Any], classes: Sequence[str]) -> None:
-    named = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
-    if named != list(classes):
-        raise UserError(
-            f"{path} has {len(named)} classes ({', '.join(named[:3])}…), the data YAML has {len(classes)} "
-            f"({', '.join(classes[:3])}…): they must be the same, by category id; make the subset anew"
+            f"cannot read {annotations}: the figures come from COCO annotations beside the images; make the subset "
+            "with create_coco1k.py"
         )
-
-
-def _check_images(path: Path, content: dict[str, Any], folder: Path) -> tuple[str, ...]:
-    names = sorted(Path(image["file_name"]).name for image in content["images"])
+    content = read(annotations)
+    check_classes(content, classes)
+    names = sorted(image.name for image in content.images() if image.id not in content.unusable)
     if not names:
-        raise UserError(f"{path} lists no images")
-    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    missing = [name for name in names if name not in there]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(names)} images of {path} are not in {folder} (the first: {missing[0]}): "
-            "look with create_coco1k.py --verify, or make the subset anew"
-        )
-    extra = sorted(name for name in there - set(names) if Path(name).suffix.lower() in {".jpg", ".jpeg", ".png"})
-    if extra:
-        raise UserError(
-            f"{folder} holds {len(extra)} images that {path} does not list (the first: {extra[0]}): take them away"
-        )
-    return tuple(names)
+        raise UserError(f"{annotations} lists no images")
+    return Split(annotations.resolve(), images.resolve(), tuple(names), description=content.description)
 
 
-def _check_labels(path: Path, content: dict[str, Any], images: Path) -> None:
-    """Ultralytics takes an image without a label file for an empty one, and says nothing."""
-    with_boxes = {
-        box["image_id"] for box in content["annotations"] if not box.get("iscrowd") and min(box["bbox"][2:]) > 0
-    }
-    head, _, tail = str(images).rpartition("/images/")
-    labels = Path(head) / "labels" / tail
-    stems = [Path(image["file_name"]).stem for image in content["images"] if image["id"] in with_boxes]
-    missing = [stem for stem in stems if not (labels / f"{stem}.txt").exists()]
-    if not head or missing:
+def check_classes(annotations: Annotations, classes: Sequence[str]) -> None:
+    """UserError if the classes of an annotation file, in the order of their ids, are not those of training."""
+    if annotations.names != list(classes):
         raise UserError(
-            f"{len(missing)} of {len(stems)} label files are not in {labels if head else images}: training would see "
-            "empty images; make the subset anew with create_coco1k.py"
+            f"{annotations.path} has {len(annotations.names)} classes ({', '.join(annotations.names[:3])}…), the data "
+            f"YAML has {len(classes)} ({', '.join(classes[:3])}…): they must be the same, by category id"
         )
+
+
+def known_as(file: str | Path, images: Path) -> str:
+    """The name by which an image is known: its path relative to the folder of its split's images, with /."""
+    return Path(os.path.relpath(file, images)).as_posix()

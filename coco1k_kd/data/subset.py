@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 import numpy as np
-from PIL import Image as Pillow
 from tqdm import tqdm
 
+from coco1k_kd.data.accept import accept
 from coco1k_kd.data.annotations import Annotations, Image, parse
+from coco1k_kd.data.dataset import Data, Split, read_split
+from coco1k_kd.data.images import image_fault, without_trailer
+from coco1k_kd.data.labels import label_clashes, label_file
 from coco1k_kd.data.manifest import MANIFEST, SCHEMA_VERSION, Manifest, SourceFile, SplitManifest, count, read_manifest
 from coco1k_kd.data.sampling import ALGORITHM_VERSION, Pool
 from coco1k_kd.errors import UserError
@@ -29,7 +31,7 @@ from coco1k_kd.files import write_json
 SPLITS = ("train", "val")
 LINKS = ("hard", "symlink", "copy")
 YAML = "coco1k.yaml"
-_OUTSIDE = 0.01  # of the image: what Ultralytics tolerates
+_NO_HARD_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -55,11 +57,13 @@ def listed(source: Annotations, manifest: Manifest, split: str) -> np.ndarray:
         raise UserError(f"{source.path} is not the file the manifest was made from (SHA-256 {expected[:12]}...)")
     if len(strange := np.setdiff1d(image_ids, source.image_ids)):
         raise UserError(f"the manifest names {split} image {strange[0]}, which {source.path} does not have")
+    if unusable := [fault for image_id, fault in source.unusable.items() if image_id in set(image_ids.tolist())]:
+        raise UserError(f"{source.path}: {unusable[0]}")
     return image_ids
 
 
 def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
-    """Cut the chosen images out of a source split, of which `pool` is what can be drawn."""
+    """Extract the chosen images from a source split, of which `pool` is what can be drawn."""
     content = source.extract(image_ids)
     chosen = parse(content, source.path)
     supply = dict(zip(pool.names, pool.supply.tolist(), strict=True))
@@ -76,26 +80,14 @@ def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
     """Yield each image with its YOLO labels, a line `class cx cy w h` (normalised) per box, as Ultralytics writes them.
 
     Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once. Raise
-    UserError for a box outside its image: Ultralytics would leave the image out, and the study would end unequal.
+    UserError for an image that cannot be used.
     """
-    ranks = {category.id: rank for rank, category in enumerate(annotations.categories)}
-    boxes = {}
-    for box in annotations.boxes():
-        if box.counts:
-            boxes.setdefault(box.image_id, []).append(box)
-    for image in annotations.images():
-        rows = []
-        for box in boxes.get(image.id, ()):
-            left, top, width, height = box.bbox
-            center = (left + width / 2) / image.width, (top + height / 2) / image.height
-            share = width / image.width, height / image.height
-            if min(center) < -_OUTSIDE or max(*center, *share) > 1 + _OUTSIDE:
-                raise UserError(
-                    f"{annotations.path}: annotation {box.id} has a box {box.bbox} outside its image of "
-                    f"{image.width}x{image.height}: correct it, or take it away"
-                )
-            rows.append((ranks[box.category_id], *center, *share))
-        yield image, "".join("{:d} {:g} {:g} {:g} {:g}\n".format(*row) for row in dict.fromkeys(rows))
+    rows, starts = annotations.label_rows()
+    lines = ["{:.0f} {:g} {:g} {:g} {:g}\n".format(*row) for row in rows.tolist()]
+    for image, start, end in zip(annotations.images(), starts[:-1], starts[1:], strict=True):
+        if fault := annotations.unusable.get(image.id):
+            raise UserError(f"{annotations.path}: {fault}")
+        yield image, "".join(dict.fromkeys(lines[start:end]))
 
 
 def yaml_text(path: Path, names: list[str]) -> str:
@@ -121,12 +113,12 @@ class Job:
     @property
     def file(self) -> str:
         """Path inside the subset."""
-        return f"images/{self.split}2017/{self.entry.file_name}"
+        return f"images/{self.split}2017/{self.entry.name}"
 
     @property
     def label_file(self) -> str:
         """Path inside the subset; Ultralytics finds it by the image's."""
-        return str(PurePosixPath(f"labels/{self.split}2017/{self.entry.file_name}").with_suffix(".txt"))
+        return label_file(self.file)
 
 
 def jobs(drawn: Drawn, images: Path) -> list[Job]:
@@ -134,12 +126,9 @@ def jobs(drawn: Drawn, images: Path) -> list[Job]:
 
     Raise UserError when two would share a label file.
     """
-    found = [Job(entry, drawn.split, images / entry.file_name, text) for entry, text in labels(drawn.annotations)]
-    seen = set()
-    for job in found:
-        if job.label_file in seen:
-            raise UserError(f"two {drawn.split} images have the file name {job.entry.file_name} but for the suffix")
-        seen.add(job.label_file)
+    found = [Job(entry, drawn.split, images / entry.name, text) for entry, text in labels(drawn.annotations)]
+    if clashes := label_clashes(job.entry.name for job in found):
+        raise UserError(f"{drawn.annotations.path}: {clashes[0]}")
     return found
 
 
@@ -166,28 +155,46 @@ class Order:
     manifest: Manifest | None = None
 
 
-def write(order: Order, drawn: list[Drawn], work: list[Job]) -> str:
-    """Write the subset, whole or not at all; return how images were placed (hard, symlink or copy).
+@dataclass(frozen=True)
+class Placed:
+    """An image in the subset: its SHA-256, and whether it is a copy, since no link could be made or bytes were cut."""
 
-    `work` is empty for a subset without images. Raise UserError when the disk is too small, an image is damaged, or a
-    file is not what the repeated manifest says.
+    sha256: str
+    copied: bool
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """What there is to say of a subset that was written."""
+
+    images: list[Placed]
+    warnings: list[str]
+
+
+def write(order: Order, drawn: list[Drawn], work: list[Job]) -> Written:
+    """Write the subset, whole or not at all.
+
+    `work` is empty for a subset without images. Raise UserError when the disk is too small, an image is damaged, the
+    acceptance check fails, or a file is not what the repeated manifest says.
     """
     if drawn[0].annotations.categories != drawn[1].annotations.categories:
         raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
     old = replaceable(order.output, order.force)
     with _sibling(order.output) as folder:
-        link = _placement(folder, work, order.link)
-        _check_space(folder, drawn, work, link)
-        files = {split: {} for split in SPLITS}
+        _check_space(folder, drawn, work, order.link)
+        placed: list[Placed] = []
+        files: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
         for part in drawn:
             target = annotation_file(folder, part.split)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(part.content)
             files[part.split][target.relative_to(folder).as_posix()] = part.annotations.sha256
-        for job, digest in _place(folder, work, link, order.workers):
+        for job, image in _place(folder, work, order.link, order.workers):
             label = job.label.encode()
             (folder / job.label_file).write_bytes(label)
-            files[job.split] |= {job.file: digest, job.label_file: sha256(label).hexdigest()}
+            files[job.split] |= {job.file: image.sha256, job.label_file: sha256(label).hexdigest()}
+            placed.append(image)
         for part in drawn:
             part.counts.files = dict(sorted(files[part.split].items()))
             if work:
@@ -203,10 +210,29 @@ def write(order: Order, drawn: list[Drawn], work: list[Job]) -> str:
         if order.manifest:
             _check_same(manifest.files, order.manifest.files)
         (folder / YAML).write_text(yaml_text(order.output, drawn[0].annotations.names), encoding="utf-8")
+        warnings = _accepted(folder, order.output, drawn) if work else []
         write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
         with ThreadPoolExecutor(1) as undisturbed:  # an interrupt waits until all is in place
             undisturbed.submit(_swap, folder, order.output, old).result()
-    return link
+    return Written(placed, warnings)
+
+
+def _accepted(folder: Path, output: Path, drawn: list[Drawn]) -> list[str]:
+    """Check the subset that lies in `folder` and is to be `output`; return warnings."""
+    classes = drawn[0].annotations.names
+    data = Data(folder / YAML, folder, tuple(classes), *(split_of(folder, part.split, classes) for part in drawn))
+    try:
+        warnings = accept(data)
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), str(output))) from None
+    for cache in folder.rglob("*.cache"):  # Ultralytics' label caches hold the paths in this folder
+        cache.unlink()
+    return [warning.replace(str(folder), str(output)) for warning in warnings]
+
+
+def split_of(folder: Path, split: str, classes: Sequence[str]) -> Split:
+    """A split of the subset in `folder`. Raise UserError when its annotations cannot be read."""
+    return read_split(annotation_file(folder, split), folder / "images" / f"{split}2017", classes)
 
 
 def _check_same(files: dict[str, str], expected: dict[str, str]) -> None:
@@ -262,45 +288,31 @@ def _sibling(output: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {output}: {error.strerror or error}{where}") from error
 
 
-def _placement(folder: Path, work: list[Job], link: str) -> str:
-    """Try hard links where they are wanted: across file systems there are none, and images must be copied."""
-    if link == "hard":
-        probe = folder / "probe"
-        for job in {job.split: job for job in work}.values():  # each may lie on a disk of its own
-            try:
-                os.link(job.source.resolve(), probe)
-                probe.unlink()
-            except OSError:
-                return "copy"
-    return link
-
-
 def _check_space(folder: Path, drawn: list[Drawn], work: list[Job], link: str) -> None:
     free = shutil.disk_usage(folder).free
     need = sum(len(part.content) for part in drawn) + 4096 * len(work)
-    if link == "copy":
-        need += sum(job.source.stat().st_size for job in work)
+    if link != "symlink":
+        disk = folder.stat().st_dev if link == "hard" else None
+        need += sum(state.st_size for job in work if (state := job.source.stat()).st_dev != disk)
     if need > free:
         raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {free / 1e6:.0f} MB free")
 
 
-def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[tuple[Job, str]]:
-    """Place every image, check it, and yield it with its SHA-256, in order, behind a progress bar in bytes."""
+def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[tuple[Job, Placed]]:
+    """Place every image, check it, and yield it, in order, behind a progress bar in bytes."""
     for parent in {(folder / name).parent for job in work for name in (job.file, job.label_file)}:
         parent.mkdir(parents=True, exist_ok=True)
 
-    def place(job: Job) -> tuple[Job, str, int]:
-        data = job.source.read_bytes()
+    def place(job: Job) -> tuple[Job, Placed, int]:
+        data, target = job.source.read_bytes(), folder / job.file
         if fault := image_fault(data, job.entry):
-            raise UserError(f"{job.source} {fault}; fetch it again")
-        target = folder / job.file
-        if link == "hard":
-            os.link(job.source.resolve(), target)
-        elif link == "symlink":
-            target.symlink_to(job.source.resolve())
-        else:
-            target.write_bytes(data)
-        return job, sha256(data).hexdigest(), len(data)
+            raise UserError(f"{job.source} {fault}")
+        content = without_trailer(data)
+        cut = len(content) < len(data)
+        linked = not cut and _linked(job.source.resolve(), target, link)
+        if not linked:
+            target.write_bytes(content)
+        return job, Placed(sha256(content).hexdigest(), not linked, cut), len(data)
 
     total = sum(job.source.stat().st_size for job in work)
     with (
@@ -308,38 +320,26 @@ def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[t
         tqdm(total=total, desc="images", unit="B", unit_scale=True, disable=not work) as bar,
     ):
         try:
-            for job, digest, size in pool.map(place, work):
+            for job, placed, size in pool.map(place, work):
                 bar.update(size)
-                yield job, digest
+                yield job, placed
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def image_fault(data: bytes, entry: Image) -> str | None:
-    """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
-    try:
-        with _open_image(data) as picture:
-            size, jpeg = picture.size, picture.format == "JPEG"
-            if size not in {(entry.width, entry.height), (entry.height, entry.width)}:  # before memory is taken for it
-                return f"is {size[0]}x{size[1]}, but its annotations are for {entry.width}x{entry.height}"
-            picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
-            picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"cannot be decoded ({str(error).replace(chr(10), ' ')})"
-    if jpeg and data.rfind(b"\xff\xd9") < len(data) // 2:  # a cut in the last block still decodes
-        return "is cut short"
-    return None
-
-
-def _open_image(data: bytes) -> Pillow.Image:
-    """As `PIL.Image.open`, which Ultralytics replaces by one that installs a package for what is no image."""
-    Pillow.init()
-    for factory, accepts in Pillow.OPEN.values():
-        if accepts is None or accepts(data[:16]) is True:
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
-                return factory(BytesIO(data))
-    raise ValueError("no image that Pillow knows")
+def _linked(source: Path, target: Path, link: str) -> bool:
+    """Make a link where that is wanted and can be; each image may lie on a disk of its own."""
+    if link == "symlink":
+        target.symlink_to(source)
+    elif link == "hard":
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINK:
+                raise
+            return False
+    return link != "copy"
 
 
 def _swap(built: Path, output: Path, owned: set[str]) -> None:

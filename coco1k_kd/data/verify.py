@@ -1,4 +1,4 @@
-"""Whether a subset on disk is still what its manifest says."""
+"""Whether a subset on disk is still what its manifest says, and still accepted for training."""
 
 from __future__ import annotations
 
@@ -6,71 +6,72 @@ from pathlib import Path
 
 import PIL.Image
 
+from coco1k_kd.data.accept import examine, leaks
 from coco1k_kd.data.annotations import read
+from coco1k_kd.data.dataset import Split
+from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.manifest import MANIFEST, Manifest, count, read_manifest
-from coco1k_kd.data.subset import SPLITS, YAML, Job, annotation_file, image_fault, labels, yaml_text
+from coco1k_kd.data.subset import SPLITS, YAML, annotation_file, split_of, yaml_text
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
 
 def verify(folder: Path) -> list[str]:
-    """Recount a subset against its manifest; return every fault, each in a line that names the file."""
+    """Recount a subset against its manifest and check it as a study would; return every fault, each in a line."""
     manifest = read_manifest(folder / MANIFEST)
-    names, faults, digests = [], [], {}
-    for split in SPLITS:
-        found, names, hashes = _verify_split(folder, split, manifest)
-        faults += found
-        digests[split] = hashes
-    faults += [
-        f"{file}: the same image is in train" for digest, file in digests["val"].items() if digest in digests["train"]
-    ]
-    yaml = folder / YAML
+    folder = folder.resolve()
+    faults: list[str] = []
+    parts: list[Split] = []
+    for name in SPLITS:
+        faults += _recounted(folder, name, manifest)
+        if any(file.startswith("labels/") for file in manifest.split(name).files):
+            try:
+                parts.append(split_of(folder, name, list(manifest.split(name).images_per_class)))
+                faults += _accepted(parts[-1])
+            except UserError as error:
+                faults.append(str(error))
+    if len(parts) == len(SPLITS):
+        faults += leaks(*parts)
+    yaml, names = folder / YAML, list(manifest.val.images_per_class)
     if not yaml.is_file():
         faults.append(f"{YAML}: missing")
-    elif yaml.read_text(encoding="utf-8", errors="replace") != yaml_text(folder.resolve(), names):
-        faults.append(f"{YAML}: path, folders or names are not those of {folder.resolve()} (has it been moved?)")
-    return faults
+    elif yaml.read_text(encoding="utf-8", errors="replace") != yaml_text(folder, names):
+        faults.append(f"{YAML}: path, folders or names are not those of {folder} (has it been moved?)")
+    return list(dict.fromkeys(fault.replace(f"{folder}/", "") for fault in faults))
 
 
-def _verify_split(folder: Path, split: str, manifest: Manifest) -> tuple[list[str], list[str], dict[str, str]]:
-    """Check one split: faults, class names, and its images' file names by SHA-256."""
+def _recounted(folder: Path, split: str, manifest: Manifest) -> list[str]:
+    """Compare the files and counts of a split with the manifest's."""
     part = manifest.split(split)
-    faults, digests = [], {}
+    faults = []
     for file, digest in part.files.items():
         path = folder / file
         if not path.is_file():
             faults.append(f"{file}: missing")
-            continue
-        actual = sha256(path)
-        if file.startswith("images/"):
-            digests[actual] = file
-        if actual != digest:
+        elif sha256(path) != digest:
             faults.append(f"{file}: content differs from the manifest (SHA-256)")
-    listed = set(part.files)
     for kind, suffixes in (("images", PIL.Image.registered_extensions()), ("labels", {".txt"})):
         for path in sorted((folder / kind / f"{split}2017").rglob("*")):
             file = path.relative_to(folder).as_posix()
-            if path.suffix.lower() in suffixes and file not in listed:
+            if path.suffix.lower() in suffixes and file not in part.files:
                 faults.append(f"{file}: not in the manifest")
-
     path = annotation_file(folder, split)
     try:
-        annotations = read(path)
-        counts = count(annotations, manifest.balance, part.supply_per_class)
+        counts = count(read(path), manifest.balance, part.supply_per_class)
     except UserError as error:
-        return [*faults, str(error)], list(part.images_per_class), digests
-    faults += [
-        f"{path.relative_to(folder)}: {key} is not what the manifest says"
+        return [*faults, str(error)]
+    return faults + [
+        f"{path}: {key} is not what the manifest says"
         for key in counts.__struct_fields__
         if key != "files" and getattr(counts, key) != getattr(part, key)
     ]
-    if any(file.startswith("labels/") for file in listed):
-        for entry, text in labels(annotations):
-            job = Job(entry, split, folder / "images" / f"{split}2017" / entry.file_name, text)
-            label = folder / job.label_file
-            if label.is_file() and label.read_bytes() != text.encode():
-                faults.append(f"{job.label_file}: boxes differ from the annotations")
-            if job.source.is_file() and (fault := image_fault(job.source.read_bytes(), entry)):
-                faults.append(f"{job.file}: {fault}")
-            faults += [f"{file}: not in the manifest" for file in (job.file, job.label_file) if file not in listed]
-    return faults, annotations.names, digests
+
+
+def _accepted(split: Split) -> list[str]:
+    """The faults that the acceptance check finds, and images that cannot be decoded."""
+    faults = examine(split, read(split.annotations).names, fixed=True).faults
+    for entry in read(split.annotations).images():
+        path = split.images / entry.name
+        if path.is_file() and (fault := image_fault(path.read_bytes(), entry)):
+            faults.append(f"{path}: {fault}")
+    return faults

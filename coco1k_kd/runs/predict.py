@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
 
+from coco1k_kd.data.annotations import load_truth
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
 
@@ -61,10 +62,10 @@ def predict(weights: Path, annotations: Path, images: Path, output: Path, **sett
     Raises:
         UserError: some of the images cannot be read.
     """
-    truth = json.loads(annotations.read_bytes())
+    truth = load_truth(annotations)
     folders = {images, images.resolve()}  # Ultralytics resolves a folder, and not the lines of a text file
     image_ids = {str(folder / image["file_name"]): image["id"] for folder in folders for image in truth["images"]}
-    category_ids = sorted(category["id"] for category in truth["categories"])
+    category_ids = [category["id"] for category in truth["categories"]]
     validators: list[CocoValidator] = []
 
     def build(**kwargs: Any) -> CocoValidator:

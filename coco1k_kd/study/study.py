@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from coco1k_kd.data.dataset import read_full_val, scan
+from coco1k_kd.data.accept import accept
+from coco1k_kd.data.dataset import read_full_val
 from coco1k_kd.data.own import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
@@ -109,8 +110,10 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     study = replace(found or study, further=further)
     slots.check(settings.device, project, study.files())
     check_truth(data.val.annotations)
-    for drawn in study.drawn:
-        scan(drawn)
+    judges = [study.full_val] if study.full_val else []
+    warnings = [warning for drawn in study.drawn for warning in accept(drawn, *judges)]
+    for warning in dict.fromkeys(warnings):
+        print(f"warning: {warning}", flush=True)
     if study.stamp:
         print(f"going on with the study of {study.stamp} in {project}")
         return study

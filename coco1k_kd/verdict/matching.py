@@ -19,6 +19,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from coco1k_kd.data.annotations import load_truth
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.resampling import Ranking, rank
 
@@ -170,7 +171,7 @@ def _ranking(per_image: Sequence[dict[str, Any] | None]) -> Ranking:
 
 def _evaluate(annotations: Path, predictions: Path | None) -> COCOeval:
     """COCOeval, done but for its printing; without predictions, of a model that finds nothing."""
-    truth, found = _load(annotations, dict), _load(predictions, list) if predictions else []
+    truth, found = load_truth(annotations), _load(predictions) if predictions else []
     with contextlib.redirect_stdout(io.StringIO()):
         coco, detected = COCO(), COCO()
         coco.dataset = truth
@@ -189,23 +190,20 @@ def _evaluate(annotations: Path, predictions: Path | None) -> COCOeval:
             ) from None
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(
-                f"{annotations}{f' or {predictions}' if predictions else ''} is not in COCO format "
-                f"({type(error).__name__}: {error}): write it anew"
+                f"{predictions} is not in COCO's results format ({type(error).__name__}: {error}): write it anew"
             ) from None
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
 
 
-def _load(path: Path, kind: type) -> Any:
+def _load(path: Path) -> list[Any]:
     try:
         content = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): write it anew") from None
-    if not isinstance(content, kind):
-        raise UserError(
-            f"{path} holds no JSON {'list of detections' if kind is list else 'object'}: is it the right file?"
-        )
+    if not isinstance(content, list):
+        raise UserError(f"{path} holds no JSON list of detections: is it the right file?")
     return content

@@ -67,10 +67,8 @@ def counted(matches, weights) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda box: box.pop("area"), "not in COCO format"),
-        (lambda box: box.pop("iscrowd"), "not in COCO format"),
-        (lambda box: box.update(area=None), "not in COCO format"),
-        (lambda box: box.update(iscrowd=1), "hold no boxes"),
+        (lambda box: box.update(iscrowd=1), "are crowd regions"),
+        (lambda box: box["bbox"].__setitem__(2, 0), "hold no boxes"),
     ],
 )
 def test_what_cocoeval_could_not_judge_by_is_said_beforehand(scene, tmp_path, change, says):
@@ -81,6 +79,39 @@ def test_what_cocoeval_could_not_judge_by_is_said_beforehand(scene, tmp_path, ch
         change(box)
     with pytest.raises(UserError, match=says):
         check_truth(write(tmp_path, "changed", content))
+
+
+def without(key):
+    return lambda box: box.pop(key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("area"),
+        without("iscrowd"),
+        lambda box: box.update(area=None, iscrowd=None),
+        lambda box: box.update(area=-1),
+        lambda box: box.update(area=0),
+        lambda box: box.update(area=1e12),
+        lambda box: box.update(area="7"),
+        lambda box: box.update(id=box["id"] - 1),
+    ],
+)
+def test_perfect_detections_have_ap_1_whatever_the_annotations_leave_out(scene, tmp_path, change):
+    content = json.loads(scene[0].read_bytes())
+    content["annotations"] = [box for box in content["annotations"] if not box.get("iscrowd")]
+    for number, box in enumerate(content["annotations"], 1):
+        box["id"] = number
+        change(box)
+    detections = [
+        {"image_id": box["image_id"], "category_id": box["category_id"], "bbox": box["bbox"], "score": 0.9}
+        for box in content["annotations"]
+    ]
+    metrics = coco_metrics(write(tmp_path, "truth", content), write(tmp_path, "found", detections))
+    assert metrics["ap"] == pytest.approx(1)
+    half = detections[::2]
+    assert coco_metrics(tmp_path / "truth.json", write(tmp_path, "half", half))["ap"] < 0.9
 
 
 def test_metrics_are_cocoevals_stats(scene):
@@ -210,10 +241,10 @@ def test_changed_file_is_read_again(scene):
         ("{", "not valid JSON"),
         ("{}", "no JSON list of detections"),
         ('[{"image_id": 999, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 1}]', "images that"),
-        ('[{"image_id": 1, "category_id": 2, "score": 1}]', "not in COCO format"),
-        ("[1]", "not in COCO format"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1], "score": "high"}]', "not in COCO format"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [0, 0], "score": 1}]', "not in COCO format"),
+        ('[{"image_id": 1, "category_id": 2, "score": 1}]', "not in COCO.s results format"),
+        ("[1]", "not in COCO.s results format"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1], "score": "high"}]', "not in COCO.s results format"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [0, 0], "score": 1}]', "not in COCO.s results format"),
     ],
 )
 def test_bad_predictions_are_one_clear_line(scene, tmp_path, content, says):

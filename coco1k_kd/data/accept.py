@@ -1,0 +1,239 @@
+"""The acceptance check: what is trained on is what is annotated, and what is judged by was not trained on.
+
+`create_coco1k.py`, its `--verify` and the study all ask here, so that what one accepts, all accept. Labels are compared
+as Ultralytics' own dataset reads them, images by the size that they have after their EXIF orientation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from coco1k_kd.data.annotations import Annotations, read
+from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
+from coco1k_kd.data.images import see, size_fault
+from coco1k_kd.data.labels import label_clashes, label_file
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256
+
+TOLERANCE = 5e-4  # of the image: how far a label may be from its annotation; a third of a pixel at 640
+_MANY_CROWDS = 0.1  # of the annotations; COCO has 0.01
+_THREADS = 8
+
+
+@dataclass
+class Findings:
+    """What is wrong with a split, and what may be, each in a line."""
+
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def accept(data: Data, *judges: Split) -> list[str]:
+    """Check a study's data and its further judges before anything is trained.
+
+    Ultralytics' label caches are there from then on: runs that start at once would each write them.
+
+    Returns:
+        Warnings, each in a line.
+
+    Raises:
+        UserError: the first fault, and how many there are.
+    """
+    fixed, keypoints = data.manifest.exists(), yaml.safe_load(data.yaml.read_bytes()).get("kpt_shape")
+    found = [examine(split, data.classes, fixed=fixed, keypoints=keypoints) for split in data.splits.values()]
+    found += [examine(judge, data.classes, labels=False) for judge in judges]
+    faults = [fault for findings in found for fault in findings.faults]
+    judging = [*(split for name, split in data.splits.items() if name != "train"), *judges]
+    faults += [fault for split in judging for fault in leaks(data.train, split)]
+    if faults:
+        raise UserError(faults[0] + (f" ({len(faults):,} such faults in all)" if len(faults) > 1 else ""))
+    return [warning for findings in found for warning in findings.warnings]
+
+
+def examine(
+    split: Split,
+    classes: Sequence[str],
+    labels: bool = True,
+    fixed: bool = False,
+    keypoints: Sequence[int] | None = None,
+) -> Findings:
+    """Compare a split's images with its annotations, and its labels with both as Ultralytics reads them.
+
+    Args:
+        split: its annotations, images and names.
+        classes: names by class index, as training knows them.
+        labels: False for a judge, which needs none.
+        fixed: no file may change, since a manifest has the hashes; Ultralytics would rewrite JPEGs with a trailer.
+        keypoints: `kpt_shape` of the data YAML, where the labels hold keypoints behind the box.
+
+    Raises:
+        UserError: the annotation file cannot be read, or has other classes.
+    """
+    annotations = read(split.annotations)
+    check_classes(annotations, classes)
+    findings = Findings(faults=[f"{split.annotations}: {fault}" for fault in annotations.unusable.values()] * labels)
+    listed = [image.name for image in annotations.images() if image.id not in annotations.unusable]
+    findings.faults += [f"{split.annotations}: {fault}" for fault in label_clashes(listed)]
+    _examine_images(split, annotations, fixed, findings)
+    crowds = int(annotations.crowd.sum())
+    if crowds > _MANY_CROWDS * len(annotations.crowd):
+        findings.warnings.append(
+            f"{split.annotations}: {crowds:,} of {len(annotations.crowd):,} annotations are crowd regions (iscrowd 1) "
+            "and left out of the labels; where they are single objects, set iscrowd to 0"
+        )
+    if labels and not findings.faults:
+        findings.faults += _label_faults(split, annotations, _yolo_data(classes, keypoints))
+    return findings
+
+
+def leaks(train: Split, judge: Split) -> list[str]:
+    """Images to judge by that are also trained on: the same bytes. Only files of one size are read."""
+    sizes: dict[int, list[Path]] = defaultdict(list)
+    for path in _files(train):
+        sizes[path.stat().st_size].append(path)
+    suspects = [(path, sizes[size]) for path in _files(judge) if (size := path.stat().st_size) in sizes]
+    known = {digest: path for path, digest in _digests({path for _, paths in suspects for path in paths})}
+    digests = dict(_digests({path for path, _ in suspects}))
+    return [
+        f"{path}: the same image as {known[digest]}, which is trained on; remove it from one of the two splits"
+        for path, digest in digests.items()
+        if digest in known
+    ]
+
+
+def _examine_images(split: Split, annotations: Annotations, fixed: bool, findings: Findings) -> None:
+    """Add the images that are not there, cannot be read, or are not of the annotated size."""
+    entries = [image for image in annotations.images() if image.id not in annotations.unusable]
+    if missing := [entry.name for entry in entries if not (split.images / entry.name).is_file()]:
+        findings.faults.append(
+            f"{len(missing):,} of {len(entries):,} images of {split.annotations} are not in {split.images} "
+            f"(the first: {missing[0]})"
+        )
+        return
+    turned, trailers = [], []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for entry, seen in zip(entries, pool.map(see, (split.images / entry.name for entry in entries)), strict=True):
+            if fault := seen if isinstance(seen, str) else size_fault(seen, entry):
+                findings.faults.append(f"{split.images / entry.name}: {fault}")
+            else:
+                turned += [f"{entry.name}, orientation {seen.orientation}"] * seen.turned_unseen
+                trailers += [entry.name] * seen.trailer
+    if trailers:
+        text = (
+            f"{split.images}: {len(trailers):,} JPEGs have bytes after their end marker (the first: {trailers[0]}); "
+            "Ultralytics writes them anew, in their place"
+        )
+        (findings.faults if fixed else findings.warnings).append(text)
+    if turned:
+        findings.warnings.append(
+            f"{split.images}: {len(turned):,} images are turned or mirrored by EXIF in a way that their size does not "
+            f"show (the first: {turned[0]}); check that their boxes are those of the turned image"
+        )
+
+
+def _yolo_data(classes: Sequence[str], keypoints: Sequence[int] | None) -> dict[str, Any]:
+    """What Ultralytics' dataset needs to know of the data YAML."""
+    data: dict[str, Any] = {"names": dict(enumerate(classes)), "channels": 3}
+    return data | ({"kpt_shape": keypoints} if keypoints else {})
+
+
+def _label_faults(split: Split, annotations: Annotations, data: dict[str, Any]) -> Iterator[str]:
+    """Yield how what Ultralytics reads differs from the annotations, both ways."""
+    listed, found = _read_as_ultralytics(split, data)
+    expected = [image.name for image in annotations.images()]
+    if extra := sorted(set(listed) - set(expected)):
+        yield (
+            f"{split.images} holds {len(extra):,} images that {split.annotations} does not list (the first: "
+            f"{extra[0]}); Ultralytics would read them: remove them"
+        )
+    if unseen := sorted(set(expected) - set(listed)):
+        yield f"Ultralytics does not see {len(unseen):,} images of {split.images} (the first: {unseen[0]})"
+    rows, starts = annotations.label_rows()
+    for position, name in enumerate(expected):
+        if name not in listed:
+            continue
+        wanted = rows[starts[position] : starts[position + 1]]
+        if name not in found:
+            yield f"{split.images / name}: Ultralytics would leave it out ({_reason(split.images / name, data)})"
+        elif not _same(wanted, found[name]):
+            label = _label_file(split.images / name)
+            if not label.is_file():
+                yield f"{label}: there is no label file, but {len(wanted)} boxes are annotated"
+            elif len(wanted) != len(found[name]):
+                yield f"{label}: boxes differ from the annotations: {len(found[name])} instead of {len(wanted)}"
+            else:
+                yield f"{label}: boxes differ from the annotations in class or place"
+
+
+def _read_as_ultralytics(split: Split, data: dict[str, Any]) -> tuple[set[str], dict[str, np.ndarray]]:
+    """The images that Ultralytics finds, and (N, 5) class and box of those it keeps, by name."""
+    from ultralytics.data.dataset import YOLODataset
+
+    with _quiet():
+        try:
+            dataset = YOLODataset(img_path=str(split.place), data=data, augment=False)
+            listed = dataset.get_img_files(str(split.place))
+        except (FileNotFoundError, RuntimeError, ValueError) as error:
+            raise UserError(f"Ultralytics cannot read {split.images}: {' '.join(str(error).split())}") from None
+    rows = {known_as(one["im_file"], split.images): np.hstack((one["cls"], one["bboxes"])) for one in dataset.labels}
+    rows = {name: boxes[(boxes[:, 3:] > 0).all(axis=1)] for name, boxes in rows.items()}
+    return {known_as(file, split.images) for file in listed}, rows
+
+
+def _label_file(image: Path) -> Path:
+    return Path(label_file(image.as_posix()))
+
+
+def _reason(image: Path, data: dict[str, Any]) -> str:
+    """Why Ultralytics leaves out an image."""
+    from ultralytics.data.utils import verify_image_label
+
+    with _quiet():
+        shape = data.get("kpt_shape", (0, 0))
+        text = verify_image_label((str(image), str(_label_file(image)), "", False, len(data["names"]), *shape, False))[
+            -1
+        ]
+    return " ".join(text.rpartition("ignoring corrupt image/label: ")[2].split()) or "its labels are damaged"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have Ultralytics print errors only."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _same(wanted: np.ndarray, found: np.ndarray) -> bool:
+    """Whether two (N, 5) arrays hold the same boxes in any order; equal boxes may be one."""
+    if not len(wanted) or not len(found):
+        return len(wanted) == len(found)
+    if len(wanted) == len(found) and np.abs(wanted - found).max() <= TOLERANCE:
+        return True
+    near = np.abs(wanted[:, None] - found).max(axis=2) <= TOLERANCE
+    return bool(near.any(axis=0).all() and near.any(axis=1).all())
+
+
+def _files(split: Split) -> list[Path]:
+    return [path for name in split.names if (path := split.images / name).is_file()]
+
+
+def _digests(paths: set[Path]) -> list[tuple[Path, str]]:
+    ordered = sorted(paths)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(zip(ordered, pool.map(sha256, ordered), strict=True))

@@ -1,0 +1,146 @@
+"""Image files: what a picture is seen as in training, and what is wrong with one."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image as Pillow
+
+from coco1k_kd.data.annotations import SUFFIXES, Image
+
+_FORMATS = SUFFIXES | {"jpeg2000"}  # Pillow's names of what Ultralytics reads
+_SMALLEST = 10  # pixels a side: Ultralytics leaves smaller images out
+_ORIENTATION = 0x0112  # EXIF's tag: 1 upright, 2-4 mirrored or turned by 180 degrees, 5-8 width and height exchanged
+_END = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # no stuffed byte and no restart marker, which data may hold
+
+
+class Seen(NamedTuple):
+    """An image as training sees it: width and height in pixels after its EXIF orientation, which is 1 where none is.
+
+    `trailer`: a JPEG with bytes after its end marker; Ultralytics takes it for damaged and rewrites it in place.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    trailer: bool = False
+
+    @property
+    def turned_unseen(self) -> bool:
+        """Whether the image is turned or mirrored in a way that its size does not show."""
+        return self.orientation in (2, 3, 4) or (self.orientation > 1 and self.width == self.height)
+
+
+def see(path: Path) -> Seen | str:
+    """Read an image file's header; a text says what is wrong with it."""
+    try:
+        with path.open("rb") as file, _open(file) as picture:
+            seen = _seen(picture, path.read_bytes)
+            if isinstance(seen, str) or picture.format != "JPEG":
+                return seen
+            file.seek(-len(_END), os.SEEK_END)
+            if file.read() == _END:
+                return seen
+            return jpeg_fault(path.read_bytes()) or seen._replace(trailer=True)
+    except (OSError, SyntaxError, ValueError) as error:
+        return _not_decoded(error)
+
+
+def image_fault(data: bytes, entry: Image) -> str | None:
+    """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
+    try:
+        with _open(BytesIO(data)) as picture:
+            seen, jpeg = _seen(picture, lambda: data), picture.format == "JPEG"
+            if isinstance(seen, str):
+                return seen
+            if fault := size_fault(seen, entry):  # before memory is taken for it
+                return fault
+            picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return _not_decoded(error)
+    return jpeg_fault(data) if jpeg else None
+
+
+def size_fault(seen: Seen, entry: Image) -> str | None:
+    """Say in which way an image is not of the annotated size, if it is not."""
+    if (seen.width, seen.height) == (entry.width, entry.height):
+        return None
+    fault = f"is {seen.width}x{seen.height}, but its annotations are for {entry.width}x{entry.height}"
+    if (seen.height, seen.width) == (entry.width, entry.height):
+        if seen.orientation > 4:
+            return (
+                f"{fault}: it is turned by its EXIF orientation {seen.orientation}; remove that tag, or annotate anew"
+            )
+        return f"{fault}: width and height are exchanged"
+    return fault
+
+
+def jpeg_fault(data: bytes) -> str | None:
+    """Say whether a JPEG is cut short: a cut in the last block still decodes."""
+    return None if data.endswith(_END) or _end_of_jpeg(data) else "is cut short"
+
+
+def without_trailer(data: bytes) -> bytes:
+    """An image file without the bytes that follow a JPEG's end marker; Ultralytics would write such a file anew."""
+    if data[:2] != b"\xff\xd8" or data.endswith(_END):
+        return data
+    with _open(BytesIO(data)) as picture:
+        return data[: _end_of_jpeg(data)] if picture.format == "JPEG" else data  # an MPO has several pictures
+
+
+def _end_of_jpeg(data: bytes) -> int | None:
+    """Offset behind the end marker of a JPEG; None where there is none (ITU T.81, B.1.1)."""
+    at = 2
+    while marker := _MARKER.search(data, at):
+        at, code = marker.end(), marker[1][0]
+        if code == _END[1]:
+            return at
+        if code not in (0x01, 0xD8):  # all other markers begin a segment that holds its length
+            at += int.from_bytes(data[at : at + 2], "big")
+    return None
+
+
+def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
+    width, height = picture.size
+    if picture.format.lower() not in _FORMATS:
+        return f"is in the format {picture.format}, which Ultralytics does not read; convert it to JPEG or PNG"
+    if min(width, height) < _SMALLEST:
+        return f"is {width}x{height}; Ultralytics leaves out images of less than {_SMALLEST} pixels a side"
+    orientation = (picture.tag_v2 if picture.format == "TIFF" else picture.getexif()).get(_ORIENTATION, 1)
+    if orientation not in range(1, 9):
+        orientation = 1
+    if orientation > 4:
+        if picture.format in ("JPEG", "MPO"):
+            return Seen(height, width, orientation)
+        import cv2  # whose versions differ in which other formats they turn
+        import numpy as np
+
+        pixels = cv2.imdecode(np.frombuffer(content(), np.uint8), cv2.IMREAD_COLOR)
+        if pixels is not None:
+            height, width = pixels.shape[:2]
+    return Seen(width, height, orientation)
+
+
+def _open(file: BinaryIO) -> Pillow.Image:
+    """As `PIL.Image.open`, which Ultralytics replaces by one that installs a package for what is no image."""
+    Pillow.init()
+    begin = file.read(16)
+    for factory, accepts in Pillow.OPEN.values():
+        if accepts is None or accepts(begin) is True:
+            file.seek(0)
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
+                return factory(file, "")
+    raise ValueError("not an image that Pillow knows")
+
+
+def _not_decoded(error: Exception) -> str:
+    return f"cannot be decoded ({' '.join(str(error).split())})"
