@@ -7,6 +7,7 @@
 All variants take their steps in turn, in one process and on one batch of generated images, so that whatever else the
 machine does hits them alike; the median of the rounds counts. Prints JSON: seconds, their ratios, peak memory of a
 process that runs one variant alone. The floor is the plain step plus the fused, headless teacher in the same precision.
+Algorithms are deterministic, as a study's are.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 import ultralytics
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import autocast
+from ultralytics.utils.torch_utils import autocast, init_seeds
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,7 +36,8 @@ from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.trainer import DistillationTrainer
 from coco1k_kd.runs.record import peak_memory
 
-VARIANTS = ("plain", "stock", "cwd", "mgd", "cwd_fp32", "floor", "floor_fp32")
+OURS = ("cwd", "mgd", "response", "cwd+response", "cwd_fp32")
+VARIANTS = ("plain", "stock", *OURS, "floor", "floor_fp32")
 
 
 class Ready(Exception):
@@ -65,6 +67,7 @@ def trainer_of(variant: str, args: argparse.Namespace, data: Path) -> DetectionT
         trainer.train()
     except Ready:
         trainer.model.train()
+    init_seeds(trainer.args.seed, deterministic=True)  # Ultralytics unsets it where a training ends
     return trainer
 
 
@@ -134,7 +137,7 @@ def main() -> None:
                     times[variant].append(time.perf_counter() - start)
 
     seconds = {variant: statistics.median(values) for variant, values in times.items()}
-    pairs = [(a, b) for a in ("cwd", "mgd", "cwd_fp32") for b in ("plain", "stock", "floor", "floor_fp32")]
+    pairs = [(a, b) for a in OURS for b in ("plain", "stock", "floor", "floor_fp32")]
     result = {
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
         "ratios": {f"{a}/{b}": round(seconds[a] / seconds[b], 3) for a, b in pairs if a in seconds and b in seconds},
