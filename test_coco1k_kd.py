@@ -46,7 +46,9 @@ HELP = {
     "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
     "beyond one choice of images",
     "coco-root": "what the subset was drawn from, for --draws: the folder of COCO, or the data YAML",
-    "distillation-weight": "of cwd and mgd; default: each loss's own, with a fresh head three times that",
+    "loss-file": "a Python file that registers a loss of your own, for --loss and --arms (docs/adding-a-loss.md)",
+    "distillation-weight": "of the loss, of a sum one for all parts or one for each, as 1,3; default: each loss's own, "
+    "with a fresh head three times that",
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
     "eval-full-val": "also evaluate on all 5,000 images of val2017",
     "imgsz": "pixels, a multiple of 32",
@@ -93,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
     add(what, "seeds", [0], nargs="+", type=int, metavar="N")
     add(what, "draws", 1, type=int, metavar="N")
     add(what, "coco-root", type=Path, metavar="DIR")
-    add(what, "distillation-weight", type=float, metavar="W")
+    add(what, "loss-file", type=Path, metavar="FILE")
+    add(what, "distillation-weight", metavar="W")
     what.add_argument("--controls", action="store_true", help=HELP["controls"])
     add(what, "eval-full-val", type=Path, metavar="COCO_ROOT")
     how = p.add_argument_group("how it is trained, the same for all arms")

@@ -10,6 +10,7 @@ from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import STARTS, WEIGHTS, start_training
 from coco1k_kd.study.arms import (
@@ -50,7 +51,8 @@ class Settings:
     seeds: list[int] = field(default_factory=lambda: [0])
     draws: int = 1
     coco_root: Path | None = None
-    distillation_weight: float | None = None
+    loss_file: Path | None = None
+    distillation_weight: float | str | None = None
     controls: bool = False
     eval_full_val: Path | None = None
     start: str = WEIGHTS
@@ -64,11 +66,13 @@ class Settings:
 
     def checked(self) -> Settings:
         """The same with the arms written out. UserError if something cannot be."""
+        if self.loss_file:
+            registry.load(self.loss_file)
         loss = self.loss.lower()
         registry.parts(loss)
         arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
         for arm in arms:
-            arm_distillation(arm)
+            arm_distillation(arm, self.distillation_weight)
         for name, values in (("--arms", arms), ("--seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
@@ -87,8 +91,6 @@ class Settings:
             raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
         if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
             raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
-        if self.distillation_weight is not None and not 0 <= self.distillation_weight < float("inf"):
-            raise UserError(f"--distillation-weight {self.distillation_weight}: must be a number, 0 or more")
         if self.start not in STARTS:
             raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
         if self.start != WEIGHTS and not self.student.endswith(".pt"):
@@ -100,8 +102,11 @@ class Settings:
         return Settings(**{**vars(self), "loss": loss, "arms": arms})
 
 
-def arm_distillation(arm: str) -> Distillation | None:
-    """What an arm that distils asks for; None for one that does not. UserError if there is no such arm or setting."""
+def arm_distillation(arm: str, weight: float | str | None = None) -> Distillation | None:
+    """What an arm that distils asks for, `weight` being the study's; None for one that does not distil.
+
+    UserError if there is no such arm or setting.
+    """
     if not is_arm(arm):
         raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(arm_names())}, or a sum of losses")
     if not registry.is_loss(kind(arm)):
@@ -117,7 +122,13 @@ def arm_distillation(arm: str) -> Distillation | None:
     for name in own:
         if name not in OF_AN_ARM:
             raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
-    return Distillation.of(None, {"loss": kind(arm), **own}, f"arm {arm}: ")
+    given = {"loss": kind(arm), "weight": weight, **own}
+    try:
+        return Distillation.of(None, given, f"arm {arm}: ")
+    except UserError as error:
+        if "weight" in own or weight is None:
+            raise
+        raise UserError(f"--distillation-weight {weight}, arm {arm}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,8 @@ class Study:
         chosen |= {
             key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
         }
+        if loss_file := self.settings.loss_file:
+            chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": sha256(loss_file)}
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
 
@@ -149,7 +162,8 @@ class Study:
         """What runs read, on whichever machine they run; of the images one each."""
         images = [split.images / split.names[0] for data in self.drawn for split in (data.train, data.val)]
         weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
-        return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *weights]
+        own = [self.settings.loss_file] if self.settings.loss_file else []
+        return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *weights, *own]
 
     @property
     def drawn(self) -> tuple[Data, ...]:
@@ -212,6 +226,8 @@ class Study:
         if ours and weight is None and s.start != WEIGHTS:
             weight = registry.default_weight(distillation, fresh=True)
         own = {"weight": weight, **own_settings(arm)} if ours else {}
+        if ours and s.loss_file:
+            own["loss_file"] = str(s.loss_file.resolve())
         return {
             "kind": "train",
             "arm": arm,
