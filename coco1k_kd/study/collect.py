@@ -24,7 +24,7 @@ from coco1k_kd.report.words import Words
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, kind
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.entry import Entry, Last, Replicate
-from coco1k_kd.verdict.matching import Map, coco_metrics, match_all, processes
+from coco1k_kd.verdict.matching import Map, all_figures, coco_metrics, processes
 
 if TYPE_CHECKING:
     from coco1k_kd.study.plan import Study
@@ -53,7 +53,7 @@ def build(
     """
     predictions = [study.predictions(key, epoch) for key in results for epoch in ("best", "last")]
     with processes(predictions) as each:
-        match_all(study.data.val.annotations, predictions, each)  # at once: from now on they are known
+        all_figures(study.data.val.annotations, predictions, each)  # at once: from now on they are known
         runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
         arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
         comparisons = [_compared(study, arm, against, full, each) for arm, against in _pairs(study, list(arms))]

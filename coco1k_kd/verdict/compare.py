@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from msgspec import structs
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.verdict.entry import Difference, Entry, Last, Replicate, RunDifference
-from coco1k_kd.verdict.intervals import Estimate, corrected, estimate, needed, verdict
+from coco1k_kd.verdict.coco import SIZES
+from coco1k_kd.verdict.entry import Difference, Entry, Last, Reason, Replicate, RunDifference
+from coco1k_kd.verdict.intervals import (
+    MIN_CLASS_IMAGES,
+    MIN_IMAGES,
+    Estimate,
+    corrected,
+    estimate,
+    needed,
+    verdict,
+)
 from coco1k_kd.verdict.looks import FIXED, Design
-from coco1k_kd.verdict.matching import SIZES, Map, Matches, match_all
-from coco1k_kd.verdict.resampling import Ranking, average_precision, bootstrap_weights, mean_over_classes
+from coco1k_kd.verdict.matching import Figures, Map, all_figures
 
 
 def compare(
     annotations: Path,
     runs: Mapping[Replicate, Path],
     against: Mapping[Replicate, Path],
-    replicates: int = 2000,
-    seed: int = 0,
     in_parts: bool = True,
     each: Map = map,
 ) -> Entry:
@@ -40,60 +45,76 @@ def compare(
         )
     keys = sorted(runs)
     files = [side[key] for side in (runs, against) for key in keys]
-    matches = match_all(annotations, files, each)
-    sides = matches[: len(keys)], matches[len(keys) :]
-    return compare_matches(*sides, keys, replicates, seed, in_parts, each)
+    found = all_figures(annotations, files, each)
+    return compare_figures(found[: len(keys)], found[len(keys) :], keys, in_parts)
 
 
-def compare_matches(
-    runs: Sequence[Matches],
-    against: Sequence[Matches],
-    keys: Sequence[Replicate],
-    replicates: int,
-    seed: int = 0,
-    in_parts: bool = True,
-    each: Map = map,
+def compare_figures(
+    runs: Sequence[Figures], against: Sequence[Figures], keys: Sequence[Replicate], in_parts: bool = True
 ) -> Entry:
-    """`compare` on matches, one of each arm per (draw, seed) of `keys`."""
+    """`compare` on figures, one of each arm per (draw, seed) of `keys`."""
     draws = [draw for draw, _ in keys]
-    images, names, rankings = runs[0].images, runs[0].names, runs[0].rankings
-    if not any(ranking.boxes.any() for ranking in rankings["all"]):
+    first = runs[0]
+    shown, images = first.shown, first.images
+    if not shown[0].any():
         raise UserError("the validation images hold no boxes: nothing to compare")
 
-    def difference(size: str) -> np.ndarray:
-        """AP and AP50: (2, classes, 1 + B, runs)."""
-        one, other = (resampled([m.rankings[size] for m in side], replicates, seed, each) for side in (runs, against))
-        return one - other
+    def difference(figure: Callable[[Figures], np.ndarray]) -> np.ndarray:
+        """The runs' differences in a figure, runs last."""
+        return np.stack([figure(one) - figure(other) for one, other in zip(runs, against, strict=True)], axis=-1)
 
-    ap, ap50 = difference("all")
-    overall, overall50 = (estimate(mean_over_classes(d), draws, images) for d in (ap, ap50))
-    per_run = zip(keys, mean_over_classes(ap)[0].tolist(), strict=True)
-    word, reason = verdict(overall)
+    def of_size(a: int) -> tuple[np.ndarray, np.ndarray]:
+        """AP (C, R) and influence (C, I, R) in a range of box sizes."""
+        return difference(lambda f: f.ap[a].mean(axis=0)), difference(lambda f: f.influence[a])
+
+    ap, influence = of_size(0)
+    ap50, influence50 = difference(lambda f: f.ap[0, 0]), difference(lambda f: f.influence50)
+    of_runs, of_runs50 = (mean_over_classes(*of, shown[0]) for of in ((ap, influence), (ap50, influence50)))
+    overall, overall50 = (estimate(*of, draws, images) for of in (of_runs, of_runs50))
+    reason = blind(shown[0], len(keys))
+    word, reason = ("inconclusive", reason) if reason else verdict(overall)
     entry = Entry(
         draws=sorted({draw for draw, _ in keys}),
         seeds=sorted({seed for _, seed in keys}),
         images=images,
-        replicates=replicates,
         d_ap=overall.summary(),
         d_ap50=overall50.summary(),
-        per_run=[RunDifference(draw, seed, d) for (draw, seed), d in per_run],
+        per_run=[RunDifference(draw, seed, d) for (draw, seed), d in zip(keys, of_runs[0].tolist(), strict=True)],
         mde=overall.mde(),
         verdict=word,
         reason=reason,
-        needed=needed(overall) if word == "inconclusive" else None,
+        needed=needed(overall, reason) if word == "inconclusive" else None,
     )
     if not in_parts:
         return entry
-
-    boxes = {size: np.array([ranking.boxes for ranking in rankings[size]]) for size in SIZES if size in rankings}
-    shown_in = np.count_nonzero(boxes["all"], axis=1).tolist()
-    per_class = {n: estimate(d, draws, i) for n, d, i in zip(names, ap, shown_in, strict=True) if i}
+    carriers = shown.sum(axis=-1)  # images of each size and class
+    per_class = {
+        name: estimate(ap[c], influence[c], draws, int(carriers[0, c]))
+        for c, name in enumerate(first.names)
+        if carriers[0, c]
+    }
     per_size = {
-        size: estimate(mean_over_classes(difference(size)[0]), draws, int(np.count_nonzero(of_size.any(axis=0))))
-        for size, of_size in boxes.items()
-        if size != "all" and of_size.any()
+        size: estimate(*mean_over_classes(*of_size(a), shown[a]), draws, int(shown[a].any(axis=0).sum()))
+        for a, size in enumerate(SIZES[: len(shown)])
+        if a and shown[a].any()
     }
     return structs.replace(entry, per_class=corrected(per_class), per_size=corrected(per_size))
+
+
+def mean_over_classes(values: np.ndarray, influence: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of (C, R) values and (C, I, R) influences over the classes that have boxes, by `shown` (C, I)."""
+    present = shown.any(axis=-1)
+    return values[present].mean(axis=0), influence[present].mean(axis=0)
+
+
+def blind(shown: np.ndarray, units: int) -> Reason | None:
+    """Why images that show boxes of classes as `shown` (C, I) says cannot tell how sure a difference is."""
+    if units > 1 and np.count_nonzero(shown.any(axis=0)) < MIN_IMAGES:
+        return "few_images"
+    carriers = shown.sum(axis=-1)
+    if units > 1 and np.median(carriers[carriers > 0]) < MIN_CLASS_IMAGES:
+        return "no_spread"
+    return None
 
 
 def decide(
@@ -124,11 +145,13 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
     seeds = len(entry.seeds)
     level = design.level_at(seeds, family)
     overall, overall50 = (_estimate(entry, difference) for difference in (entry.d_ap, entry.d_ap50))
-    word, reason = verdict(overall, level)
+    known = entry.reason not in ("few_images", "no_spread")  # else no level helps
+    word, reason = verdict(overall, level) if known else ("inconclusive", entry.reason)
     last = entry.last
     if last:
         of_last, of_last50 = (_estimate(entry, difference) for difference in (last.d_ap, last.d_ap50))
-        last = Last(of_last.summary(level), of_last50.summary(level), of_last.mde(level), verdict(of_last, level)[0])
+        of_last_word = verdict(of_last, level)[0] if known else "inconclusive"
+        last = Last(of_last.summary(level), of_last50.summary(level), of_last.mde(level), of_last_word)
     return structs.replace(
         entry,
         level=level,
@@ -140,7 +163,7 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
         mde=overall.mde(level),
         verdict=word,
         reason=reason,
-        needed=needed(overall, level) if word == "inconclusive" else None,
+        needed=needed(overall, reason, level) if word == "inconclusive" else None,
         last=last,
     )
 
@@ -149,35 +172,3 @@ def _estimate(entry: Entry, difference: Difference) -> Estimate:
     """What the entry's difference was summarised from."""
     parts = structs.asdict(difference.components)
     return Estimate(difference.mean, len(entry.draws), len(entry.seeds), entry.images, **parts)
-
-
-def resampled(models: Sequence[Sequence[Ranking]], replicates: int, seed: int = 0, each: Map = map) -> np.ndarray:
-    """AP and AP50 of every class, resample and model: (2, classes, 1 + B, models).
-
-    The first resample is the sample itself; the others depend on `seed` alone, hence are the same for every model.
-    """
-    jobs = [ranking for by_class in zip(*models, strict=True) for ranking in by_class]
-    done = each(_resample, jobs, *_repeated(len(jobs), replicates, seed))
-    figures = np.stack(list(done)).reshape(-1, len(models), 2, 1 + replicates)
-    return figures.transpose(2, 0, 3, 1)
-
-
-def _repeated(times: int, *values: int) -> list[list[int]]:
-    """The same arguments for every job."""
-    return [[value] * times for value in values]
-
-
-def _resample(ranking: Ranking, replicates: int, seed: int) -> np.ndarray:
-    """AP and AP50 of one class: (2, 1 + B)."""
-    return _both(average_precision(ranking, _bootstrap(len(ranking.boxes), replicates, seed)))
-
-
-def _both(ap: np.ndarray) -> np.ndarray:
-    return np.stack([ap.mean(axis=0), ap[0]])
-
-
-@lru_cache(maxsize=1)
-def _bootstrap(images: int, replicates: int, seed: int) -> np.ndarray:
-    """Weights (I, 1 + B): each image once, then the resamples."""
-    weights = bootstrap_weights(images, replicates, np.random.default_rng(seed))
-    return np.concatenate([np.ones((images, 1)), weights], axis=1)

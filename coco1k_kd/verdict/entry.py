@@ -84,7 +84,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     draws: list[int]
     seeds: list[int]
     images: int
-    replicates: int
+    replicates: int = 0  # no resamples: intervals come from each image's influence
     d_ap: Difference
     d_ap50: Difference
     per_run: list[RunDifference]

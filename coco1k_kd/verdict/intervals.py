@@ -15,7 +15,7 @@ from coco1k_kd.verdict.entry import Components, Difference, Interval, Needed, Pa
 BAND = 0.003  # AP fraction: a difference that stays within +-0.3 AP points is none that matters
 MIN_SEEDS = 3  # fewer say too little about the spread between seeds to plan with
 MIN_IMAGES = 20  # with fewer images of a figure its interval is too narrow too often: docs/statistics.md
-MIN_CLASS_IMAGES = 5  # with fewer images of a class its bootstrap knows nothing of the spread
+MIN_CLASS_IMAGES = 5  # with fewer images of a class the spread between images is unknown
 MAX_SEEDS = 100  # a plan beyond these is none
 MAX_IMAGES = 5000  # val2017 has no more
 _PLAIN, _POWER = 0.05, 0.8
@@ -108,42 +108,43 @@ class Estimate:
         return Difference(self.mean, self.interval(), self.p, self.split(), components, self.interval(level))
 
 
-def estimate(differences: np.ndarray, draws: Sequence[int], images: int) -> Estimate:
-    """`differences` is (1 + B, R): the sample itself, then B bootstrap resamples of the images, for each of R runs.
+def estimate(observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], images: int) -> Estimate:
+    """From the difference of each of R runs (R,), and each image's influence on it (I, R).
 
     `draws` says of which draw of the train images each run is. `images` is the number of images that carry the figure
-    (those that show the class, for a class). Resamples without a box of the class (NaN) do not count.
+    (those that show the class, for a class).
     """
-    differences = differences[~np.isnan(differences).any(axis=1)]
-    correction = images / max(images - 1, 1)  # the bootstrap's variance is that of a sample, not of its population
-    by_draw = [differences[:, np.equal(draws, draw)] for draw in sorted(set(draws))]
-    seeds = min(runs.shape[1] for runs in by_draw)
+    of_images = influence.T.astype(float) @ influence * (images / max(images - 1, 1))  # of a sample's population
+    of_draw = np.array([np.equal(draws, draw) for draw in sorted(set(draws))], float)
+    seeds = int(of_draw.sum(axis=1).min())
     of_seeds = 0.0
-    if len(by_draw) > 1:
-        units = np.stack([runs.mean(axis=1) for runs in by_draw], axis=1)
+    units, between = observed, of_images
+    if len(of_draw) > 1:
+        share = of_draw / of_draw.sum(axis=1, keepdims=True)
+        units, between = share @ observed, share @ of_images @ share.T
         if seeds > 1:
-            of_seeds = float(np.mean([_excess(runs, correction) / runs.shape[1] for runs in by_draw]))
-    else:
-        units = differences
-    shared, single, spread = _components(units, correction)
-    return Estimate(float(units[0].mean()), len(by_draw), seeds, images, shared, single, spread, of_seeds)
+            parts = [np.flatnonzero(chosen) for chosen in of_draw]
+            of_seeds = float(np.mean([_excess(observed[i], of_images[np.ix_(i, i)]) / len(i) for i in parts]))
+    shared, single, spread = _components(units, between)
+    return Estimate(float(units.mean()), len(of_draw), seeds, images, shared, single, spread, of_seeds)
 
 
-def _components(units: np.ndarray, correction: float) -> tuple[float, float, float]:
-    """Image variance that units share, that each has for itself, and the variance seen between units (1 + B, U)."""
-    observed, replicates = units[0], units[1:]
-    count = units.shape[1]
-    of_mean = float(replicates.mean(axis=1).var()) * correction
+def _components(observed: np.ndarray, of_images: np.ndarray) -> tuple[float, float, float]:
+    """Image variance that U units share, that each has for itself, and the variance seen between them.
+
+    `of_images` (U, U): covariance of the units over samples of images.
+    """
+    count = len(observed)
+    of_mean, of_one = float(of_images.mean()), float(of_images.diagonal().mean())
     if count == 1:
         return of_mean, 0.0, 0.0
-    of_one = float(replicates.var(axis=0).mean()) * correction
     single = min(max(of_one - of_mean, 0.0) * count / (count - 1), of_mean * count)
     return of_mean - single / count, single, float(observed.var(ddof=1))
 
 
-def _excess(runs: np.ndarray, correction: float) -> float:
+def _excess(observed: np.ndarray, of_images: np.ndarray) -> float:
     """Variance between runs beyond what the choice of images explains."""
-    _, single, spread = _components(runs, correction)
+    _, single, spread = _components(observed, of_images)
     return max(spread - single, 0.0)
 
 
@@ -187,17 +188,17 @@ def verdict(difference: Estimate, level: float = _PLAIN) -> tuple[Word, Reason |
     return ("hurts", None) if high < 0 else ("inconclusive", "interval")
 
 
-def needed(difference: Estimate, level: float = _PLAIN) -> Needed:
+def needed(difference: Estimate, reason: Reason | None = "interval", level: float = _PLAIN) -> Needed:
     """Seeds (draws, where there are several), or images, in all that would settle the question; None: too many.
 
-    Takes what was seen for the truth. Settled means a difference as large as this one is found with 80% probability, or
-    the interval fits into the band.
+    `reason` is why it is open. What was seen is taken for the truth. Settled means a difference as large as this one is
+    found with 80% probability, or the interval fits into the band.
     """
     if difference.units == 1:
         return Needed(seeds=MIN_SEEDS)
-    if difference.images < MIN_IMAGES:
+    if reason == "few_images":
         return Needed(images=MIN_IMAGES)
-    if not difference.shared + difference.single:
+    if reason == "no_spread":
         return Needed()
 
     def settles(plan: Estimate) -> bool:

@@ -293,7 +293,7 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
 
     def counted(*args, **kwargs):
         calls.append(kwargs)
-        return compare(*args, **kwargs, replicates=50)
+        return compare(*args, **kwargs)
 
     monkeypatch.setattr(coco1k_kd.study.collect, "compare", counted)
     monkeypatch.setattr(matching, "_WORTH_PROCESSES", 0)
@@ -302,7 +302,7 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
     whole = {"each": map}
     assert calls == ([whole] if same else [whole, whole | {"in_parts": False}]), "nothing is computed twice"
     sides = ({r: study.predictions((arm, r), "last") for r in replicates} for arm in ("cwd", "baseline"))
-    own = compare(path, *sides, replicates=50)
+    own = compare(path, *sides)
     expected = msgspec.json.decode(msgspec.json.encode(own))
     for key in ("d_ap", "d_ap50", "mde", "verdict"):
         assert entry["last"][key] == expected[key]

@@ -15,19 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detections import detections, resampled, truth, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval, Params
+from pycocotools.cocoeval import COCOeval
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.entry import Needed
-from coco1k_kd.verdict.matching import SIZES, check_truth, coco_metrics, match
-from coco1k_kd.verdict.resampling import (
-    _recalls_reached,
-    average_precision,
-    bootstrap_weights,
-    mean_over_classes,
-)
+from coco1k_kd.verdict.matching import all_figures, check_truth, coco_metrics, matched
+from coco1k_kd.verdict.precision import curve
 
 
 @pytest.fixture
@@ -58,10 +55,20 @@ def precision(annotations: Path, predictions: Path) -> np.ndarray:
     return np.where(raw[:, 0] < 0, np.nan, raw.mean(axis=1))
 
 
-def counted(matches, weights) -> np.ndarray:
+def ours(annotations: Path, predictions: Path) -> np.ndarray:
     """The same from ours."""
-    by_size = [[average_precision(r, weights)[:, 0] for r in matches.rankings[size]] for size in SIZES]
-    return np.moveaxis(np.array(by_size), -1, 0).swapaxes(1, 2)
+    (figures,) = all_figures(annotations, [predictions])
+    return figures.ap.transpose(1, 2, 0)
+
+
+def weighted(matches, weights) -> np.ndarray:
+    """AP by class, size and resample from weights of images (I, B): (C, A, B)."""
+    _, _, rankings = matches
+    sizes, thresholds = rankings[0].hit.shape[:2]
+    cells = [
+        [[curve(r, t, weights, a).mean(axis=0) for t in range(thresholds)] for a in range(sizes)] for r in rankings
+    ]
+    return np.mean(cells, axis=2)
 
 
 @pytest.mark.parametrize(
@@ -126,85 +133,111 @@ def test_metrics_are_cocoevals_stats(scene):
 def test_each_image_once_is_cocoeval(scene):
     annotations, files = scene
     for path in files.values():
-        ours = counted(match(annotations, path), np.ones((40, 1)))
-        np.testing.assert_allclose(ours, precision(annotations, path), atol=1e-12, rtol=0)
+        np.testing.assert_allclose(ours(annotations, path), precision(annotations, path), atol=1e-9, rtol=0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), coarse=st.booleans(), copies=st.sampled_from([1, 2, 25]))
+def test_ties_crowds_and_more_than_100_boxes_are_matched_as_cocoeval_matches_them(
+    tmp_path_factory, seed, coarse, copies
+):
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("ties")
+    annotations = truth(12, rng)
+    found = detections(annotations, 0.8, rng)
+    if coarse:  # equal scores and equal overlaps
+        for item in [*found, *annotations["annotations"]]:
+            item["bbox"] = [20.0 * round(x / 20) for x in item["bbox"]]
+            item["score"] = round(item.get("score", 0), 1)
+    found = [item | {"score": item["score"] / copy} for copy in range(1, copies + 1) for item in found]
+    paths = write(folder, "truth", annotations), write(folder, "found", found)
+    np.testing.assert_allclose(ours(*paths), precision(*paths), atol=1e-9, rtol=0)
 
 
 def test_weights_are_cocoeval_on_copies_of_the_images(scene, tmp_path):
     annotations, files = scene
     content, found = json.loads(annotations.read_bytes()), json.loads(files["poor", 1].read_bytes())
-    matches = match(annotations, files["poor", 1])
-    for column in bootstrap_weights(40, 5, np.random.default_rng(1)).T:
+    matches = matched(annotations, files["poor", 1])
+    for column in resamples(40, 5, 1).T:
         copies = resampled(content, found, column)
         naive = precision(write(tmp_path, "copied_truth", copies[0]), write(tmp_path, "copied", copies[1]))
-        np.testing.assert_allclose(counted(matches, column[:, None]), naive, atol=1e-9, rtol=0)
+        np.testing.assert_allclose(weighted(matches, column[:, None])[..., 0], naive.mean(axis=0), atol=1e-9, rtol=0)
 
 
-def test_a_class_missing_from_a_resample_is_left_out(scene):
+def resamples(images: int, number: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(images, np.full(images, 1 / images), size=number).T.astype(float)
+
+
+def test_influence_is_the_derivative_of_the_area_under_the_envelope(scene):
+    """By finite differences, image by image."""
     annotations, files = scene
-    matches = match(annotations, files["good", 0])
-    rare = matches.rankings["all"][2]
-    weights = (rare.boxes == 0).astype(float)[:, None]
-    assert np.isnan(average_precision(rare, weights)).all()
-    means = [average_precision(r, weights).mean(axis=0) for r in matches.rankings["all"]]
-    assert mean_over_classes(means)[0] == pytest.approx((means[0][0] + means[1][0]) / 2)
+    _, _, rankings = matched(annotations, files["poor", 0])
+    (figures,) = all_figures(annotations, [files["poor", 0]])
+    compared = 0
+    for c, ranking in enumerate(rankings[:3]):
+        for a in range(4):
+            for i in range(0, 40, 7):
+                at = [area(ranking, a, np.ones(40) + step * (np.arange(40) == i)) for step in (-1e-6, 0, 1e-6)]
+                left, right = np.diff(at) / 1e-6
+                if abs(left - right) < 1e-4:  # no kink
+                    assert figures.influence[a, c, i] == pytest.approx(right, abs=1e-4)
+                    compared += 1
+    assert compared > 40
 
 
-def test_recall_thresholds_are_read_as_searchsorted_reads_them():
-    thresholds, boxes = Params("bbox").recThrs, np.arange(1.0, 400)
-    table, offset = _recalls_reached(boxes, 400, np.dtype(float))
-    for number, start in zip(boxes, offset, strict=True):
-        hits = np.arange(number + 1)
-        expected = np.searchsorted(thresholds, hits / number, side="right")
-        np.testing.assert_array_equal(table[start : start + len(hits)], expected)
+def area(ranking, size: int, weights: np.ndarray) -> float:
+    """Mean over thresholds of the area under the precision envelope."""
+    shown, boxes = weights[ranking.image], ranking.boxes[size] @ weights
+    areas = []
+    for hit, counted in zip(ranking.hit[size], ranking.counted[size], strict=True):
+        precision = np.cumsum(shown * hit) / np.maximum(np.cumsum(shown * counted), 1e-9)
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        areas.append(np.sum(shown * hit * envelope) / boxes if boxes else 0.0)
+    return float(np.mean(areas))
 
 
-def test_interval_agrees_with_cocoeval_on_every_resample(scene, tmp_path):
-    """The naive way: COCOeval anew on copied images, with the same resamples."""
-    annotations, files = scene
-    content = json.loads(annotations.read_bytes())
-    replicates = 40
-    ours = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]}, replicates, seed=3)
-    weights = bootstrap_weights(40, replicates, np.random.default_rng(3))
-    naive = []
-    for column in weights.T:
-        ap = []
-        for name in ("good", "poor"):
-            copies = resampled(content, json.loads(files[name, 0].read_bytes()), column)
-            ap.append(coco_metrics(write(tmp_path, "t", copies[0]), write(tmp_path, "p", copies[1]))["ap"])
-        naive.append(ap[0] - ap[1])
-    assert ours.d_ap.variance.image == pytest.approx(np.var(naive) * 40 / 39, abs=1e-9)
+def test_the_influences_variance_is_that_of_resampled_images(tmp_path):
+    """The bootstrap, from copies of COCO's rules: 2,000 resamples know a standard error to 1.6%."""
+    rng = np.random.default_rng(5)
+    annotations = truth(300, rng)
+    path = write(tmp_path, "truth", annotations)
+    files = [write(tmp_path, name, detections(annotations, skill, rng)) for name, skill in (("a", 0.8), ("b", 0.7))]
+    weights = resamples(300, 2000, 0)
+    ap = [weighted(matched(path, file), weights)[:3, 0] for file in files]
+    entry = compare(path, {(0, 0): files[0]}, {(0, 0): files[1]})
+    bootstrap = np.var((ap[0] - ap[1]).mean(axis=0)) * 300 / 299
+    assert entry.d_ap.variance.image**0.5 == pytest.approx(bootstrap**0.5, rel=0.08)
 
 
 def test_comparison_of_clearly_different_arms(scene):
     annotations, files = scene
-    entry = compare(annotations, arm(files, "good"), arm(files, "poor"), replicates=300)
+    entry = compare(annotations, arm(files, "good"), arm(files, "poor"))
     means = [np.mean([coco_metrics(annotations, p)["ap"] for p in arm(files, a).values()]) for a in ("good", "poor")]
     assert entry.d_ap.mean == pytest.approx(means[0] - means[1], abs=1e-9)
     assert entry.verdict == "improves" and entry.d_ap.p < 0.05
     assert entry.seeds == [0, 1, 2] and entry.images == 40 and len(entry.per_run) == 3
     assert set(entry.per_class) == {"class 2", "class 5", "class 7"}, "class 11 has no box to find"
     assert set(entry.per_size) == {"small", "medium", "large"}
-    back = compare(annotations, arm(files, "poor"), arm(files, "good"), replicates=300)
+    back = compare(annotations, arm(files, "poor"), arm(files, "good"))
     assert back.verdict == "hurts" and back.d_ap.mean == -entry.d_ap.mean
 
 
 def test_same_input_same_figures(scene):
     annotations, files = scene
-    one, two = (compare(annotations, arm(files, "good"), arm(files, "poor"), replicates=50, seed=7) for _ in range(2))
+    one, two = (compare(annotations, arm(files, "good"), arm(files, "poor")) for _ in range(2))
     assert one == two
 
 
 def test_equal_predictions_do_not_show_how_much_a_difference_varies(scene):
     annotations, files = scene
-    entry = compare(annotations, arm(files, "good"), arm(files, "good"), replicates=50)
+    entry = compare(annotations, arm(files, "good"), arm(files, "good"))
     assert entry.d_ap.mean == 0 and entry.d_ap.ci95 == (0, 0) and entry.d_ap.p == 1
     assert (entry.verdict, entry.reason) == ("inconclusive", "no_spread")
 
 
 def test_one_seed_says_nothing_about_the_method(scene):
     annotations, files = scene
-    entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]}, replicates=100)
+    entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]})
     assert entry.d_ap.ci95[0] > 0, "the pair of models differs for sure"
     assert (entry.verdict, entry.reason) == ("inconclusive", "one_seed")
     assert entry.d_ap.variance.seed is None
@@ -215,7 +248,7 @@ def test_an_arm_that_finds_nothing(scene, tmp_path):
     annotations, files = scene
     nothing = write(tmp_path, "nothing", [])
     assert coco_metrics(annotations, nothing)["ap"] == 0
-    entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): nothing}, replicates=20)
+    entry = compare(annotations, {(0, 0): files["good", 0]}, {(0, 0): nothing})
     assert entry.d_ap.mean == pytest.approx(coco_metrics(annotations, files["good", 0])["ap"], abs=1e-9)
 
 
@@ -229,10 +262,10 @@ def test_a_size_of_which_there_is_no_box_has_no_ap(scene, tmp_path):
 
 def test_changed_file_is_read_again(scene):
     annotations, files = scene
-    before = match(annotations, files["good", 0])
-    assert match(annotations, files["good", 0]) is before
+    (before,) = all_figures(annotations, [files["good", 0]])
+    assert all_figures(annotations, [files["good", 0]])[0] is before
     write(files["good", 0].parent, "good0", [])
-    assert match(annotations, files["good", 0]).rankings["all"][0].score.size == 0
+    assert np.nanmax(all_figures(annotations, [files["good", 0]])[0].ap) == 0
 
 
 @pytest.mark.parametrize(

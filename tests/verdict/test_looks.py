@@ -24,7 +24,6 @@ def made(mean, shared, arm="cwd", against="baseline", seeds=3) -> Entry:
         draws=[0],
         seeds=list(range(seeds)),
         images=400,
-        replicates=0,
         d_ap=difference,
         d_ap50=difference,
         per_run=[],

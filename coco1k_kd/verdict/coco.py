@@ -1,0 +1,226 @@
+"""COCO ground truth and detections as arrays, and COCOeval's matches of one to the other for all images at once.
+
+COCOeval walks through images, classes, sizes and thresholds in Python. Only pairs of a detection and a box with an IoU
+of 0.5 or more can become matches, and they are few; here the n-th such detections of all images take their boxes at the
+same time. The rules (crowds, boxes of other sizes, ties, 100 detections an image and class) are those of
+https://github.com/cocodataset/cocoapi/blob/master/PythonAPI/pycocotools/cocoeval.py; tests hold both to each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from coco1k_kd.errors import UserError
+
+SIZES = ("all", "small", "medium", "large")
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_LIMITS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])  # square pixels, both ends included
+_MOST = 100  # detections of one image and class that count
+
+
+@dataclass(frozen=True)
+class Truth:
+    """G boxes of I images and C classes. Boxes are left, top, width, height in pixels."""
+
+    image_ids: np.ndarray  # (I,) ascending
+    category_ids: np.ndarray  # (C,) ascending
+    names: list[str]  # of the classes
+    image: np.ndarray  # (G,) position among the images
+    category: np.ndarray  # (G,) position among the classes
+    box: np.ndarray  # (G, 4)
+    area: np.ndarray  # (G,) of the object, not of its box
+    crowd: np.ndarray  # (G,) bool
+
+
+@dataclass(frozen=True)
+class Detections:
+    """D detections, in the order of their file."""
+
+    image: np.ndarray  # (D,)
+    category: np.ndarray  # (D,)
+    box: np.ndarray  # (D, 4)
+    score: np.ndarray  # (D,)
+
+    def __getitem__(self, chosen: np.ndarray) -> Detections:
+        return Detections(self.image[chosen], self.category[chosen], self.box[chosen], self.score[chosen])
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What one model found of one class, best score first, for A ranges of box sizes and T IoU thresholds."""
+
+    score: np.ndarray  # (D,)
+    image: np.ndarray  # (D,) position of the detection's image among the I images
+    hit: np.ndarray  # (A, T, D) bool: matches a box that counts
+    counted: np.ndarray  # (A, T, D) bool: hit or false alarm; the rest is ignored (crowd, other size)
+    boxes: np.ndarray  # (A, I) ground-truth boxes that count
+
+
+class _Found(msgspec.Struct, gc=False):
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
+def read_truth(path: Path) -> Truth:
+    """Read COCO annotations. Raises UserError where the file is missing or not in COCO format."""
+    content = _decoded(path, dict)
+    try:
+        image_ids = np.sort([image["id"] for image in content["images"]])
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        category_ids = np.sort(list(names))
+        boxes = content["annotations"]
+        image, category = ([box[key] for box in boxes] for key in ("image_id", "category_id"))
+        truth = Truth(
+            image_ids,
+            category_ids,
+            [names[number] for number in category_ids.tolist()],
+            _positions(image_ids, image, f"{path}: an annotation names an image that the file does not have"),
+            _positions(category_ids, category, f"{path}: an annotation names a class that the file does not have"),
+            np.array([box["bbox"] for box in boxes], float).reshape(-1, 4),
+            np.array([float(box["area"]) for box in boxes]),
+            np.array([bool(box["iscrowd"]) for box in boxes], bool),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not in COCO format ({type(error).__name__}: {error}): write it anew") from None
+    return truth
+
+
+def read_detections(path: Path, truth: Truth) -> Detections:
+    """Read detections in COCO's results format; those of other classes than the truth's do not count.
+
+    Raises UserError if the file is missing, is not what it should be, or speaks of other images.
+    """
+    found = _decoded(path, list[_Found])
+    other = f"{path} holds detections on images that the annotations do not have: evaluate on the same split"
+    image = _positions(truth.image_ids, [one.image_id for one in found], other)
+    wanted = np.array([one.category_id for one in found], int)
+    detections = Detections(
+        image,
+        np.searchsorted(truth.category_ids, wanted),
+        np.array([one.bbox for one in found], float).reshape(-1, 4),
+        np.array([one.score for one in found], float),
+    )
+    return detections[np.isin(wanted, truth.category_ids)]
+
+
+def pairs(image: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All (i, j) with `image[i] == other[j]`: ascending in i, then in j."""
+    order = np.argsort(other, kind="stable")
+    first, last = (np.searchsorted(other[order], image, side=side) for side in ("left", "right"))
+    number = last - first
+    before = np.repeat(np.cumsum(number) - number, number)
+    i = np.repeat(np.arange(len(image)), number)
+    return i, order[np.arange(len(i)) - before + first[i]]
+
+
+def overlap(box: np.ndarray, of: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """IoU of N pairs of boxes (N, 4), for a crowd the share of `box` that lies in it: pycocotools' bbIou."""
+    width = np.minimum(box[:, 0] + box[:, 2], of[:, 0] + of[:, 2]) - np.maximum(box[:, 0], of[:, 0])
+    height = np.minimum(box[:, 1] + box[:, 3], of[:, 1] + of[:, 3]) - np.maximum(box[:, 1], of[:, 1])
+    both = np.where((width > 0) & (height > 0), width * height, 0.0)
+    area = box[:, 2] * box[:, 3]
+    whole = np.where(crowd, area, area + of[:, 2] * of[:, 3] - both)
+    return np.divide(both, whole, out=np.zeros_like(both), where=both > 0)
+
+
+def best_first(truth: Truth, found: Detections) -> Detections:
+    """The detections that count, by image, class and falling score; where scores are equal, as they come."""
+    order = np.lexsort((-found.score, found.category, found.image))
+    cell = (found.image * len(truth.names) + found.category)[order]
+    return found[order[_rank_within(cell) < _MOST]]
+
+
+def rankings(truth: Truth, found: Detections) -> list[Ranking]:
+    """COCOeval's matches: one ranking a class."""
+    found = best_first(truth, found)
+    ignored = truth.crowd | (truth.area < _LIMITS[:, :1]) | (truth.area > _LIMITS[:, 1:])  # (A, G)
+    matched, to_ignored = _match(truth, found, ignored)
+    area = found.box[:, 2] * found.box[:, 3]
+    outside = (area < _LIMITS[:, :1]) | (area > _LIMITS[:, 1:])
+    counted = ~(to_ignored | (~matched & outside[:, None]))
+    hit = matched & counted
+    by_class = []
+    for category in range(len(truth.names)):
+        of_class = np.flatnonzero(found.category == category)
+        order = of_class[np.argsort(-found.score[of_class], kind="stable")]
+        ours = truth.category == category
+        boxes = [np.bincount(truth.image[ours & ~out], minlength=len(truth.image_ids)) for out in ignored]
+        score, image = found.score[order], found.image[order]
+        by_class.append(Ranking(score, image, hit[..., order], counted[..., order], np.array(boxes)))
+    return by_class
+
+
+def _match(truth: Truth, found: Detections, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each detection has a box, and whether that is one to ignore: (A, T, D) twice.
+
+    A detection takes, among the boxes that are left and overlap enough, one that counts before one to ignore, then the
+    one with the larger IoU, then the later. Crowds can be taken any number of times.
+    """
+    classes = len(truth.names)
+    d, g = pairs(found.image * classes + found.category, truth.image * classes + truth.category)
+    iou = overlap(found.box[d], truth.box[g], truth.crowd[g])
+    near = iou >= THRESHOLDS[0]
+    order = np.lexsort((g[near], iou[near], d[near]))  # within a detection the best is last
+    d, g, iou = d[near][order], g[near][order], iou[near][order]
+    shape = (len(ignored), len(THRESHOLDS))
+    matched, to_ignored = (np.zeros((len(found.score), *shape), bool) for _ in range(2))
+    taken = np.zeros((len(truth.image), *shape), bool)
+    ours, of_detection = np.unique(d, return_inverse=True)
+    turn = _rank_within((found.image * classes + found.category)[ours])  # of each detection within its image and class
+    reached, counts = iou[:, None] >= THRESHOLDS, ~ignored.T[g]
+    value = _rank_within(d) + 1 + counts.T * (1 + len(g))  # (A, N): what is preferred
+    for number in range(turn.max(initial=-1) + 1):
+        now = np.flatnonzero(turn[of_detection] == number)
+        detection, box = d[now], g[now]
+        free = reached[now, None] & (~taken[box] | truth.crowd[box, None, None])
+        worth = np.where(free, value.T[now, :, None], 0)
+        starts = np.flatnonzero(np.r_[True, detection[1:] != detection[:-1]])
+        best = np.maximum.reduceat(worth, starts)
+        chosen = (worth > 0) & (worth == np.repeat(best, np.diff(np.r_[starts, len(now)]), axis=0))
+        np.logical_or.at(taken, box, chosen)
+        matched[detection[starts]] = best > 0
+        to_ignored[detection[starts]] = (best > 0) & (best <= 1 + len(g))
+    return matched.transpose(1, 2, 0), to_ignored.transpose(1, 2, 0)
+
+
+def _rank_within(group: np.ndarray) -> np.ndarray:
+    """Position of each element within its run of equal neighbours."""
+    if not len(group):
+        return np.zeros(0, int)
+    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    return np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))
+
+
+def _positions(known: np.ndarray, wanted: list[int], message: str) -> np.ndarray:
+    numbers = np.array(wanted, int)
+    if not np.isin(numbers, known).all():
+        raise UserError(message)
+    return np.searchsorted(known, numbers)
+
+
+def _decoded(path: Path, kind: Any) -> Any:
+    """A JSON file as this type. Raises UserError where it is none."""
+    try:
+        data = Path(path).read_bytes()
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.json.decode(data, type=kind)
+        content = msgspec.json.decode(data)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}): write it anew") from None
+    if kind is dict or not isinstance(content, list):
+        wanted = "object" if kind is dict else "list of detections"
+        raise UserError(f"{path} holds no JSON {wanted}: is it the right file?")
+    try:
+        msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path} is not in COCO's results format ({error}): write it anew") from None
