@@ -1,15 +1,14 @@
 """Time the comparison of two arms, or prove its intervals by simulation. Prints JSON.
 
 python benchmarks/bootstrap.py --annotations instances_val2017.json --runs a0.json a1.json --against b0.json b1.json
-python benchmarks/bootstrap.py --coverage --studies 300 --replicates 300
-python benchmarks/bootstrap.py --coverage-normal --studies 4000 --replicates 300
+python benchmarks/bootstrap.py --coverage --studies 300
+python benchmarks/bootstrap.py --coverage-normal --studies 4000
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -22,11 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.verdict.compare import compare, compare_matches
+
+from coco1k_kd.verdict.coco import Ranking
+from coco1k_kd.verdict.compare import compare, compare_figures
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.intervals import estimate
-from coco1k_kd.verdict.matching import Matches, processes
-from coco1k_kd.verdict.resampling import average_precision, rank
 
 CLASSES = 10
 IOU = np.linspace(0.5, 0.95, 4)
@@ -42,31 +41,29 @@ class Scene:
     boxes: list[tuple[np.ndarray, np.ndarray]]
 
 
-def timing(annotations: Path, runs: list[Path], against: list[Path], replicates: int) -> dict[str, Any]:
+def timing(annotations: Path, runs: list[Path], against: list[Path]) -> dict[str, Any]:
     """Seconds from files to verdict, matching included."""
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     sides = [{(0, seed): path for seed, path in enumerate(side)} for side in (runs, against)]
-    with processes([*runs, *against]) as each:
-        entry = compare(annotations, *sides, replicates, each=each)
-    done = time.perf_counter()
+    entry = compare(annotations, *sides)
+    wall, processor = time.perf_counter() - started, time.process_time() - before
     return {
         "images": entry.images,
         "classes": len(entry.per_class),
         "seeds": len(runs),
-        "replicates": replicates,
-        "seconds": round(done - started, 1),
-        "cores": os.cpu_count(),
+        "seconds": round(wall, 1),
+        "processor_seconds": round(processor, 1),
     }
 
 
-def coverage(studies: int, images: int, seeds: int, replicates: int) -> list[dict[str, Any]]:
+def coverage(studies: int, images: int, seeds: int) -> list[dict[str, Any]]:
     """How often the interval holds the truth and how often `improves` or `hurts` is said, by effect and seed spread."""
     rows = []
     with ProcessPoolExecutor() as processes:
         for effect in EFFECTS:
             truth = true_difference(effect)
             for spread in SPREADS:
-                run = partial(study, images=images, seeds=seeds, replicates=replicates, spread=spread, effect=effect)
+                run = partial(study, images=images, seeds=seeds, spread=spread, effect=effect)
                 entries = list(processes.map(run, range(studies), chunksize=4))
                 means = np.array([e.d_ap.mean for e in entries])
                 low, high = np.array([e.d_ap.ci95 for e in entries]).T
@@ -84,49 +81,42 @@ def coverage(studies: int, images: int, seeds: int, replicates: int) -> list[dic
     return rows
 
 
-def coverage_normal(studies: int, images: int, replicates: int) -> list[dict[str, Any]]:
+def coverage_normal(studies: int, images: int) -> list[dict[str, Any]]:
     """The interval's formula alone, over all mixtures of variances: differences are normal, no detection is made up.
 
     `own_images`: share of the images' variance that each seed has for itself. `seeds_to_images`: variance between seeds
-    over that between samples of images, of one seed. `percentile_covered`: the plain bootstrap over images and seeds.
+    over that between samples of images, of one seed.
     """
     rng = np.random.default_rng(0)
     rows = []
     for seeds in (2, 3, 5, 10):
         for own in (0.0, 0.5, 1.0):
             for ratio in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0):
-                held, percentile = np.empty(studies, bool), np.empty(studies, bool)
+                held = np.empty(studies, bool)
                 for i in range(studies):
-                    common, single = rng.normal(size=(replicates + 1, 1)), rng.normal(size=(replicates + 1, seeds))
-                    drawn = (1 - own) ** 0.5 * common + own**0.5 * single
-                    drawn[0] += ratio**0.5 * rng.normal(size=seeds)
-                    drawn[1:] += drawn[0]
-                    low, high = estimate(drawn, [0] * seeds, images).interval()
+                    common, single = rng.normal(size=(images, 1)), rng.normal(size=(images, seeds))
+                    influence = ((1 - own) ** 0.5 * common + own**0.5 * single) / images**0.5
+                    observed = influence.sum(axis=0) + ratio**0.5 * rng.normal(size=seeds)
+                    low, high = estimate(observed, influence, [0] * seeds, images).interval()
                     held[i] = low <= 0 <= high
-                    chosen = rng.integers(0, seeds, (replicates, seeds))
-                    low, high = np.percentile(np.take_along_axis(drawn[1:], chosen, 1).mean(axis=1), [2.5, 97.5])
-                    percentile[i] = low <= 0 <= high
                 row = {"seeds": seeds, "own_images": own, "seeds_to_images": ratio}
-                rows.append(row | {"covered": float(held.mean()), "percentile_covered": float(percentile.mean())})
+                rows.append(row | {"covered": float(held.mean())})
     return rows
 
 
-def study(number: int, images: int, seeds: int, replicates: int, spread: float, effect: float) -> Entry:
+def study(number: int, images: int, seeds: int, spread: float, effect: float) -> Entry:
     """One made-up study: new images, and new models of both arms."""
     rng = np.random.default_rng([number, seeds, round(1000 * spread), round(1000 * effect)])
     seen = scene(images, rng)
     arms = [[model(seen, skill + rng.normal(0, spread), rng) for _ in range(seeds)] for skill in (effect, 0.0)]
-    return compare_matches(*arms, [(0, seed) for seed in range(seeds)], replicates, number, in_parts=False)
+    return compare_figures(*arms, [(0, seed) for seed in range(seeds)], in_parts=False)
 
 
 def true_difference(effect: float, images: int = 20_000) -> float:
     """dAP on so many images that chance is gone."""
     rng = np.random.default_rng(0)
-    seen, once = scene(images, rng), np.ones((images, 1))
-    ap = [
-        np.mean([average_precision(ranking, once).mean() for ranking in model(seen, skill, rng).rankings["all"]])
-        for skill in (effect, 0.0)
-    ]
+    seen = scene(images, rng)
+    ap = [model(seen, skill, rng).ap.mean() for skill in (effect, 0.0)]
     return float(ap[0] - ap[1]) if effect else 0.0
 
 
@@ -140,7 +130,7 @@ def scene(images: int, rng: np.random.Generator) -> Scene:
     return Scene(images, boxes)
 
 
-def model(seen: Scene, skill: float, rng: np.random.Generator) -> Matches:
+def model(seen: Scene, skill: float, rng: np.random.Generator) -> Figures:
     """What a model of this skill finds, and mistakes, on the scene."""
     rankings = []
     for image, hardness in seen.boxes:
@@ -149,9 +139,13 @@ def model(seen: Scene, skill: float, rng: np.random.Generator) -> Matches:
         score = np.concatenate([quality + rng.normal(0, 0.5, len(image)), rng.normal(-1, 1, len(false))])
         hit = 1 / (1 + np.exp(-1 - quality)) >= IOU[:, None]
         hit = np.concatenate([hit, np.zeros((len(IOU), len(false)), bool)], axis=1)
-        boxes = np.bincount(image, minlength=seen.images).astype(float)
-        rankings.append(rank(score, np.concatenate([image, false]), hit, np.ones_like(hit), boxes))
-    return Matches(seen.images, [f"class {i}" for i in range(CLASSES)], {"all": rankings}, {})
+        boxes = np.bincount(image, minlength=seen.images)
+        order = np.argsort(-score, kind="stable")
+        hit = hit[None, :, order]
+        rankings.append(
+            Ranking(score[order], np.concatenate([image, false])[order], hit, np.ones_like(hit), boxes[None])
+        )
+    return of_rankings(rankings, [f"class {i}" for i in range(CLASSES)])
 
 
 def main() -> None:
@@ -164,16 +158,15 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=400, help="simulated studies per row")
     parser.add_argument("--images", type=int, default=400, help="images per simulated study")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per simulated study")
-    parser.add_argument("--replicates", type=int, default=2000, help="resamples of the images")
     args = parser.parse_args()
     if args.coverage:
-        shape = {"studies": args.studies, "images": args.images, "seeds": args.seeds, "replicates": args.replicates}
+        shape = {"studies": args.studies, "images": args.images, "seeds": args.seeds}
         result: dict[str, Any] = shape | {"rows": coverage(**shape)}
     elif args.coverage_normal:
-        rows = coverage_normal(args.studies, args.images, args.replicates)
-        result = {"studies": args.studies, "images": args.images, "replicates": args.replicates, "rows": rows}
+        rows = coverage_normal(args.studies, args.images)
+        result = {"studies": args.studies, "images": args.images, "rows": rows}
     elif args.annotations and args.runs and args.against:
-        result = timing(args.annotations, args.runs, args.against, args.replicates)
+        result = timing(args.annotations, args.runs, args.against)
     else:
         parser.error("give --coverage, --coverage-normal, or --annotations with --runs and --against")
     print(json.dumps(result, indent=2))

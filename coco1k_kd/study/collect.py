@@ -24,7 +24,7 @@ from coco1k_kd.report.words import Words
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, kind
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.entry import Entry, Last, Replicate
-from coco1k_kd.verdict.matching import Map, all_figures, coco_metrics, processes
+from coco1k_kd.verdict.matching import coco_metrics
 
 if TYPE_CHECKING:
     from coco1k_kd.study.plan import Study
@@ -51,12 +51,9 @@ def build(
 
     AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
     """
-    predictions = [study.predictions(key, epoch) for key in results for epoch in ("best", "last")]
-    with processes(predictions) as each:
-        all_figures(study.data.val.annotations, predictions, each)  # at once: from now on they are known
-        runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
-        arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
-        comparisons = [_compared(study, arm, against, full, each) for arm, against in _pairs(study, list(arms))]
+    runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
+    arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
+    comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
     for arm in arms.values():
         arm.overhead = arms[BASELINE].mean["images_per_second"] / arm.mean["images_per_second"] - 1
     draws = [data.record() for data in study.drawn]
@@ -124,22 +121,22 @@ def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _compared(study: Study, arm: str, against: str, full: Results, each: Map) -> dict[str, Any]:
+def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, Any]:
     truth, replicates = study.data.val.annotations, study.replicates
 
     def predictions(epoch: str) -> list[dict[Replicate, Path]]:
         return [{r: study.predictions((name, r), epoch) for r in replicates} for name in (arm, against)]
 
     best, last = predictions("best"), predictions("last")
-    found = compare(truth, *best, each=each)
+    found = compare(truth, *best)
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in replicates]
     same = all(filecmp.cmp(*pair, shallow=False) for pair in files)
-    of_last = found if same else compare(truth, *last, in_parts=False, each=each)
+    of_last = found if same else compare(truth, *last, in_parts=False)
     last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
     entry = _told(structs.replace(found, arm=arm, against=against, last=last_entry))
     if study.full_val:
         sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
-        entry["full_val"] = _told(compare(study.full_val.annotations, *sides, each=each))
+        entry["full_val"] = _told(compare(study.full_val.annotations, *sides))
     return entry
 
 

@@ -21,7 +21,7 @@ from coco1k_kd.verdict.intervals import (
     verdict,
 )
 from coco1k_kd.verdict.looks import FIXED, Design
-from coco1k_kd.verdict.matching import Figures, Map, all_figures
+from coco1k_kd.verdict.matching import Figures, figures_of
 
 
 def compare(
@@ -29,14 +29,12 @@ def compare(
     runs: Mapping[Replicate, Path],
     against: Mapping[Replicate, Path],
     in_parts: bool = True,
-    each: Map = map,
 ) -> Entry:
     """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
     Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names, judged alone and by plain
     95% intervals; `decide` judges it among others. Without `in_parts` only the overall difference: no class and no box
-    size. `each`: of `matching.processes`, for more than one core. The method is in docs/statistics.md. Raises UserError
-    if the arms have other runs, or a file is unusable.
+    size. The method is in docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
         raise UserError(
@@ -44,9 +42,8 @@ def compare(
             f"{sorted(runs)} and {sorted(against)}: run the missing ones"
         )
     keys = sorted(runs)
-    files = [side[key] for side in (runs, against) for key in keys]
-    found = all_figures(annotations, files, each)
-    return compare_figures(found[: len(keys)], found[len(keys) :], keys, in_parts)
+    sides = ([figures_of(annotations, side[key]) for key in keys] for side in (runs, against))
+    return compare_figures(*sides, keys, in_parts)
 
 
 def compare_figures(

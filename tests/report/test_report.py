@@ -28,7 +28,6 @@ from coco1k_kd.report.plots import Plots
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
 from coco1k_kd.study.study import report_only
-from coco1k_kd.verdict import matching
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.entry import Entry, Last, RunDifference
 from coco1k_kd.verdict.intervals import Estimate, corrected, needed, verdict
@@ -296,11 +295,8 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
         return compare(*args, **kwargs)
 
     monkeypatch.setattr(coco1k_kd.study.collect, "compare", counted)
-    monkeypatch.setattr(matching, "_WORTH_PROCESSES", 0)
-    monkeypatch.setattr(matching, "ProcessPoolExecutor", None)  # the whole report's are handed down, no more are begun
-    entry = coco1k_kd.study.collect._compared(study, "cwd", "baseline", {}, map)
-    whole = {"each": map}
-    assert calls == ([whole] if same else [whole, whole | {"in_parts": False}]), "nothing is computed twice"
+    entry = coco1k_kd.study.collect._compared(study, "cwd", "baseline", {})
+    assert calls == ([{}] if same else [{}, {"in_parts": False}]), "nothing is computed twice"
     sides = ({r: study.predictions((arm, r), "last") for r in replicates} for arm in ("cwd", "baseline"))
     own = compare(path, *sides)
     expected = msgspec.json.decode(msgspec.json.encode(own))

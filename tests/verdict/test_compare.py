@@ -5,11 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.entry import Needed
-from coco1k_kd.verdict.matching import all_figures, check_truth, coco_metrics, matched
+from coco1k_kd.verdict.matching import check_truth, coco_metrics, figures_of, matched
 from coco1k_kd.verdict.precision import curve
 
 
@@ -57,7 +52,7 @@ def precision(annotations: Path, predictions: Path) -> np.ndarray:
 
 def ours(annotations: Path, predictions: Path) -> np.ndarray:
     """The same from ours."""
-    (figures,) = all_figures(annotations, [predictions])
+    figures = figures_of(annotations, predictions)
     return figures.ap.transpose(1, 2, 0)
 
 
@@ -172,7 +167,7 @@ def test_influence_is_the_derivative_of_the_area_under_the_envelope(scene):
     """By finite differences, image by image."""
     annotations, files = scene
     _, _, rankings = matched(annotations, files["poor", 0])
-    (figures,) = all_figures(annotations, [files["poor", 0]])
+    figures = figures_of(annotations, files["poor", 0])
     compared = 0
     for c, ranking in enumerate(rankings[:3]):
         for a in range(4):
@@ -262,10 +257,10 @@ def test_a_size_of_which_there_is_no_box_has_no_ap(scene, tmp_path):
 
 def test_changed_file_is_read_again(scene):
     annotations, files = scene
-    (before,) = all_figures(annotations, [files["good", 0]])
-    assert all_figures(annotations, [files["good", 0]])[0] is before
+    before = figures_of(annotations, files["good", 0])
+    assert figures_of(annotations, files["good", 0]) is before
     write(files["good", 0].parent, "good0", [])
-    assert np.nanmax(all_figures(annotations, [files["good", 0]])[0].ap) == 0
+    assert np.nanmax(figures_of(annotations, files["good", 0]).ap) == 0
 
 
 @pytest.mark.parametrize(
@@ -302,42 +297,3 @@ def test_annotations_without_boxes(scene, tmp_path):
     empty = write(tmp_path, "empty", json.loads(annotations.read_bytes()) | {"annotations": []})
     with pytest.raises(UserError, match="no boxes"):
         compare(empty, {(0, 0): files["good", 0]}, {(0, 0): files["poor", 0]})
-
-
-IN_PROCESSES = """
-import os, time, sys
-from pathlib import Path
-from coco1k_kd.verdict import matching
-from coco1k_kd.errors import run_cli
-def main():
-    matching._WORTH_PROCESSES, os.cpu_count = 0, lambda: 2
-    with matching.processes([]) as each:
-        print("begun", flush=True)
-        list(each({work}))
-if __name__ == "__main__":
-    run_cli(main)
-"""
-
-
-def in_processes(folder: Path, work: str) -> subprocess.Popen[str]:
-    (folder / "program.py").write_text(IN_PROCESSES.replace("{work}", work))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    command = [sys.executable, str(folder / "program.py")]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True)
-
-
-@pytest.mark.parametrize("moment", [0, 4])
-def test_an_interrupt_ends_all_processes_at_once(tmp_path, moment):
-    program = in_processes(tmp_path, "time.sleep, [0.1, 0.1, 300, 300]")
-    assert program.stdout.readline() == "begun\n"
-    time.sleep(moment)  # they start, they work
-    os.killpg(program.pid, signal.SIGINT)
-    _, said = program.communicate(timeout=60)  # until all that hold the pipes are gone
-    assert (program.returncode, said) == (130, "interrupted\n")
-
-
-def test_a_killed_process_is_told_in_a_line(tmp_path):
-    program = in_processes(tmp_path, "os._exit, [9]")
-    _, said = program.communicate(timeout=120)
-    assert program.returncode == 2 and said.count("\n") == 1 and "memory ran out" in said
