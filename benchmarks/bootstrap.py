@@ -26,6 +26,7 @@ from coco1k_kd.verdict.coco import Ranking
 from coco1k_kd.verdict.compare import compare, compare_figures
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.intervals import estimate
+from coco1k_kd.verdict.matching import Figures, of_rankings
 
 CLASSES = 10
 IOU = np.linspace(0.5, 0.95, 4)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from coco1k_kd.data.annotations import load_truth
 from coco1k_kd.errors import UserError
 
 SIZES = ("all", "small", "medium", "large")
@@ -29,6 +29,7 @@ class Truth:
     """G boxes of I images and C classes. Boxes are left, top, width, height in pixels."""
 
     image_ids: np.ndarray  # (I,) ascending
+    files: list[str]  # (I,) paths of the images within the split's folder
     category_ids: np.ndarray  # (C,) ascending
     names: list[str]  # of the classes
     image: np.ndarray  # (G,) position among the images
@@ -70,27 +71,23 @@ class _Found(msgspec.Struct, gc=False):
 
 
 def read_truth(path: Path) -> Truth:
-    """Read COCO annotations. Raises UserError where the file is missing or not in COCO format."""
-    content = _decoded(path, dict)
-    try:
-        image_ids = np.sort([image["id"] for image in content["images"]])
-        names = {category["id"]: category["name"] for category in content["categories"]}
-        category_ids = np.sort(list(names))
-        boxes = content["annotations"]
-        image, category = ([box[key] for box in boxes] for key in ("image_id", "category_id"))
-        truth = Truth(
-            image_ids,
-            category_ids,
-            [names[number] for number in category_ids.tolist()],
-            _positions(image_ids, image, f"{path}: an annotation names an image that the file does not have"),
-            _positions(category_ids, category, f"{path}: an annotation names a class that the file does not have"),
-            np.array([box["bbox"] for box in boxes], float).reshape(-1, 4),
-            np.array([float(box["area"]) for box in boxes]),
-            np.array([bool(box["iscrowd"]) for box in boxes], bool),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not in COCO format ({type(error).__name__}: {error}): write it anew") from None
-    return truth
+    """What judges, of COCO annotations (`data.annotations.load_truth`). Raises UserError where they are unusable."""
+    content = load_truth(path)
+    images = sorted(content["images"], key=lambda image: image["id"])
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    boxes = content["annotations"]
+    image_ids, category_ids = (np.array([one["id"] for one in found], int) for found in (images, categories))
+    return Truth(
+        image_ids,
+        [image["file_name"] for image in images],
+        category_ids,
+        [category["name"] for category in categories],
+        np.searchsorted(image_ids, [box["image_id"] for box in boxes]),
+        np.searchsorted(category_ids, [box["category_id"] for box in boxes]),
+        np.array([box["bbox"] for box in boxes], float).reshape(-1, 4),
+        np.array([box["area"] for box in boxes], float),
+        np.array([box["iscrowd"] for box in boxes], bool),
+    )
 
 
 def read_detections(path: Path, truth: Truth) -> Detections:
@@ -98,12 +95,15 @@ def read_detections(path: Path, truth: Truth) -> Detections:
 
     Raises UserError if the file is missing, is not what it should be, or speaks of other images.
     """
-    found = _decoded(path, list[_Found])
-    other = f"{path} holds detections on images that the annotations do not have: evaluate on the same split"
-    image = _positions(truth.image_ids, [one.image_id for one in found], other)
+    found = _decoded(path)
+    image_ids = np.array([one.image_id for one in found], int)
+    if not np.isin(image_ids, truth.image_ids).all():
+        raise UserError(
+            f"{path} holds detections on images that the annotations do not have: evaluate on the same split"
+        )
     wanted = np.array([one.category_id for one in found], int)
     detections = Detections(
-        image,
+        np.searchsorted(truth.image_ids, image_ids),
         np.searchsorted(truth.category_ids, wanted),
         np.array([one.bbox for one in found], float).reshape(-1, 4),
         np.array([one.score for one in found], float),
@@ -199,28 +199,19 @@ def _rank_within(group: np.ndarray) -> np.ndarray:
     return np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))
 
 
-def _positions(known: np.ndarray, wanted: list[int], message: str) -> np.ndarray:
-    numbers = np.array(wanted, int)
-    if not np.isin(numbers, known).all():
-        raise UserError(message)
-    return np.searchsorted(known, numbers)
-
-
-def _decoded(path: Path, kind: Any) -> Any:
-    """A JSON file as this type. Raises UserError where it is none."""
+def _decoded(path: Path) -> list[_Found]:
     try:
         data = Path(path).read_bytes()
         with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.json.decode(data, type=kind)
+            return msgspec.json.decode(data, type=list[_Found])
         content = msgspec.json.decode(data)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): write it anew") from None
-    if kind is dict or not isinstance(content, list):
-        wanted = "object" if kind is dict else "list of detections"
-        raise UserError(f"{path} holds no JSON {wanted}: is it the right file?")
+    if not isinstance(content, list):
+        raise UserError(f"{path} holds no JSON list of detections: is it the right file?")
     try:
-        msgspec.convert(content, kind)
+        return msgspec.convert(content, list[_Found])
     except msgspec.ValidationError as error:
         raise UserError(f"{path} is not in COCO's results format ({error}): write it anew") from None
