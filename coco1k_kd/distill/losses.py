@@ -33,8 +33,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     if not tau > 0:
         raise ValueError(f"tau must be positive, not {tau}")
     n, c = teacher.shape[:2]
-    # Then (N, HW, C) is what lies in memory. Not on a card: its softmax over a middle dimension keeps few cores busy.
-    by_pixel = teacher.device.type != "cuda" and teacher.is_contiguous(memory_format=torch.channels_last)
+    by_pixel = _by_pixel(teacher)
 
     def logits(x: Tensor) -> Tensor:
         x = _at_least_float32(x)
@@ -43,6 +42,14 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
 
     divergence = _Divergence.apply(logits(student), logits(teacher.detach()), 1 if by_pixel else 2)
     return divergence * (tau**2 / (n * c))
+
+
+def _by_pixel(x: Tensor) -> bool:
+    """Whether to take the softmax of (N, C, H, W) maps as they lie in memory, (N, HW, C), and not channel by channel.
+
+    Not on a card: ATen's softmax over a middle dimension keeps few of its cores busy there.
+    """
+    return x.device.type != "cuda" and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Divergence(torch.autograd.Function):

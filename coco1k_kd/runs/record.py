@@ -156,7 +156,7 @@ class Recorder:
                 _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
 
     def on_train_end(self, trainer: Any) -> None:
-        self.work["optimizer_steps"] = trainer.ema.updates
+        self.work["optimizer_steps"] = steps_taken(trainer.optimizer, trainer.ema.updates)
 
     def _see(self, trainer: Any, batch: dict[str, Any]) -> None:
         """Hash what the model is fed; hold back a resumed run's first step until it is due."""
@@ -182,6 +182,14 @@ def student_of(trainer: Any) -> nn.Module:
     """The student inside whatever the trainer trains."""
     model = unwrap_model(trainer.model)
     return getattr(model, "student_model", model)
+
+
+def steps_taken(optimizer: torch.optim.Optimizer, tried: int) -> int:
+    """Steps that moved the weights: the gradient scaler skips those whose gradients overflow.
+
+    Adam's kind counts its own; `tried` stands for optimizers that do not.
+    """
+    return max((int(state["step"]) for state in optimizer.state.values() if "step" in state), default=tried)
 
 
 def state_hash(module: nn.Module) -> str:

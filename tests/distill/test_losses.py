@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from coco1k_kd.distill import losses
 from coco1k_kd.distill.losses import MGDLoss, cwd_loss, standardise
 
 LEVELS = [(2, 64, 40, 40), (2, 128, 20, 20), (2, 256, 10, 10), (1, 8, 7, 13), (3, 5, 1, 9)]
@@ -35,6 +36,27 @@ def test_cwd_is_the_papers_formula(shape, tau):
     assert float(cwd_loss(student, teacher, tau)) == pytest.approx(expected, rel=1e-5)
     channels_last = [x.to(memory_format=torch.channels_last) for x in (student, teacher)]
     assert float(cwd_loss(*channels_last, tau)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", LEVELS)
+def test_cwd_is_the_same_channel_by_channel_as_on_a_card(shape, monkeypatch):
+    """The layout that a card needs, on maps that lie as the teacher's do."""
+    student, teacher = (x.to(memory_format=torch.channels_last) for x in pair(shape))
+    found = []
+    for by_pixel in (True, False):
+        monkeypatch.setattr(losses, "_by_pixel", lambda _, answer=by_pixel: answer)
+        leaf = student.clone().requires_grad_()
+        value = cwd_loss(leaf, teacher)
+        found.append((float(value.detach()), torch.autograd.grad(value, leaf)[0]))
+    (one, gradient), (other, other_gradient) = found
+    assert one == pytest.approx(other, rel=1e-6, abs=1e-7)
+    torch.testing.assert_close(gradient, other_gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize(("device", "by_pixel"), [("cuda", False), ("cpu", True), ("mps", True)])
+def test_a_card_takes_cwd_channel_by_channel(device, by_pixel):
+    lies = type("Map", (), {"device": torch.device(device), "is_contiguous": lambda _, memory_format: True})()
+    assert losses._by_pixel(lies) == by_pixel
 
 
 def mgd_reference(student: torch.Tensor, teacher: torch.Tensor, loss: MGDLoss) -> float:
