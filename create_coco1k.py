@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coco1k_kd.data import subset
+from coco1k_kd.data import download, subset
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.certify import certify
 from coco1k_kd.data.manifest import read_manifest, table
@@ -104,7 +104,11 @@ def sources(args: argparse.Namespace) -> dict[str, Source]:
         return from_yaml(args.data)
     if given and len(given) < 4:
         raise UserError("own COCO files need --train-annotations, --train-images, --val-annotations and --val-images")
-    return {s: from_files(*files[s]) if given else from_root(args.coco_root, s) for s in subset.SPLITS}
+    if given:
+        return {split: from_files(*files[split]) for split in subset.SPLITS}
+    if args.download:
+        download.fetch_annotations(args.coco_root)
+    return {split: from_root(args.coco_root, split) for split in subset.SPLITS}
 
 
 def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
@@ -147,10 +151,6 @@ def create(args: argparse.Namespace) -> None:
     subset.replaceable(output, args.force)  # says no before the work, not after it
     given = read_manifest(args.from_manifest) if args.from_manifest else None
     seed, balance = (given.seed, given.balance) if given else (args.seed, args.balance)
-    if args.download:
-        from coco1k_kd.data.download import fetch_annotations, fetch_images
-
-        fetch_annotations(args.coco_root)
     found, drawn = sources(args), []
     for split, size in (("train", args.target_size), ("val", args.val_size)):
         source = found[split].annotations
@@ -164,7 +164,8 @@ def create(args: argparse.Namespace) -> None:
         drawn.append(subset.take(source, pool, split, image_ids, balance))
     work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, found[part.split].images)]
     if args.download:
-        fetch_images([(job.entry.coco_url, job.source) for job in work if not job.source.is_file()], args.workers)
+        missing = [(job.entry.coco_url, job.source) for job in work if not job.source.is_file()]
+        download.fetch_images(missing, args.workers)
     subset.check_present(work, found["train"].official)
     order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given)
     written = subset.write(order, drawn, work)

@@ -26,6 +26,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
 TOLERANCE = 5e-4  # of the image: how far a label may be from its annotation; a third of a pixel at 640
+CHOOSES = "which chooses the best epoch"
 _MANY_CROWDS = 0.1  # of the annotations; COCO has 0.01
 _THREADS = 8
 
@@ -55,6 +56,7 @@ def accept(data: Data, *judges: Split) -> list[str]:
     faults = [fault for findings in found for fault in findings.faults]
     judging = [*(split for name, split in data.splits.items() if name != "train"), *judges]
     faults += [fault for split in judging for fault in leaks(data.train, split)]
+    faults += leaks(data.val, data.test, CHOOSES) if data.test else []
     if faults:
         raise UserError(faults[0] + (f" ({len(faults):,} such faults in all)" if len(faults) > 1 else ""))
     return [warning for findings in found for warning in findings.warnings]
@@ -96,8 +98,8 @@ def examine(
     return findings
 
 
-def leaks(train: Split, judge: Split) -> list[str]:
-    """Images to judge by that are also trained on: the same bytes. Only files of one size are read."""
+def leaks(train: Split, judge: Split, used: str = "which is trained on") -> list[str]:
+    """Images to judge by that are also in `train`, in a line that names its use: the same bytes. Few files are read."""
     sizes: dict[int, list[Path]] = defaultdict(list)
     for path in _files(train):
         sizes[path.stat().st_size].append(path)
@@ -105,7 +107,7 @@ def leaks(train: Split, judge: Split) -> list[str]:
     known = {digest: path for path, digest in _digests({path for _, paths in suspects for path in paths})}
     digests = dict(_digests({path for path, _ in suspects}))
     return [
-        f"{path}: the same image as {known[digest]}, which is trained on; remove it from one of the two splits"
+        f"{path}: the same image as {known[digest]}, {used}; remove it from one of the two splits"
         for path, digest in digests.items()
         if digest in known
     ]

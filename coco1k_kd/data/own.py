@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,10 +24,12 @@ import numpy as np
 import yaml
 
 from coco1k_kd.data import annotations
+from coco1k_kd.data.accept import CHOOSES, accept, leaks
 from coco1k_kd.data.dataset import Data, Split, read_data
+from coco1k_kd.data.labels import label_clashes
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import sha256, write_atomic
+from coco1k_kd.files import write_atomic
 
 SPLITS = ("train", "val", "test")
 _LEFT_OUT = 0.01  # of a split: so many unreadable images are named and left out, more are refused
@@ -195,12 +197,11 @@ def faults(data: OwnData) -> list[str]:
         if not len(split.table):
             places = f"{split.files[0]} has its labels in {_label_file(split.files[0])}"
             found.append(f"{name}: none of the {len(split.files):,} images has a box; {places}")
-    for name, other in (("val", "train"), ("test", "train"), ("test", "val")):
-        if same := shared(data.splits.get(name), data.splits.get(other)):
-            one, two = same[0]
-            first = str(one) if one == two else f"{one} is {two}"
-            are = "image is" if len(same) == 1 else "images are"
-            found.append(f"{len(same):,} {are} in {name} and in {other}, the first: {first}; keep each in one of them")
+        found += [f"{name}: {clash}" for clash in label_clashes(split.names)]
+    parts = {name: Split(data.yaml, split.root, split.names) for name, split in data.splits.items()}
+    for judge, other, *used in (("val", "train"), ("test", "train"), ("test", "val", CHOOSES)):
+        if judge in parts and (same := leaks(parts[other], parts[judge], *used)):
+            found.append(f"{judge}, {len(same):,} of {parts[judge].size:,} images: {same[0]}")
     return found
 
 
@@ -216,20 +217,6 @@ def notes(data: OwnData) -> list[str]:
         if empty := sum(map(len, split.boxes)) - len(split.table):
             found.append(f"{name}: {_count(empty, 'box', 'boxes')} without width or height, not judged")
     return found
-
-
-def shared(one: Scan | None, other: Scan | None) -> list[tuple[Path, Path]]:
-    """The images of `one` that are also in `other`, byte by byte, beside their twins."""
-    if not one or not other:
-        return []
-    by_size: dict[int, list[Path]] = {}
-    for file in other.files:
-        by_size.setdefault(file.stat().st_size, []).append(file)
-    digests = {size: {} for size in {file.stat().st_size for file in one.files} & by_size.keys()}
-    for size, known in digests.items():
-        known |= {sha256(file): file for file in by_size[size]}
-    twins = ((file, digests.get(file.stat().st_size)) for file in one.files)
-    return [(file, known[digest]) for file, known in twins if known and (digest := sha256(file)) in known]
 
 
 def write(data: OwnData, project: Path) -> Data:
@@ -267,7 +254,7 @@ def open_data(path: Path, project: Path) -> Data:
         return read_data(path)
     data = read(path)
     refuse(data)
-    print("".join(f"note: {note}\n" for note in notes(data)), end="", flush=True)
+    _print("note", notes(data))
     return write(data, project)
 
 
@@ -276,13 +263,16 @@ def check(path: Path) -> None:
     wrong: list[str] = []
     with TemporaryDirectory() as folder:
         if _has_annotations(path):
-            print(describe(read_data(path)))
+            data = read_data(path)
+            print(describe(data))
         else:
-            data = read(path, download=False)
-            wrong = faults(data)
-            print(describe(write(data, Path(folder))))
-            for kind, lines in (("note", notes(data)), ("fault", wrong)):
-                print("".join(f"{kind}: {line}\n" for line in lines), end="")
+            found = read(path, download=False)
+            wrong, data = faults(found), write(found, Path(folder))
+            print(describe(data))
+            _print("note", notes(found))
+        _print("fault", wrong)
+        if not wrong:
+            _print("note", accept(data))
     if wrong:
         raise UserError(f"{path}: {_count(len(wrong), 'fault')}, the first: {wrong[0]}")
 
@@ -310,6 +300,10 @@ def refuse(data: OwnData) -> None:
     if wrong := faults(data):
         more = f" (and {_count(len(wrong) - 1, 'fault')} more)" if wrong[1:] else ""
         raise UserError(f"{data.yaml}: {wrong[0]}{more}")
+
+
+def _print(kind: str, lines: Iterable[str]) -> None:
+    print("".join(f"{kind}: {line}\n" for line in lines), end="", flush=True)
 
 
 def _has_annotations(path: Path) -> bool:

@@ -220,6 +220,17 @@ def _leak(root: Path) -> None:
     shutil.copy(root / "data/images/train/05.jpg", root / "data/images/val/copy.jpg")
 
 
+def _judge_chooses(root: Path) -> None:
+    shutil.copy(root / "data/images/val/02.jpg", root / "data/images/one.jpg")
+    (root / "data/test.txt").write_text("./images/one.jpg\n")
+    label(root / "data/labels/one.txt", [(0, 0.5, 0.5, 0.5, 0.5)])
+    _rewrite(test="test.txt")(root)
+
+
+def _one_label_for_two(root: Path) -> None:
+    picture(root / "data/images/val/01.png", 77)
+
+
 def _twice(root: Path) -> None:
     (root / "data/val.txt").write_text("./images/val/01.jpg\n./images/val/01.jpg\n")
     _rewrite(val="val.txt")(root)
@@ -238,14 +249,16 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_rewrite(test="images/none"), "images/none does not exist"),
     (_rewrite(train=["images/train", "images/none"]), "images/none does not exist"),
     (_rewrite(train=7), "'train' must be"),
-    (_rewrite(train="images/val"), "5 images are in val and in train, the first: .*val/00.jpg"),
+    (_rewrite(train="images/val"), "val, 5 of 5 images: .*val/00.jpg: the same image as .*, which is trained on"),
     (_text("train: ["), "cannot be used as a data YAML"),
     (_text("just text"), "cannot be used as a data YAML"),
     (_text(""), "'train:' key missing"),
     (_bad_label, "leaves out 1 of 9 images.*class 7 exceeds"),
     (_no_labels, "val: none of the 5 images has a box; .*00.jpg has its labels in .*labels/val/00.txt"),
     (_no_image, "fruit.yaml, val: No valid images"),
-    (_leak, "1 image is in val and in train, the first: .*copy.jpg is .*05.jpg"),
+    (_leak, "val, 1 of 6 images: .*copy.jpg: the same image as .*05.jpg, which is trained on"),
+    (_judge_chooses, "test, 1 of 1 images: .*one.jpg: the same image as .*02.jpg, which chooses the best epoch"),
+    (_one_label_for_two, "val: 2 images have the file_name 01 but for the suffix"),
     (_twice, "01.jpg is listed twice"),
 ]
 
@@ -290,7 +303,7 @@ def test_check_names_every_fault_and_ends_with_2(tmp_path: Path) -> None:
     done = check(path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     faults = [line for line in done.stdout.splitlines() if line.startswith("fault: ")]
-    assert len(faults) == 2 and "leaves out 1 of 9" in faults[0] and "in val and in train" in faults[1]
+    assert len(faults) == 2 and "leaves out 1 of 9" in faults[0] and "copy.jpg: the same image as" in faults[1]
     assert done.stdout.startswith("train: 8 images") and done.stderr.count("\n") == 1
 
 
