@@ -63,9 +63,21 @@ class Run(Struct, kw_only=True):
     at_once: Annotated[Count, Meta(description="runs that shared the machine")] = 1
     curves: Annotated[
         dict[str, list[float | None] | None],
-        Meta(description="by epoch: `epoch`, `ap` (Ultralytics' mAP50-95), and `kd_loss` where there is one"),
+        Meta(
+            description="by epoch: `epoch`, `ap` (Ultralytics' mAP50-95), and of a distilled run `kd_loss`, "
+            "`gradient_ratio` and `cosine_stride8` for each level"
+        ),
     ] = {}
     full_val: dict[str, Any] | None = None
+    predictions: Annotated[str, Meta(description="best epoch's, on the images of `judged_by`")] = ""
+
+
+class Judged(Struct):
+    """The images that `runs[].predictions` are of; tables and pictures of the page are made from these files."""
+
+    annotations: str
+    images: str
+    sha256: Annotated[str, Meta(description="of the annotations")]
 
 
 class Arm(Struct):
@@ -144,6 +156,7 @@ class Comparison(Struct, kw_only=True):
     audit: dict[str, Any]
     controls: dict[str, Any] | None
     failures: list[Failure] = []
+    judged_by: Judged | None = None
 
 
 def read_comparison(path: Path) -> Comparison:

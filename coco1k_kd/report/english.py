@@ -251,6 +251,8 @@ TEXTS = {
     "again_report": "This report, from the study's files:",
     "missing_predictions": "Left out: the pictures, the kinds of error, precision-recall and calibration need "
     "the predictions of every run, and {path} is gone.",
+    "no_predictions": "Left out: the pictures, the kinds of error, precision-recall and calibration, because "
+    "this record does not name the predictions of its runs.",
     "missing_annotations": "Left out: the pictures, the kinds of error, precision-recall and calibration need "
     "the validation annotations, and {path} is gone.",
     "changed_annotations": "Left out: the pictures, the kinds of error, precision-recall and calibration need "

@@ -1,37 +1,38 @@
-"""What only the saved predictions show, as the plots take it."""
+"""What only the saved predictions show: the images that differ most, kinds of error, precision-recall, calibration.
+
+Where predictions, annotations or images are gone, what needs them is left out, and a sentence says so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from coco1k_kd.report.examples import Examples
-    from coco1k_kd.report.words import Words
+from coco1k_kd.data.annotations import read
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256
+from coco1k_kd.report.examples import Box, Example, Examples
+from coco1k_kd.report.words import Words
+from coco1k_kd.verdict.coco import Detections, Truth
+from coco1k_kd.verdict.curves import (
+    IOUS,
+    Calibration,
+    Curve,
+    best_threshold,
+    calibration,
+    of_run,
+    precision_recall,
+)
+from coco1k_kd.verdict.matching import figures_of, matched
 
+_ARMS = 6  # arms that have curves; more would hide each other
+_SHOWN = 6  # images at either end
 
-@dataclass(frozen=True)
-class Curve:
-    """Precision (R,) over recall (R,), mean over classes, between the ends of its 95% interval."""
-
-    recall: np.ndarray
-    precision: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The share of right boxes by their score (bins,), between the ends of its 95% interval."""
-
-    confidence: np.ndarray
-    precision: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    error: float  # expected calibration error
+Replicate = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,101 @@ class Evidence:
 
 def gather(comparison: Mapping[str, Any], words: Words) -> Evidence:
     """The evidence of a comparison, from the predictions that its runs have left."""
-    return Evidence()
+    judged = comparison.get("judged_by") or {}
+    files = {
+        arm: {(run["draw"], run["seed"]): Path(run["predictions"]) for run in content["runs"] if run.get("predictions")}
+        for arm, content in comparison["arms"].items()
+    }
+    annotations = Path(judged.get("annotations", ""))
+    paths = [path for by_run in files.values() for path in by_run.values()]
+    if not judged or not all(files.values()):
+        return Evidence([words("no_predictions")])
+    if gone := next((path for path in paths if not path.is_file()), None):
+        return Evidence([words("missing_predictions", path=gone)])
+    if not annotations.is_file():
+        return Evidence([words("missing_annotations", path=annotations)])
+    if sha256(annotations) != judged["sha256"]:
+        return Evidence([words("changed_annotations", path=annotations)])
+    try:
+        return _gathered(comparison, words, files, annotations, Path(judged["images"]))
+    except UserError as error:
+        return Evidence([words("unreadable", reason=error)])
+
+
+def _gathered(
+    comparison: Mapping[str, Any],
+    words: Words,
+    files: Mapping[str, Mapping[Replicate, Path]],
+    annotations: Path,
+    images: Path,
+) -> Evidence:
+    arms = list(files)[:_ARMS]
+    by_arm = {arm: [of_run(annotations, path) for path in files[arm].values()] for arm in arms}
+    curves = {
+        f"{iou:g}": {arm: precision_recall(runs, i) for arm, runs in by_arm.items()} for i, iou in enumerate(IOUS)
+    }
+    calibrated = {arm: found for arm, runs in by_arm.items() if (found := calibration(runs))}
+    examples, left_out = None, []
+    if comparison["comparisons"]:
+        entry = comparison["comparisons"][0]
+        examples = _examples(entry, words, files, annotations, images)
+        if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
+            examples, left_out = None, [words("missing_images", path=gone)]
+    against = comparison["comparisons"][0]["against"] if comparison["comparisons"] else ""
+    return Evidence(left_out, against, {}, curves, calibrated, examples)
+
+
+def _examples(
+    entry: Mapping[str, Any],
+    words: Words,
+    files: Mapping[str, Mapping[Replicate, Path]],
+    annotations: Path,
+    images: Path,
+) -> Examples:
+    """The images with the largest influence on the difference, averaged over runs."""
+    arm, against = entry["arm"], entry["against"]
+    common = [key for key in files[arm] if key in files[against]]
+    paths = [files[name][key] for name in (arm, against) for key in common]
+    figures = [figures_of(annotations, path) for path in paths]
+    present = figures[0].shown[0].any(axis=1)
+    influence = np.array([f.influence[0][present].mean(axis=0) for f in figures]).astype(float)
+    share = (influence[: len(common)] - influence[len(common) :]).mean(axis=0)
+    order = np.argsort(-share, kind="stable")
+    won = [i for i in order[:_SHOWN].tolist() if share[i] > 0]
+    lost = [i for i in order[::-1][:_SHOWN].tolist() if share[i] < 0]
+    seen = {(run["draw"], run["seed"]): run["d_ap"] for run in entry["per_run"]}
+    typical = min(common, key=lambda key: abs(seen.get(key, np.inf) - entry["d_ap"]["mean"]))
+    found, thresholds = {}, {}
+    truth: Truth
+    for name in (against, arm):
+        truth, detections, rankings = matched(annotations, files[name][typical])
+        thresholds[name] = best_threshold(rankings)
+        found[name] = detections[detections.score >= thresholds[name]]
+    names = {image.id: image.file_name for image in read(annotations).images()}
+    told = words(
+        "pictures_text",
+        number=len(won) + len(lost),
+        pair=words.pair(entry),
+        thresholds=", ".join(f"{name} {value:.2f}" for name, value in thresholds.items()),
+        seed=typical[1],
+    )
+
+    def example(i: int) -> Example:
+        name = names[int(truth.image_ids[i])]
+        boxes = {arm: _boxes(of_arm, truth, of_arm.image == i) for arm, of_arm in found.items()}
+        return Example(name, float(share[i]), images / name, _truth_boxes(truth, i), boxes)
+
+    return Examples(arm, told, [example(i) for i in won], [example(i) for i in lost])
+
+
+def _boxes(detections: Detections, truth: Truth, chosen: np.ndarray) -> list[Box]:
+    kept = detections[chosen]
+    parts = zip(kept.category.tolist(), kept.box.tolist(), kept.score.tolist(), strict=True)
+    return [Box(truth.names[category], tuple(box), score) for category, box, score in parts]
+
+
+def _truth_boxes(truth: Truth, image: int) -> list[Box]:
+    chosen = np.flatnonzero(truth.image == image).tolist()
+    return [
+        Box(truth.names[truth.category[i]], tuple(truth.box[i].tolist()), 1.0, bool(truth.crowd[i])) for i in chosen
+    ]

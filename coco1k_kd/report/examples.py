@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from coco1k_kd.report.plots import family_of
+from coco1k_kd.report.fonts import file_with
 from coco1k_kd.report.words import Words
 
 _TRUTH, _HIT, _FALSE, _MISSED = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
@@ -215,8 +214,7 @@ def _tag(
 
 def _font(texts: Sequence[str], longest: int) -> ImageFont.FreeTypeFont:
     """A font with the letters of the texts, in a size for an image of this length."""
-    file = font_manager.findfont(family_of("".join(texts)))
-    return ImageFont.truetype(file, max(11, longest // 40))
+    return ImageFont.truetype(file_with("".join(texts)), max(11, longest // 40))
 
 
 def boxes_of(detections: Sequence[Mapping[str, Any]], names: Mapping[int, str], least: float) -> list[Box]:

@@ -277,13 +277,17 @@ def _mark(marker: str, colour: str) -> Markup:
 def _legend(words: Words) -> Markup:
     """What the boxes of the panels mean."""
     items = Markup("").join(
-        Markup(
-            '<li><svg viewBox="0 0 16 12" aria-hidden="true"><rect x="1.5" y="1.5" width="13" height="9" fill="none" '
-            'stroke="{}" stroke-width="2.4" stroke-dasharray="{}"/></svg>{}</li>'
-        ).format(colour, dash, words(key))
+        Markup('<li><svg viewBox="0 0 16 12" aria-hidden="true">{}{}</svg>{}</li>').format(
+            _outline("#000000", 4, dash), _outline(colour, 2.2, dash), words(key)
+        )
         for key, colour, dash in legend()
     )
     return Markup('<ul class="key">{}</ul>').format(items)
+
+
+def _outline(colour: str, width: float, dash: str) -> Markup:
+    form = '<rect x="2" y="2" width="12" height="8" fill="none" stroke="{}" stroke-width="{}" stroke-dasharray="{}"/>'
+    return Markup(form).format(colour, width, dash or "none")
 
 
 def _table(label: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:

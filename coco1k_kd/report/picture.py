@@ -11,7 +11,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from coco1k_kd.report.plots import Plots, lacking, style
+from coco1k_kd.report.fonts import lacking
+from coco1k_kd.report.plots import Plots, style
 from coco1k_kd.report.words import Words, at_odds
 
 _WIDTH = 12.0  # inches; 100 dots each

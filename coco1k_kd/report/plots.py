@@ -14,11 +14,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSystemFonts, fontManager
-from matplotlib.ft2font import FT2Font
 
-from coco1k_kd.report.evidence import Calibration, Curve
+from coco1k_kd.report.fonts import families
 from coco1k_kd.report.words import Words, entries, points, repeats
+from coco1k_kd.verdict.curves import Calibration, Curve
 from coco1k_kd.verdict.intervals import BAND
 
 PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -238,8 +237,8 @@ class Plots:
 @contextlib.contextmanager
 def style(text: str) -> Iterator[str]:
     """Matplotlib in the style of the report, with fonts that have the letters of `text`; gives those that none has."""
-    families, missing = _fonts(text)
-    with matplotlib.rc_context({**STYLE, "font.family": families}):
+    names, missing = families(text)
+    with matplotlib.rc_context({**STYLE, "font.family": names}):
         yield missing
 
 
@@ -273,46 +272,3 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4 + spare, -0.6 - spare)
     axes.grid(axis="y", visible=False)
-
-
-def lacking(text: str) -> str:
-    """The letters of `text` that no installed font has."""
-    return _fonts(text)[1]
-
-
-def family_of(text: str) -> str:
-    """The one font family that has most of these letters, for what cannot mix fonts."""
-    families, _ = _fonts(text)
-    wanted = {ord(letter) for letter in text}
-    return max(families, key=lambda name: len(wanted & _letters(findfont(name))))
-
-
-def _fonts(text: str) -> tuple[list[str], str]:
-    """The usual font and installed ones with the letters that it lacks, as Korean class names need; what is left."""
-    families = [*matplotlib.rcParams["font.family"]]
-    missing = {ord(letter) for letter in text if letter.isprintable()} - _letters(findfont(FontProperties()))
-    for font in _installed() if missing else ():
-        if not font.name.startswith("Last Resort") and (  # that has boxes alone
-            found := missing & _letters(font.fname)
-        ):
-            families.append(font.name)
-            missing -= found
-    return families, "".join(map(chr, sorted(missing)))
-
-
-def _installed() -> Iterator[FontEntry]:
-    """The fonts that matplotlib knows, then those that were installed after it had looked."""
-    known = [*fontManager.ttflist]
-    yield from known
-    paths = {font.fname for font in known}
-    for path in sorted(set(findSystemFonts()) - paths):
-        with contextlib.suppress(OSError, RuntimeError):  # a broken file
-            fontManager.addfont(path)
-            yield fontManager.ttflist[-1]
-
-
-def _letters(font: str) -> set[int]:
-    """What a font file can show; nothing if it is gone or broken."""
-    with contextlib.suppress(OSError, RuntimeError):
-        return set(FT2Font(font).get_charmap())
-    return set()

@@ -21,7 +21,7 @@ from matplotlib.image import imread
 
 import coco1k_kd.study.collect
 from coco1k_kd.errors import UserError
-from coco1k_kd.report import plots
+from coco1k_kd.report import fonts
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.picture import draw, figure
 from coco1k_kd.report.plots import Plots
@@ -33,6 +33,7 @@ from coco1k_kd.verdict.entry import Entry, Last, RunDifference
 from coco1k_kd.verdict.intervals import Estimate, corrected, needed, verdict
 
 EN = Words()
+STAMP = "20260101_000000"
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "comparison.schema.json").read_text())
 
 
@@ -260,7 +261,7 @@ def test_letters_come_from_any_installed_font():
 def test_letters_that_no_font_has_are_said_to_be_boxes(monkeypatch, recwarn):
     usual = [font for font in fontManager.ttflist if font.name == "DejaVu Sans" or font.name.startswith("Last Resort")]
     monkeypatch.setattr(fontManager, "ttflist", usual)
-    monkeypatch.setattr(plots, "findSystemFonts", list)
+    monkeypatch.setattr(fonts, "findSystemFonts", list)
     content = named("한국어")
     assert "one seed" in figure(comparison(seeds=1), Words("ko")).axes[1].get_title("left"), "English, not boxes"
     assert "Boxes stand for letters that no font" in figure(content, EN).get_supxlabel()

@@ -1,0 +1,155 @@
+"""What the page shows of saved predictions: the images that differ most, curves and calibration."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detections import detections, truth, write
+from PIL import Image
+from test_page import Page
+from test_report import STAMP, comparison
+
+from coco1k_kd.files import sha256
+from coco1k_kd.report.evidence import Evidence, gather
+from coco1k_kd.report.examples import Box, Example, judged
+from coco1k_kd.report.words import Words
+from coco1k_kd.report.write import write_report
+from coco1k_kd.verdict.compare import compare
+from coco1k_kd.verdict.matching import coco_metrics
+
+EN = Words()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> dict:
+    """A comparison with the files that a study leaves: annotations, images and predictions of two arms."""
+    rng = np.random.default_rng(0)
+    annotations = truth(40, rng)
+    images = tmp_path / "images" / "folder"
+    images.mkdir(parents=True)
+    for image in annotations["images"]:
+        image["file_name"] = f"folder/{image['id']}.jpg"
+        Image.new("RGB", (image["width"], image["height"]), (90, 120, 60)).save(images / f"{image['id']}.jpg")
+    path = write(tmp_path, "truth", annotations)
+    content = comparison()
+    content["judged_by"] = {"annotations": str(path), "images": str(tmp_path / "images"), "sha256": sha256(path)}
+    files: dict[str, dict] = {}
+    for arm, skill in (("baseline", 0.4), ("cwd", 0.9)):
+        for run in content["arms"][arm]["runs"]:
+            folder = tmp_path / f"{arm}{run['seed']}"
+            folder.mkdir()
+            file = write(folder, "predictions_best", detections(annotations, skill, rng))
+            run["predictions"] = str(file)
+            files.setdefault(arm, {})[run["draw"], run["seed"]] = file
+    entry = compare(path, files["cwd"], files["baseline"])
+    content["comparisons"][0]["per_run"] = [{"draw": r.draw, "seed": r.seed, "d_ap": r.d_ap} for r in entry.per_run]
+    content["comparisons"][0]["d_ap"]["mean"] = entry.d_ap.mean
+    return content
+
+
+def test_the_curves_are_cocos(study: dict) -> None:
+    found = gather(study, EN)
+    assert not found.left_out and list(found.precision_recall) == ["0.5", "0.75"]
+    annotations = Path(study["judged_by"]["annotations"])
+    for arm, content in study["arms"].items():
+        own = [coco_metrics(annotations, Path(run["predictions"])) for run in content["runs"]]
+        for iou, key in (("0.5", "ap50"), ("0.75", "ap75")):
+            curve = found.precision_recall[iou][arm]
+            assert curve.precision.mean() == pytest.approx(np.mean([figures[key] for figures in own]), abs=1e-9)
+            assert (curve.low <= curve.precision).all() and (curve.precision <= curve.high).all()
+            assert (np.diff(curve.precision) <= 1e-12).all() and (curve.high - curve.low).max() > 0.01
+    assert found.calibration["cwd"].error == pytest.approx(
+        float(np.abs(found.calibration["cwd"].precision - found.calibration["cwd"].confidence).mean()), abs=0.25
+    )
+
+
+def test_the_images_that_differ_most_come_first(study: dict) -> None:
+    found = gather(study, EN).examples
+    assert found is not None and 0 < len(found.won) <= 6 and len(found.lost) <= 6
+    shares = [example.share for example in (*found.won, *reversed(found.lost))]
+    assert shares == sorted(shares, reverse=True) and shares[0] > 0
+    best = found.won[0]
+    assert best.name.startswith("folder/") and best.path.is_file() and list(best.found) == ["baseline", "cwd"]
+    hits = [len(judged(boxes, best.truth)[0]) for boxes in best.found.values()]
+    assert hits[1] >= hits[0], "where the arm won most, it finds no fewer"
+
+
+def test_pictures_are_in_the_page_and_beside_it(study: dict, tmp_path: Path) -> None:
+    paths = write_report(study, tmp_path, STAMP, "ko")
+    page = Page(paths[-1].read_text())
+    shown = [attributes for tag, attributes in page.elements if tag == "img"]
+    slides = sorted((tmp_path / f"pictures_{STAMP}").iterdir())
+    assert len(shown) == 3 * len(slides) and len(slides) > 6
+    assert all(len(image["alt"]) > 5 and image["src"].startswith("data:image/jpeg;base64,") for image in shown)
+    assert Image.open(slides[0]).width > 1800
+    assert paths[-1].stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize("gone", ["predictions", "annotations", "changed", "image", "broken", "record"])
+def test_what_is_gone_is_left_out_and_said(study: dict, tmp_path: Path, gone: str) -> None:
+    annotations, predictions = Path(study["judged_by"]["annotations"]), study["arms"]["cwd"]["runs"][1]["predictions"]
+    if gone == "predictions":
+        Path(predictions).unlink()
+    elif gone == "annotations":
+        annotations.unlink()
+    elif gone == "changed":
+        annotations.write_text(annotations.read_text() + " ")
+    elif gone == "image":
+        for path in (tmp_path / "images" / "folder").iterdir():
+            path.unlink()
+    elif gone == "broken":
+        Path(predictions).write_text("[{")
+    else:
+        del study["judged_by"]
+    found = gather(study, EN)
+    assert len(found.left_out) == 1 and found.left_out[0].startswith("Left out: the pictures")
+    assert found.examples is None and bool(found.precision_recall) == (gone == "image")
+    named = {"predictions": predictions, "annotations": str(annotations), "changed": str(annotations)}
+    assert named.get(gone, "") in found.left_out[0]
+    page = Page(write_report(study, tmp_path, STAMP)[-1].read_text())
+    assert found.left_out[0] in page.text and not (tmp_path / f"pictures_{STAMP}").exists()
+
+
+def test_boxes_are_judged_by_cocos_rules() -> None:
+    dog, crowd = Box("dog", (0, 0, 10, 10)), Box("dog", (50, 0, 40, 40), crowd=True)
+    right, second = Box("dog", (0, 0, 10, 9), 0.9), Box("dog", (0, 0, 9, 10), 0.8)
+    in_crowd, cat = Box("dog", (55, 5, 5, 5), 0.7), Box("cat", (0, 0, 10, 10), 0.6)
+    assert judged([cat, second, in_crowd, right], [dog, crowd]) == ([right], [second, cat], [])
+    assert judged([], [dog, crowd]) == ([], [], [dog])
+
+
+def test_panels_mark_boxes_without_relying_on_colour(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 60), "white").save(tmp_path / "a.png")
+    box = Box("개 & dog", (20, 20, 40, 30))
+    false = Box("dog", (70, 5, 20, 20), 0.5)
+    example = Example("a.png", 0.01, tmp_path / "a.png", [box], {"baseline": [false], "cwd": [box]})
+    truth_panel, missed, found = example.panels(EN)
+    assert truth_panel.image.size == (480, 288) and truth_panel.text == "1 box"
+    assert (missed.text, found.text) == ("0 found, 1 false, 1 missed", "1 found, 0 false, 0 missed")
+    grey = [np.asarray(panel.image.convert("L"), float) for panel in (truth_panel, missed, found)]
+    line = [row[int(20 * 4.8) + 20 : int(60 * 4.8) - 20] for row in (g[int(50 * 4.8)] for g in grey)]
+    assert len(set(line[0].tolist())) == 1 and len(set(line[1].tolist())) > 1, "a missed box is dotted in grey, too"
+    assert Image.open(io.BytesIO(example.slide(EN))).size[0] > 3 * 620
+    assert "1 missed" in missed.alt and "a.png" in missed.alt
+
+
+def test_one_arm_has_curves_and_no_pictures(study: dict) -> None:
+    study["comparisons"] = []
+    found = gather(study, EN)
+    assert found.examples is None and not found.left_out and set(found.precision_recall["0.5"]) == {"baseline", "cwd"}
+
+
+def test_nothing_found_has_no_calibration(study: dict) -> None:
+    for arm in study["arms"].values():
+        for run in arm["runs"]:
+            Path(run["predictions"]).write_text("[]")
+    found = gather(study, EN)
+    assert isinstance(found, Evidence) and not found.calibration
+    assert math.isclose(found.precision_recall["0.5"]["cwd"].precision.sum(), 0)
+    assert found.examples is not None and not found.examples.won and not found.examples.lost
+    json.dumps(study)
