@@ -19,7 +19,8 @@ from msgspec import structs
 
 import coco1k_kd
 from coco1k_kd.distill import registry
-from coco1k_kd.report.comparison import Arm, Comparison, Git, Reference, Run
+from coco1k_kd.files import sha256
+from coco1k_kd.report.comparison import Arm, Comparison, Git, Judged, Reference, Run
 from coco1k_kd.report.words import Words
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, kind
 from coco1k_kd.verdict.compare import compare
@@ -36,6 +37,7 @@ AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
 _SUMMARISED = ("ap", "ap50", "ap_last", "ap50_last", "train_seconds", "images_per_second", "peak_memory_bytes")
 _PACKAGES = ("torch", "ultralytics", "pycocotools", "numpy")
 _AP_COLUMN = "metrics/mAP50-95(B)"
+_KD_MEASURES = ("kd/gradient_ratio", "kd/cosine")
 _KD_COLUMNS = ("train/kd_loss", "train/dis_loss")  # ours, and that of Ultralytics' distill_model
 
 
@@ -56,7 +58,7 @@ def build(
     comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
     for arm in arms.values():
         arm.overhead = arms[BASELINE].mean["images_per_second"] / arm.mean["images_per_second"] - 1
-    draws = [data.record() for data in study.drawn]
+    draws, val = [data.record() for data in study.drawn], study.data.val
     return Comparison(
         command=command,
         versions=_versions(),
@@ -69,6 +71,7 @@ def build(
         references=dict(references),
         comparisons=comparisons,
         audit=dict(audit),
+        judged_by=Judged(str(val.annotations), str(val.images), sha256(val.annotations)),
         controls=_controls(study, results, runs, comparisons),
     )
 
@@ -92,6 +95,7 @@ def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, A
         "images_per_second": result["images"] / result["train_seconds"],
         "curves": _curves(folder / "results.csv"),
         "full_val": full,
+        "predictions": str(study.predictions(key, "best")),
     }
     return msgspec.convert(entry, Run)
 
@@ -206,6 +210,9 @@ def _curves(path: Path) -> dict[str, list[float | None]]:
     for column in _KD_COLUMNS:
         if rows and column in rows[0]:
             curves["kd_loss"] = [float(row[column]) for row in rows]
+    for column in rows[0] if rows else ():
+        if column.startswith(_KD_MEASURES):
+            curves[column.removeprefix("kd/")] = [float(row[column]) for row in rows]
     return curves
 
 

@@ -21,6 +21,7 @@ from coco1k_kd.data.own import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import read_comparison
+from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
@@ -70,7 +71,7 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         content = msgspec.to_builtins(collect.build(study, results, references, full, checked, command))
         paths = write_report(content, study.project, study.stamp, language)
     print(markdown(content, Words(language)))
-    print("\n".join(f"wrote {path}" for path in paths))
+    print("\n".join([*(f"wrote {path}" for path in paths), *log_study(content, paths, Words(language))]))
     failed = [name for name, control in content["controls"].items() if control.get("passed") is False]
     if failed:
         print(f"error: the control {failed[0]} failed: {content['controls'][failed[0]]['sentence']}", file=sys.stderr)
