@@ -225,7 +225,7 @@ TEXTS = {
     "kind_miss_text": "an object without any box",
     "curves": "Curves",
     "pr_title": "Precision and recall at IoU {iou}",
-    "pr_text": "Mean over classes; the bands are 95% bootstrap intervals over images.",
+    "pr_text": "Mean over classes and runs; the bands are 95% bootstrap intervals over images and runs.",
     "recall": "recall",
     "precision": "precision",
     "sizes_title": "ΔAP by box size",

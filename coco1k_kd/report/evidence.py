@@ -17,18 +17,11 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.report.examples import Box, Example, Examples
 from coco1k_kd.report.words import Words
-from coco1k_kd.verdict.coco import Detections, Truth
-from coco1k_kd.verdict.curves import (
-    IOUS,
-    Calibration,
-    Curve,
-    best_threshold,
-    calibration,
-    of_run,
-    precision_recall,
-)
+from coco1k_kd.verdict.coco import Detections, Ranking, Truth
+from coco1k_kd.verdict.curves import Calibration, PrecisionRecall, calibration, precision_recall
 from coco1k_kd.verdict.matching import figures_of, matched
 
+IOUS = (0.5, 0.75)  # of the precision-recall curves
 _ARMS = 6  # arms that have curves; more would hide each other
 _SHOWN = 6  # images at either end
 
@@ -42,7 +35,7 @@ class Evidence:
     left_out: Sequence[str] = ()
     against: str = ""  # the arm that errors are compared with
     errors: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)  # arm -> kind -> {mean, ci95}
-    precision_recall: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)  # IoU -> arm -> curve
+    precision_recall: Mapping[str, Mapping[str, PrecisionRecall]] = field(default_factory=dict)  # IoU -> arm -> curve
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     examples: Examples | None = None
 
@@ -78,11 +71,9 @@ def _gathered(
     images: Path,
 ) -> Evidence:
     arms = list(files)[:_ARMS]
-    by_arm = {arm: [of_run(annotations, path) for path in files[arm].values()] for arm in arms}
-    curves = {
-        f"{iou:g}": {arm: precision_recall(runs, i) for arm, runs in by_arm.items()} for i, iou in enumerate(IOUS)
-    }
-    calibrated = {arm: found for arm, runs in by_arm.items() if (found := calibration(runs))}
+    paths = {arm: list(files[arm].values()) for arm in arms}
+    curves = {f"{iou:g}": {arm: precision_recall(annotations, paths[arm], iou) for arm in arms} for iou in IOUS}
+    calibrated = {arm: calibration(annotations, paths[arm]) for arm in arms}
     examples, left_out = None, []
     if comparison["comparisons"]:
         entry = comparison["comparisons"][0]
@@ -134,6 +125,18 @@ def _examples(
         return Example(name, float(share[i]), images / name, _truth_boxes(truth, i), boxes)
 
     return Examples(arm, told, [example(i) for i in won], [example(i) for i in lost])
+
+
+def best_threshold(rankings: Sequence[Ranking]) -> float:
+    """The score from which up F1 of all classes together at IoU 0.5 is highest; 0 without a right box."""
+    score, hit, counted = (
+        np.concatenate(parts)
+        for parts in zip(*((of.score, of.hit[0, 0], of.counted[0, 0]) for of in rankings), strict=True)
+    )
+    order = np.argsort(-score, kind="stable")
+    hits, found = np.cumsum(hit[order]), np.cumsum(counted[order])
+    f1 = 2 * hits / np.maximum(found + sum(int(of.boxes[0].sum()) for of in rankings), 1)
+    return float(score[order][np.argmax(f1)]) if len(f1) and f1.max() > 0 else 0.0
 
 
 def _boxes(detections: Detections, truth: Truth, chosen: np.ndarray) -> list[Box]:

@@ -7,6 +7,7 @@ import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -155,7 +156,7 @@ def _curves(plots: Plots, evidence: Evidence) -> list[dict[str, Any]]:
     words, charts = plots.words, []
     for iou, curves in evidence.precision_recall.items():
         title = words("pr_title", iou=iou)
-        areas = ", ".join(f"{arm}: AP {100 * float(curve.precision.mean()):.1f}" for arm, curve in curves.items())
+        areas = ", ".join(f"{arm}: AP {100 * fmean(curve.precision):.1f}" for arm, curve in curves.items())
         draw = _bound(plots.precision_recall, curves)
         charts.append(_chart(draw, f"{title}: {areas}", title=title, text=words("pr_text")))
     if plots.entries and plots.entries[0]["per_size"]:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 
 from coco1k_kd.report.fonts import families
 from coco1k_kd.report.words import Words, entries, points, repeats
-from coco1k_kd.verdict.curves import Calibration, Curve
+from coco1k_kd.verdict.curves import Calibration, PrecisionRecall
 from coco1k_kd.verdict.intervals import BAND
 
 PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -194,7 +194,7 @@ class Plots:
         _rows(axes, [self.words(f"kind_{kind}") for kind in kinds])
         axes.set_xlabel(self.words("pic_points"))
 
-    def precision_recall(self, axes: Axes, curves: Mapping[str, Curve]) -> None:
+    def precision_recall(self, axes: Axes, curves: Mapping[str, PrecisionRecall]) -> None:
         """Precision over recall, mean over classes, with its band."""
         for arm, curve in curves.items():
             style = {"marker": self.marker[arm], "markevery": 0.12, "ms": 5, "lw": 1.5}
@@ -208,7 +208,6 @@ class Plots:
         for arm, curve in curves.items():
             style = {"marker": self.marker[arm], "ms": 5, "lw": 1.5}
             axes.plot(curve.confidence, curve.precision, color=self.colour[arm], **style)
-            axes.fill_between(curve.confidence, curve.low, curve.high, color=self.colour[arm], alpha=0.15, lw=0)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=self.words("confidence"), ylabel=self.words("precision"))
 
     def short(self, name: str, line: str = "\n") -> str:

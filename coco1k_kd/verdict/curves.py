@@ -1,111 +1,91 @@
-"""Precision over recall, and precision over score (calibration), with bands from resamples of the images."""
+"""Precision against recall, and precision against confidence: figures for the report's plots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from coco1k_kd.verdict.coco import THRESHOLDS, Ranking
+from coco1k_kd.verdict.coco import THRESHOLDS
 from coco1k_kd.verdict.matching import matched
 from coco1k_kd.verdict.precision import RECALLS, curve
 
-IOUS = (0.5, 0.75)  # of the precision-recall curves
-_RESAMPLES = 100  # of the images, for the bands: their standard deviation is known to 7%
-_BINS = np.linspace(0, 1, 11)  # of the scores
-_LEAST = 0.05  # score from which a box counts for calibration: below are boxes that nobody uses
-_FEW = 20  # boxes; a bin with fewer is not shown
+
+class PrecisionRecall(msgspec.Struct, frozen=True):
+    """Precision at COCO's 101 recalls, mean over classes and runs, with the bootstrap's 95% band."""
+
+    iou: float
+    recall: list[float]
+    precision: list[float]
+    low: list[float]
+    high: list[float]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Precision (R,) over recall (R,), mean over classes, between the ends of its 95% interval."""
+class Calibration(msgspec.Struct, frozen=True):
+    """Mean confidence and precision of detections by bins of confidence; bins without detections are left out.
 
-    recall: np.ndarray
-    precision: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    `error` is the expected calibration error: the mean of |precision - confidence|, weighted with the detections
+    (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017; for detections F. Kueppers et al., CVPRW 2020).
+    """
 
-
-@dataclass(frozen=True)
-class Calibration:
-    """The share of right boxes by their score (bins,), between the ends of its 95% interval."""
-
-    confidence: np.ndarray
-    precision: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    error: float  # expected calibration error
+    iou: float
+    confidence: list[float]
+    precision: list[float]
+    detections: list[int]
+    error: float
 
 
-@dataclass(frozen=True)
-class RunCurves:
-    """One run's precision (IoUs, R, 1 + B), and by bin its boxes, right boxes (bins, 1 + B) and sum of scores."""
+def precision_recall(
+    annotations: Path, predictions: Sequence[Path], iou: float = 0.5, resamples: int = 200, seed: int = 0
+) -> PrecisionRecall:
+    """The curve of an arm whose runs saved these predictions.
 
-    precision: np.ndarray
-    boxes: np.ndarray
-    hits: np.ndarray
-    scores: np.ndarray
-
-
-def of_run(annotations: Path, predictions: Path) -> RunCurves:
-    """Figures of one run under the images as they are, then under resamples that are the same for every run."""
-    truth, _, rankings = matched(annotations, predictions)
-    images = len(truth.image_ids)
-    drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=_RESAMPLES)
-    weights = np.concatenate([np.ones((images, 1)), drawn.T], axis=1)
-    levels = [int(np.argmin(np.abs(THRESHOLDS - iou))) for iou in IOUS]
-    shown = [ranking for ranking in rankings if ranking.boxes[0].any()]
-    precision = np.stack(
-        [np.nanmean([curve(ranking, level, weights) for ranking in shown], axis=0) for level in levels]
-    )
-    score, image, hit, counted = (np.concatenate(parts) for parts in zip(*map(_at_50, rankings), strict=True))
-    bins = np.clip(np.digitize(score, _BINS) - 1, 0, len(_BINS) - 2)
-    used = counted & (score >= _LEAST)
-    boxes, hits = (
-        np.stack([weights[image[part & (bins == b)]].sum(axis=0) for b in range(len(_BINS) - 1)])
-        for part in (used, used & hit)
-    )
-    scores = np.bincount(bins[used], score[used], minlength=len(_BINS) - 1)
-    return RunCurves(precision, boxes, hits, scores)
-
-
-def _at_50(ranking: Ranking) -> tuple[np.ndarray, ...]:
-    """Scores, images, hits and what counts at IoU 0.5."""
-    return ranking.score, ranking.image, ranking.hit[0, 0], ranking.counted[0, 0]
+    The band is the percentile bootstrap's over images and runs. Of few runs it sees less than their spread: it is for
+    the eye, the verdict does not come from it.
+    """
+    rng = np.random.default_rng(seed)
+    at, by_run = _threshold(iou), []
+    weights: np.ndarray | None = None
+    for path in predictions:
+        truth, _, rankings = matched(annotations, path)
+        if weights is None:
+            images = len(truth.image_ids)
+            drawn = rng.multinomial(images, np.full(images, 1 / images), size=resamples).T
+            weights = np.concatenate([np.ones((images, 1)), drawn], axis=1)
+        total, number = np.zeros((len(RECALLS), weights.shape[1])), np.zeros(weights.shape[1])
+        for ranking in rankings:
+            if ranking.boxes[0].any():
+                of_class = curve(ranking, at, weights)
+                total += np.nan_to_num(of_class)
+                number += ~np.isnan(of_class[0])
+        by_run.append(total / np.maximum(number, 1))
+    curves = np.stack(by_run)
+    chosen = rng.integers(0, len(curves), (len(curves), resamples))
+    resampled = curves[chosen, :, 1 + np.arange(resamples)].mean(axis=0)  # (B, 101)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    mean = curves[..., 0].mean(axis=0)
+    return PrecisionRecall(iou, *(x.tolist() for x in (RECALLS, mean, np.minimum(low, mean), np.maximum(high, mean))))
 
 
-def best_threshold(rankings: Sequence[Ranking]) -> float:
-    """The score from which up F1 of all classes together at IoU 0.5 is highest; 0 without a right box."""
-    score, _, hit, counted = (np.concatenate(parts) for parts in zip(*map(_at_50, rankings), strict=True))
-    boxes = sum(int(ranking.boxes[0].sum()) for ranking in rankings)
-    order = np.argsort(-score, kind="stable")
-    hits, found = np.cumsum(hit[order]), np.cumsum(counted[order])
-    f1 = 2 * hits / np.maximum(found + boxes, 1)
-    return float(score[order][np.argmax(f1)]) if len(f1) and f1.max() > 0 else 0.0
+def calibration(annotations: Path, predictions: Sequence[Path], iou: float = 0.5, bins: int = 10) -> Calibration:
+    """Confidence against precision of all detections of an arm's runs; crowds and their like do not count."""
+    at, scores, hits = _threshold(iou), [], []
+    for path in predictions:
+        for ranking in matched(annotations, path)[2]:
+            counted = ranking.counted[0, at]
+            scores.append(ranking.score[counted])
+            hits.append(ranking.hit[0, at][counted])
+    score, hit = np.concatenate(scores), np.concatenate(hits)
+    place = np.clip((score * bins).astype(int), 0, bins - 1)
+    number, total, right = (np.bincount(place, w, bins) for w in (None, score, hit.astype(float)))
+    seen = number > 0
+    confidence, precision = total[seen] / number[seen], right[seen] / number[seen]
+    error = float(np.abs(total - right).sum() / max(len(score), 1))
+    return Calibration(iou, confidence.tolist(), precision.tolist(), number[seen].astype(int).tolist(), error)
 
 
-def precision_recall(runs: Sequence[RunCurves], iou: int) -> Curve:
-    """Mean over runs; the band is of the images."""
-    mean = np.mean([run.precision[iou] for run in runs], axis=0)
-    return Curve(RECALLS, mean[:, 0], *_band(mean))
-
-
-def calibration(runs: Sequence[RunCurves]) -> Calibration | None:
-    """All runs' boxes together; None where no bin has enough."""
-    boxes, hits, scores = (np.sum([getattr(run, name) for run in runs], axis=0) for name in ("boxes", "hits", "scores"))
-    enough = boxes[:, 0] >= _FEW * len(runs)
-    if not enough.any():
-        return None
-    share = np.divide(hits, boxes, out=np.zeros_like(hits), where=boxes > 0)
-    confidence = scores / np.maximum(boxes[:, 0], 1)
-    error = float(np.abs(share[:, 0] - confidence) @ boxes[:, 0] / boxes[:, 0].sum())
-    return Calibration(confidence[enough], share[enough, 0], *_band(share[enough]), error)
-
-
-def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval of the first column by the spread of the others."""
-    reach = 1.96 * values[:, 1:].std(axis=1)
-    return np.clip(values[:, 0] - reach, 0, 1), np.clip(values[:, 0] + reach, 0, 1)
+def _threshold(iou: float) -> int:
+    (found,) = np.flatnonzero(np.isclose(THRESHOLDS, iou))
+    return int(found)
