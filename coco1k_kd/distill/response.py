@@ -6,7 +6,7 @@ Detectors of the same strides have the same anchors, so that dense predictions n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,7 @@ class ResponseLoss(nn.Module):
         norm = confidence.sum().clamp(min=1.0)  # images with nothing on them must not weigh like others
         if self.shared:
             z = _at_least_float32(self._of_shared(student.scores, self.student_classes))
-            classification = classification_distance(z, q).sum() / norm
+            classification = _Classification.apply(z, q) / norm
         distance = localisation_distance(student.boxes, teacher.boxes.detach(), levels)
         return classification, (distance * confidence).sum() / norm
 
@@ -83,9 +83,29 @@ class ResponseLoss(nn.Module):
         return scores[:, : self.shared] if numbers is None else scores.index_select(1, numbers)
 
 
-def classification_distance(z: Tensor, q: Tensor) -> Tensor:
-    """|q - p| * BCE(z, q) of each logit `z` of the student and score `q` of the teacher; p = sigmoid(z)."""
-    return (q - z.sigmoid()).abs() * F.binary_cross_entropy_with_logits(z, q, reduction="none")
+class _Classification(torch.autograd.Function):
+    """Sum of |q - p| * BCE(z, q) over the student's logits z and the teacher's scores q, p = sigmoid(z).
+
+    With its gradient sign(p - q) * p * (1 - p) * BCE(z, q) + |q - p| * (p - q), by its formula: autograd's way would
+    keep five maps of the size of all scores.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, q: Tensor) -> Tensor:
+        p = z.sigmoid()
+        distance = p - q
+        size = distance.abs()
+        entropy = F.binary_cross_entropy_with_logits(z, q, reduction="none")
+        value = (size * entropy).sum()
+        slope = torch.addcmul(p, p, p, value=-1).mul_(entropy).mul_(distance.sign())
+        ctx.save_for_backward(slope.addcmul_(size, distance))
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * gradient, None
 
 
 def localisation_distance(student: Tensor, teacher: Tensor, levels: Sequence[Tensor]) -> Tensor:

@@ -857,6 +857,7 @@ def test_a_compiled_training_distils_like_a_plain_one(subset, tmp_path):
         train(
             subset, tmp_path / str(compile_), student=tmp_path / "tiny.yaml", teacher=teacher, compile=compile_,
             val=False, optimizer="SGD", distillation_precision="fp32",
+            distillation_loss="cwd+response",
         ).trainer
         for compile_ in (False, True)
     )  # fmt: skip
@@ -864,7 +865,7 @@ def test_a_compiled_training_distils_like_a_plain_one(subset, tmp_path):
         assert isinstance(network, torch._dynamo.OptimizedModule)
     assert compiled.moved
     (expected,), (row,) = rows(plain.save_dir), rows(compiled.save_dir)
-    for name in ("train/box_loss", "train/kd_loss", "kd/gradient_ratio", "kd/cosine_stride8"):
+    for name in ("train/box_loss", "train/kd_cwd", "train/kd_box", "kd/gradient_ratio", "kd/cosine_stride8"):
         assert float(row[name]) == pytest.approx(float(expected[name]), rel=0.02), name
     keys = set(ultralytics.YOLO(compiled.last).model.state_dict())
     assert keys == set(ultralytics.YOLO(plain.last).model.state_dict())
