@@ -10,7 +10,7 @@ from msgspec import structs
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.coco import SIZES
-from coco1k_kd.verdict.entry import Difference, Entry, Last, Reason, Replicate, RunDifference
+from coco1k_kd.verdict.entry import Difference, Entry, ImageInfluence, Last, Reason, Replicate, RunDifference
 from coco1k_kd.verdict.intervals import (
     MIN_CLASS_IMAGES,
     MIN_IMAGES,
@@ -21,7 +21,7 @@ from coco1k_kd.verdict.intervals import (
     verdict,
 )
 from coco1k_kd.verdict.looks import FIXED, Design
-from coco1k_kd.verdict.matching import Figures, figures_of
+from coco1k_kd.verdict.matching import Figures, figures_of, truth_of
 
 
 def compare(
@@ -96,6 +96,25 @@ def compare_figures(
         if a and shown[a].any()
     }
     return structs.replace(entry, per_class=corrected(per_class), per_size=corrected(per_size))
+
+
+def influence(
+    annotations: Path, runs: Mapping[Replicate, Path], against: Mapping[Replicate, Path]
+) -> list[ImageInfluence]:
+    """Each image's own share of the difference in AP, averaged over runs: what the arm gains most from comes first.
+
+    The share is the image's influence (`precision.py`): the difference less what it would be without the image.
+    """
+    keys = sorted(runs)
+    truth = truth_of(annotations)
+    sides = ([figures_of(annotations, side[key]) for key in keys] for side in (runs, against))
+    changes = [
+        mean_over_classes(o.ap[0, 0], o.influence[0] - a.influence[0], o.shown[0])[1]
+        for o, a in zip(*sides, strict=True)
+    ]
+    shares = np.mean(changes, axis=0)
+    order = np.lexsort((truth.image_ids, -shares))
+    return [ImageInfluence(int(truth.image_ids[i]), truth.files[i], float(shares[i])) for i in order]
 
 
 def mean_over_classes(values: np.ndarray, influence: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,14 @@ class RunDifference(msgspec.Struct, frozen=True):
     d_ap: float
 
 
+class ImageInfluence(msgspec.Struct, frozen=True):
+    """An image's share of a difference in AP; `file` is its path within the split's folder."""
+
+    image_id: int
+    file: str
+    d_ap: float
+
+
 class Needed(msgspec.Struct, frozen=True):
     """Seeds (draws, where there are several), or images, in all that would settle an open question; None: too many."""
 

@@ -70,9 +70,14 @@ def figures_of(annotations: Path, predictions: Path) -> Figures:
 
 def matched(annotations: Path, predictions: Path) -> tuple[Truth, Detections, list[Ranking]]:
     """Ground truth, detections, and the matches of one to the other by class."""
-    truth = _truth(annotations, _state(annotations))
+    truth = truth_of(annotations)
     found = read_detections(predictions, truth)
     return truth, found, rankings(truth, found)
+
+
+def truth_of(annotations: Path) -> Truth:
+    """The ground truth of a file. Kept while the file stays the same."""
+    return _truth(annotations, file_state(annotations))
 
 
 def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:
@@ -88,10 +93,10 @@ def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:
 
 
 def _key(annotations: Path, predictions: Path) -> _State:
-    return annotations, predictions, _state(annotations), _state(predictions)
+    return annotations, predictions, file_state(annotations), file_state(predictions)
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def file_state(path: Path) -> tuple[int, int] | None:
     """Changes when the file does."""
     with contextlib.suppress(OSError):
         return path.stat().st_mtime_ns, path.stat().st_size
