@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Does distillation help? Train the same student with and without a teacher, under the same conditions, and compare.
 
-    python test_coco1k_kd.py                                        # yolo11n, CWD from yolo11l, 100 epochs, one seed
-    python test_coco1k_kd.py --loss mgd --seeds 0 1 2               # three seeds: a verdict about the method
+    python test_coco1k_kd.py                                        # yolo11n, CWD from yolo11l, 100 epochs, 6 hours
+    python test_coco1k_kd.py --loss mgd --seeds 0 1 2               # three seeds, no more and no less
     python test_coco1k_kd.py --arms baseline cwd mgd ultralytics baseline_same_time --controls
     python test_coco1k_kd.py --seeds 0 1 2 --parallel 3             # three runs at a time
     python test_coco1k_kd.py --seeds 0 1 2 --ray --gpus-per-run 0.25    # on a Ray cluster, four runs on a card
@@ -29,6 +29,7 @@ from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import study
 from coco1k_kd.study.arms import arm_names
+from coco1k_kd.verdict.looks import LOOKS
 
 HELP = {
     "data": "a data YAML: of create_coco1k.py, or your own in Ultralytics' format",
@@ -42,15 +43,21 @@ HELP = {
     "arms": f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
     "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd may carry settings, "
     "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
-    "seeds": "a run of each arm per seed. One seed tells about this pair of models only, more about the method",
+    "seeds": "auto: more seeds until the verdict is known, in planned looks (default; with --draws: 0). Or a fixed "
+    "list, with a run of each arm per seed: one seed compares this pair of models only",
+    "looks": "with --seeds auto, after how many seeds the result is judged",
+    "hours": "the study begins nothing that would not end within so many hours; the first pair of runs is always "
+    "finished (default: 6 with --seeds auto, else inf)",
+    "judge": "the images that the verdict is taken on. auto: a data YAML's test split, or all of the val images that "
+    "the subset was drawn from and does not hold, where they are at hand. val: the subset's val images. full: as auto, "
+    "and an error where they are missing. DIR: the val2017 of a COCO root",
     "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
     "beyond one choice of images",
-    "coco-root": "what the subset was drawn from, for --draws: the folder of COCO, or the data YAML",
+    "coco-root": "what the subset was drawn from, for --draws and --judge: the folder of COCO, or the data YAML",
     "loss-file": "a Python file that registers a loss of your own, for --loss and --arms (docs/adding-a-loss.md)",
     "distillation-weight": "of the loss, of a sum one for all parts or one for each, as 1,3; default: each loss's own, "
     "with a fresh head three times that",
     "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
-    "eval-full-val": "also evaluate on all 5,000 images of val2017",
     "imgsz": "pixels, a multiple of 32",
     "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU. 0,1 trains every run on two GPUs, "
     "which share the batch",
@@ -82,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         shown = (
             ""
             if default in (None, [])
-            else f" (default: {' '.join(map(str, default if default == [0] else [default]))})"
+            else f" (default: {' '.join(map(str, default if isinstance(default, list) else [default]))})"
         )
         group.add_argument(f"--{name}", default=default, help=HELP.get(name, "") + shown, **options)
 
@@ -92,13 +99,15 @@ def parser() -> argparse.ArgumentParser:
     add(what, "teacher", "yolo11l.pt", metavar="MODEL")
     add(what, "loss", "cwd")
     add(what, "arms", nargs="+", metavar="ARM")
-    add(what, "seeds", [0], nargs="+", type=int, metavar="N")
+    what.add_argument("--seeds", nargs="+", metavar="N", help=HELP["seeds"])
+    add(what, "looks", list(LOOKS), nargs="+", type=int, metavar="N")
+    add(what, "hours", type=float, metavar="H")
+    add(what, "judge", "auto", metavar="auto|val|full|DIR")
     add(what, "draws", 1, type=int, metavar="N")
     add(what, "coco-root", type=Path, metavar="DIR")
     add(what, "loss-file", type=Path, metavar="FILE")
     add(what, "distillation-weight", metavar="W")
     what.add_argument("--controls", action="store_true", help=HELP["controls"])
-    add(what, "eval-full-val", type=Path, metavar="COCO_ROOT")
     how = p.add_argument_group("how it is trained, the same for all arms")
     add(how, "start", "weights", choices=STARTS)
     add(how, "train", [], nargs="+", metavar="KEY=VALUE")
@@ -136,6 +145,16 @@ def slots(ray: str | None, parallel: int | None, share: dict[str, float | None])
     return Cluster(ray, **given)
 
 
+def read_seeds(words: list[str] | None) -> list[int] | str | None:
+    """`auto`, or a list of numbers."""
+    if not words or words == ["auto"]:
+        return words[0] if words else None
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise UserError(f"--seeds {' '.join(words)}: give auto, or numbers as 0 1 2") from None
+
+
 def main() -> int:
     """Parse, run, and let the study print."""
     args = vars(parser().parse_args())
@@ -147,6 +166,7 @@ def main() -> int:
         own.check(args["data"])
         return 0
     args["device"] = args["device"] or ""
+    args["seeds"] = read_seeds(args["seeds"])
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare
     return study.run(study.Settings(**args), resume, shlex.join([*program, *sys.argv[1:]]), places, language)
 

@@ -58,6 +58,7 @@ def command(subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory
         "--batch": 8,
         "--imgsz": 64,
         "--device": "cpu",
+        "--seeds": 0,
         "--project": project,
     }
     return [sys.executable, str(PROGRAM), *(str(part) for flag in flags.items() for part in flag)]

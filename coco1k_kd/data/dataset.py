@@ -13,7 +13,7 @@ import yaml
 from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.manifest import MANIFEST
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import sha256, write_atomic
+from coco1k_kd.files import sha256
 
 
 @dataclass(frozen=True)
@@ -97,39 +97,6 @@ def read_data(path: Path) -> Data:
         for place in places
     )
     return Data(path.resolve(), root.resolve(), classes, train, val)
-
-
-def read_full_val(coco_root: Path, classes: Sequence[str]) -> Split:
-    """COCO's whole val2017, for `--eval-full-val`."""
-    images = coco_root / "val2017"
-    annotations = coco_root / "annotations" / "instances_val2017.json"
-    for place in (images, annotations):
-        if not place.exists():
-            raise UserError(
-                f"--eval-full-val: {place} does not exist; give the folder that holds val2017/ and annotations/"
-            )
-    return read_split(annotations, images, classes)
-
-
-def full_val_yaml(split: Split, classes: Sequence[str], project: Path) -> Path:
-    """A data YAML for all of val2017 whose images are links in the project: Ultralytics writes a cache beside them."""
-    folder = project / "references" / f"val2017_{sha256(split.annotations)[:8]}"
-    images = folder / "images" / "val2017"
-    images.mkdir(parents=True, exist_ok=True)
-    for name in split.names:
-        link, target = images / name, (split.images / name).absolute()
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink() or link.readlink() != target:  # COCO may have moved since
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
-    content = {
-        "path": str(folder),
-        "train": "images/val2017",
-        "val": "images/val2017",
-        "names": dict(enumerate(classes)),
-    }
-    write_atomic(folder / "val2017.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    return folder / "val2017.yaml"
 
 
 def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split:

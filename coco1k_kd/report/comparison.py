@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.verdict.entry import Entry
 
 SCHEMA_VERSION = 1
 
@@ -68,7 +69,6 @@ class Run(Struct, kw_only=True):
             "`gradient_ratio` and `cosine_stride8` for each level"
         ),
     ] = {}
-    full_val: dict[str, Any] | None = None
     predictions: Annotated[str, Meta(description="best epoch's, on the images of `judged_by`")] = ""
 
 
@@ -103,7 +103,6 @@ class Reference(Struct, kw_only=True):
     note: str = ""
     ultralytics: OwnFigures | None = None
     predictions: str = ""
-    full_val: dict[str, Any] | None = None
 
 
 class Design(Struct):
@@ -152,7 +151,7 @@ class Comparison(Struct, kw_only=True):
     design: Design | None = None
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
-    comparisons: list[dict[str, Any]]
+    comparisons: list[Entry]
     audit: dict[str, Any]
     controls: dict[str, Any] | None
     failures: list[Failure] = []

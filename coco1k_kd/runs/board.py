@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -21,9 +22,13 @@ class Board:
         done: runs that are finished already.
         epochs: of all the runs that are left, as far as is known.
         stream: where to; standard error by default.
+        note: a line to stand above the table; none where it is empty.
     """
 
-    def __init__(self, done: int, runs: int, epochs: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, done: int, runs: int, epochs: int, stream: TextIO | None = None, note: Callable[[], str] = str
+    ) -> None:
+        self.note = note
         self.done, self.runs, self.epochs = done, runs, epochs
         self.stream = stream or sys.stderr
         self._started = self._written = time.monotonic()
@@ -67,7 +72,8 @@ class Board:
     def _text(self) -> str:
         shown = {label: row for label, row in self._rows.items() if row.where}
         width = max([len("run"), *map(len, shown)])
-        lines = [f"{self.done} of {self.runs} runs done, {self.runs - self.done - len(shown)} wait{self._rest()}"]
+        lines = [line] if (line := self.note()) else []
+        lines += [f"{self.done} of {self.runs} runs done, {self.runs - self.done - len(shown)} wait{self._rest()}"]
         lines += [f"  {'run':{width}}  {'epoch':>9}  {'s/epoch':>8}  process"] * bool(shown)
         for label, row in shown.items():
             speed = f"{row.seconds:.1f}" if row.seconds else ""

@@ -53,6 +53,8 @@ class Cluster:
         UserError: no cluster there.
     """
 
+    grows = True
+
     def __init__(
         self, address: str, gpus: float | None = None, cpus: float | None = None, memory: float = MEMORY_GIB
     ) -> None:

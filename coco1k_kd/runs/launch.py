@@ -26,7 +26,6 @@ _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
 _LOCK_SECONDS = 120  # the lock of a node that lost its power stays for up to 90 on NFS
 _TAIL = 8
-_UNSAID = {"at_once": 1, "world_size": 1}  # in results from before there was a choice
 
 
 class RunFailed(Exception):
@@ -44,7 +43,7 @@ class Stopped(Exception):
 def finished(folder: Path) -> dict[str, Any] | None:
     """The result of a run that has ended well, else None."""
     path = folder / RESULT
-    return _UNSAID | json.loads(path.read_bytes()) if path.exists() else None
+    return json.loads(path.read_bytes()) if path.exists() else None
 
 
 def holder(folder: Path) -> str:
@@ -71,7 +70,7 @@ def launch(spec: dict[str, Any], label: str, stop: threading.Event | None = None
     with _locked(folder, stop) as lock, (folder / LOG).open("ab") as log:
         if result := finished(folder):  # by whom we waited for
             return result
-        write_json(folder / SPEC, spec)
+        write_json(folder / SPEC, spec | {"launched": time.time()})
         (folder / FAILURE).unlink(missing_ok=True)
         # Its standard input is our life line: closed by the system when we end, however we do.
         child = subprocess.Popen(

@@ -30,6 +30,7 @@ from coco1k_kd.files import atomic, write_atomic
 from coco1k_kd.runs.ranks import gathered
 
 SNAPSHOT = "resume.pt"
+SNAPSHOT_SECONDS = 30.0  # between two: with MGD one takes 441 MB and a second (docs/benchmarks.md)
 _FIRST_BATCHES = 3
 _NEVER = 10**9
 _EVENTS = (
@@ -75,11 +76,15 @@ class Recorder:
             "val_seconds": 0.0,
             "peak_memory_bytes": 0,
             "resumed_after_epochs": [],
+            "earlier_seconds": 0.0,  # of training and validation before the run was resumed
+            "steps_taken": 0,
         }
         if snapshot:
             self.figures.update(snapshot["figures"])
+            self.figures["earlier_seconds"] = self.figures["train_seconds"] + self.figures["val_seconds"]
             self.figures["resumed_after_epochs"] = [*self.figures["resumed_after_epochs"], snapshot["epoch"] + 1]
         self._clock = self._val_clock = 0.0
+        self._saved_at = -SNAPSHOT_SECONDS  # the first epoch has a snapshot, whenever it ends
         self._batch_index = 0
         self._stepped_at = snapshot["stepped_at"] if snapshot else -1
         self._accumulate: int | None = None  # set while a resumed run waits for its first optimizer step
@@ -111,6 +116,7 @@ class Recorder:
             self._stepped_at, self._accumulate = self._iteration(trainer), None
 
         trainer.preprocess_batch, trainer.optimizer_step = watched_preprocess, watched_step
+        trainer.optimizer.register_step_post_hook(self._count_step)
 
     def on_train_epoch_start(self, trainer: Any) -> None:
         if trainer.batch_size != self.batch:
@@ -152,11 +158,21 @@ class Recorder:
         self.figures["peak_memory_bytes"] = max(self.figures["peak_memory_bytes"], peak)
         if trainer.epoch + 1 < trainer.epochs:  # a kill after the last epoch repeats that one: it ends the run properly
             _average_outside(trainer)
-            if RANK in {-1, 0}:
+            if RANK in {-1, 0} and time.monotonic() - self._saved_at >= SNAPSHOT_SECONDS:
                 _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
+                self._saved_at = time.monotonic()
 
     def on_train_end(self, trainer: Any) -> None:
-        self.work["optimizer_steps"] = steps_taken(trainer.optimizer, trainer.ema.updates)
+        due, taken = trainer.ema.updates, steps_taken(trainer.optimizer, self.figures["steps_taken"])
+        self.work |= {"optimizer_steps_due": due, "optimizer_steps": taken}
+        if taken < due / 2:
+            raise RunError(
+                f"the optimizer took {taken} of {due} steps, the others had infinite gradients in half precision; "
+                "train in full precision with --train amp=False"
+            )
+
+    def _count_step(self, *_: object) -> None:
+        self.figures["steps_taken"] += 1
 
     def _see(self, trainer: Any, batch: dict[str, Any]) -> None:
         """Hash what the model is fed; hold back a resumed run's first step until it is due."""

@@ -18,6 +18,8 @@ class Slots:
     `cluster.Cluster` is the same for the nodes of a Ray cluster.
     """
 
+    grows = False  # whether there may be more slots later
+
     def __init__(self, number: int = 1) -> None:
         self.number = number
         self._stop = threading.Event()

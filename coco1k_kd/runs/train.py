@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ultralytics.utils import RANK
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
 from coco1k_kd.files import atomic, write_json
+from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, partial_start
 from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
@@ -39,6 +41,7 @@ _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
     "cannot allocate memory",
+    "cublas_status_alloc_failed",
 )  # as GPU and CPU allocators say it
 
 
@@ -76,9 +79,10 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         **trained["figures"],
         "at_once": spec["at_once"],
+        "seconds": trained["figures"]["earlier_seconds"] + time.time() - spec["launched"],
         "ultralytics": own["best"],
         "ultralytics_last": own["last"],
-        "work": {**trained["work"], "versions": _versions()},
+        "work": {**trained["work"], "versions": _versions(), "code": code_hash()},
     }
 
 
@@ -104,10 +108,13 @@ def fit(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
-    """Write the predictions of `spec["weights"]` as they stand: a reference row, or the full val set."""
-    output = Path(spec["folder"]) / "predictions.json"
-    truth = Path(spec["annotations"]), Path(spec["images"])
-    return {"ultralytics": predict(Path(spec["weights"]), *truth, output, **spec["val_args"])}
+    """Write predictions_<name>.json for each of `spec["weights"]`, checkpoints by name."""
+    folder, truth = Path(spec["folder"]), (Path(spec["annotations"]), Path(spec["images"]))
+    own = {
+        name: predict(Path(weights), *truth, folder / f"predictions_{name}.json", **spec["val_args"])
+        for name, weights in spec["weights"].items()
+    }
+    return {"ultralytics": own, "seconds": time.time() - spec["launched"]}
 
 
 def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:
@@ -218,7 +225,8 @@ def main() -> int:
         return _fail(folder, "input", str(error))
     except Exception as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
-            error = RunError("out of memory; take a smaller --batch or --imgsz")
+            fewer = " or fewer runs at a time with --parallel" if spec.get("at_once", 1) > 1 else ""
+            error = RunError(f"out of memory; take a smaller --batch or --imgsz{fewer}")
         if isinstance(error, RunError):
             return _fail(folder, "run", str(error))
         if RANK > -1:  # the log ends with what the other ranks say of the one that they miss

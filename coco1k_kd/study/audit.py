@@ -11,8 +11,10 @@ from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label
 # Where a run lies and whom it learns from is what may differ.
 _OWN = frozenset(f"train_args.{key}" for key in ("model", "name", "project", "save_dir", "resume", "distill_model"))
 # More epochs are the point of a baseline that is given the time that distillation took.
-_LONGER = frozenset({"epochs", "images", "stream_hash", "optimizer_steps", "train_args.epochs"})
+_LONGER = frozenset({"epochs", "images", "stream_hash", "optimizer_steps", "optimizer_steps_due", "train_args.epochs"})
 _SEED = frozenset({"init_hash", "batch_hash", "stream_hash", "train_args.seed"})
+_STEPS = "optimizer_steps"  # with half precision a run leaves out some steps, at other moments than another run
+_FEW_STEPS, _STEP_SHARE = 5, 0.01
 _DRAW = frozenset({"train_args.data"})
 
 
@@ -92,7 +94,10 @@ def _same(
 
 def _differ(name: str, work: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     missing = object()
-    return work.get(name, missing) != other.get(name, missing)
+    one, two = work.get(name, missing), other.get(name, missing)
+    if name == _STEPS and missing not in (one, two):
+        return abs(one - two) > max(_FEW_STEPS, _STEP_SHARE * two)
+    return one != two
 
 
 def _work(result: Mapping[str, Any]) -> dict[str, Any]:

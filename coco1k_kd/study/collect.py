@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import filecmp
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from msgspec import structs
 
 import coco1k_kd
-from coco1k_kd.distill import registry
 from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Arm, Comparison, Git, Judged, Reference, Run
-from coco1k_kd.report.words import Words
-from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, WEIGHT0, Key, kind
-from coco1k_kd.verdict.compare import compare
-from coco1k_kd.verdict.entry import Entry, Last, Replicate
+from coco1k_kd.report.comparison import Arm, Comparison, Failure, Git, Judged, Reference, Run
+from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
+from coco1k_kd.study.plan import EPOCHS, Study
+from coco1k_kd.study.references import Evaluator
+from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.matching import coco_metrics
-
-if TYPE_CHECKING:
-    from coco1k_kd.study.plan import Study
 
 Results = Mapping[Key, Mapping[str, Any]]
 Runs = Mapping[Key, Run]
@@ -45,20 +39,21 @@ def build(
     study: Study,
     results: Results,
     references: Mapping[str, Reference],
-    full: Results,
+    entries: Sequence[Entry],
     audit: Mapping[str, Any],
     command: str,
+    evaluator: Evaluator,
+    failures: Sequence[Failure] = (),
 ) -> Comparison:
-    """Compute every figure from the saved predictions and put all together.
+    """Compute the figures of every run from its saved predictions, and put all together.
 
     AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
     """
-    runs = {key: _run(study, key, result, full.get(key)) for key, result in results.items()}
+    runs = {key: _run(study, key, result, evaluator) for key, result in results.items()}
     arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
-    comparisons = [_compared(study, arm, against, full) for arm, against in _pairs(study, list(arms))]
     for arm in arms.values():
         arm.overhead = arms[BASELINE].mean["images_per_second"] / arm.mean["images_per_second"] - 1
-    draws, val = [data.record() for data in study.drawn], study.data.val
+    draws, judge = [data.record() for data in study.drawn], evaluator.split
     return Comparison(
         command=command,
         versions=_versions(),
@@ -69,16 +64,17 @@ def build(
         at_once=max(run.at_once for run in runs.values()),
         arms=arms,
         references=dict(references),
-        comparisons=comparisons,
+        comparisons=list(entries),
         audit=dict(audit),
-        judged_by=Judged(str(val.annotations), str(val.images), sha256(val.annotations)),
-        controls=_controls(study, results, runs, comparisons),
+        judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
+        controls=_controls(study, results, runs, entries),
+        failures=list(failures),
     )
 
 
-def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, Any] | None) -> Run:
+def _run(study: Study, key: Key, result: Mapping[str, Any], evaluator: Evaluator) -> Run:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
-    best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in ("best", "last"))
+    best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in EPOCHS)
     same = (
         *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
         *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
@@ -94,8 +90,7 @@ def _run(study: Study, key: Key, result: Mapping[str, Any], full: Mapping[str, A
         **{name: result[name] for name in same},
         "images_per_second": result["images"] / result["train_seconds"],
         "curves": _curves(folder / "results.csv"),
-        "full_val": full,
-        "predictions": str(study.predictions(key, "best")),
+        "predictions": str(evaluator.predictions(key, "best")),
     }
     return msgspec.convert(entry, Run)
 
@@ -109,62 +104,16 @@ def _arm(runs: list[Run]) -> Arm:
     )
 
 
-def _pairs(study: Study, arms: list[str]) -> list[tuple[str, str]]:
-    """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
-
-    One with settings of its own also against the same loss without.
-    """
-    pairs = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
-    pairs += [(arm, kind(arm)) for arm in arms if arm != kind(arm) and kind(arm) in arms]
-    if STOCK in arms:
-        pairs += [(arm, STOCK) for arm in arms if registry.is_loss(kind(arm))]
-    if SAME_TIME in arms:
-        pairs.append((study.timed_arm, SAME_TIME))
-    if RANDOM in arms and study.control_loss in arms:
-        pairs.append((study.control_loss, RANDOM))
-    return pairs
-
-
-def _compared(study: Study, arm: str, against: str, full: Results) -> dict[str, Any]:
-    truth, replicates = study.data.val.annotations, study.replicates
-
-    def predictions(epoch: str) -> list[dict[Replicate, Path]]:
-        return [{r: study.predictions((name, r), epoch) for r in replicates} for name in (arm, against)]
-
-    best, last = predictions("best"), predictions("last")
-    found = compare(truth, *best)
-    files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in replicates]
-    same = all(filecmp.cmp(*pair, shallow=False) for pair in files)
-    of_last = found if same else compare(truth, *last, in_parts=False)
-    last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
-    entry = _told(structs.replace(found, arm=arm, against=against, last=last_entry))
-    if study.full_val:
-        sides = ({r: Path(full[name, r]["predictions"]) for r in replicates} for name in (arm, against))
-        entry["full_val"] = _told(compare(study.full_val.annotations, *sides))
-    return entry
-
-
-def _told(entry: Entry) -> dict[str, Any]:
-    """The entry as JSON, with its sentence."""
-    content = msgspec.json.decode(msgspec.json.encode(entry))
-    if not entry.last:
-        del content["last"]
-    return content | {"sentence": Words().sentence(content)}
-
-
-def _controls(study: Study, results: Results, runs: Runs, comparisons: list[dict[str, Any]]) -> dict[str, Any]:
-    if not study.settings.controls:
-        return {}
+def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the controls that have run have found."""
     first = study.replicates[0]
-    placebo = next(entry for entry in comparisons if (entry["arm"], entry["against"]) == (RANDOM, BASELINE))
-    return {
-        WEIGHT0: _weight0(study, runs, first, results[WEIGHT0, first]["work"]["device"]),
-        RANDOM: {
-            "loss": study.control_loss,
-            "d_ap": placebo["d_ap"]["mean"],
-            **{key: placebo[key] for key in ("verdict", "sentence")},
-        },
-    }
+    found: dict[str, Any] = {}
+    if (WEIGHT0, first) in runs:
+        found[WEIGHT0] = _weight0(study, runs, first, results[WEIGHT0, first]["work"]["device"])
+    for entry in entries:
+        if (entry.arm, entry.against) == (RANDOM, BASELINE):
+            found[RANDOM] = {"loss": study.control_loss, "d_ap": entry.d_ap.mean, "verdict": entry.verdict}
+    return found
 
 
 def _weight0(study: Study, runs: Runs, replicate: Replicate, device: str) -> dict[str, Any]:

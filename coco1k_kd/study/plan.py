@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coco1k_kd.data.dataset import Data, Split
+from coco1k_kd.data.dataset import Data
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
+from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import STARTS, WEIGHTS, start_training
 from coco1k_kd.study.arms import (
@@ -29,6 +31,8 @@ from coco1k_kd.study.arms import (
     own_settings,
 )
 from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
+from coco1k_kd.study.judge import AUTO
+from coco1k_kd.verdict.looks import LOOKS, sequential
 
 if TYPE_CHECKING:
     from coco1k_kd.distill.settings import Distillation
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
 _STRIDE = 32
-FREE = ("project", "eval_full_val", "coco_root")  # may change between a study and its --resume
+SEEDS_AUTO = "auto"
+AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
+EPOCHS = ("best", "last")  # of each run the checkpoints that are evaluated
+FREE = ("project", "coco_root", "hours", "judge")  # may change between a study and its --resume
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,16 @@ class Settings:
     teacher: str = "yolo11l.pt"
     loss: str = "cwd"
     arms: list[str] | None = None
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: list[int] | str | None = None  # "auto": as many of those up to the last look as it takes
+    looks: list[int] = field(default_factory=lambda: list(LOOKS))
+    hours: float | None = None
+    auto: bool = False  # set by `checked`
     draws: int = 1
     coco_root: Path | None = None
     loss_file: Path | None = None
     distillation_weight: float | str | None = None
     controls: bool = False
-    eval_full_val: Path | None = None
+    judge: str = AUTO
     start: str = WEIGHTS
     train: list[str] = field(default_factory=list)
     epochs: int = 100
@@ -73,7 +83,13 @@ class Settings:
         arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
         for arm in arms:
             arm_distillation(arm, self.distillation_weight)
-        for name, values in (("--arms", arms), ("--seeds", self.seeds)):
+        looks, seeds = sequential(self.looks).looks, self.seeds
+        if seeds == SEEDS_AUTO and self.draws > 1:
+            raise UserError(f"--draws {self.draws}: draws are repeated then in place of seeds; give --seeds a list")
+        if auto := seeds == SEEDS_AUTO or (seeds is None and self.draws == 1):
+            seeds = list(range(looks[-1]))
+        seeds = seeds or [0]
+        for name, values in (("--arms", arms), ("--seeds", seeds)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
         arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
@@ -87,8 +103,11 @@ class Settings:
         ):
             if value < least:
                 raise UserError(f"{flag} {value}: must be at least {least}")
-        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:  # numpy's
+        if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:  # numpy's
             raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
+        if self.hours is not None and not self.hours > 0:
+            raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
+        hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
         if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
             raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
         if self.start not in STARTS:
@@ -99,7 +118,8 @@ class Settings:
             raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
         if self.batch % len(devices := read_devices(self.device)):
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
-        return Settings(**{**vars(self), "loss": loss, "arms": arms})
+        chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
+        return Settings(**{**vars(self), **chosen, "hours": hours})
 
 
 def arm_distillation(arm: str, weight: float | str | None = None) -> Distillation | None:
@@ -139,11 +159,11 @@ class Study:
     data: Data
     student: Weights
     teacher: Weights | None
-    full_val: Split | None
     project: Path
     stamp: str
     further: tuple[Data, ...] = ()  # draws of the train images after the first, which is `data`
     base: Study | None = None  # the study that this one adds arms, seeds or draws to, and whose runs it takes over
+    judged: bool = False  # whether there is a comparison of it
 
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
@@ -156,7 +176,7 @@ class Study:
         if loss_file := self.settings.loss_file:
             chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": sha256(loss_file)}
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
-        return chosen | (teacher or {"teacher": None, "teacher_sha256": None})
+        return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
 
     def files(self) -> list[Path]:
         """What runs read, on whichever machine they run; of the images one each."""
@@ -171,30 +191,39 @@ class Study:
         return (self.data, *self.further)
 
     @property
+    def seeds(self) -> list[int]:
+        """All seeds that there may be runs of."""
+        return list(self.settings.seeds or [])
+
+    @property
     def replicates(self) -> list[Replicate]:
         """The (draw, seed) that each arm is trained for."""
-        return [(draw, seed) for draw in range(self.settings.draws) for seed in self.settings.seeds]
+        return [(draw, seed) for draw in range(self.settings.draws) for seed in self.seeds]
 
-    def plan(self) -> list[Key]:
-        """Every run in the order of running; the arm that needs the others' time comes last."""
-        arms, replicates = self.settings.arms or [], self.replicates
+    def plan(self, seeds: int | None = None) -> list[Key]:
+        """Every run in the order of running, of the first `seeds` seeds or of all; `baseline_same_time` comes last."""
+        arms, chosen = self.settings.arms or [], self.seeds[:seeds]
+        replicates = [(draw, seed) for draw, seed in self.replicates if seed in chosen]
         runs = [(arm, replicate) for replicate in replicates for arm in arms if arm != SAME_TIME]
         if self.settings.controls:
             runs += [(WEIGHT0, replicates[0]), *((RANDOM, replicate) for replicate in replicates)]
         return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
 
     def needs(self, key: Key) -> set[Key]:
-        """The runs that must be finished before this one: their time is what `baseline_same_time` is given."""
-        if key[0] != SAME_TIME:
-            return set()
-        return {(arm, replicate) for arm in (BASELINE, self.timed_arm) for replicate in self.replicates}
+        """The runs that must be finished before this one."""
+        return self.timed_runs() if key[0] == SAME_TIME else set()
+
+    def timed_runs(self) -> set[Key]:
+        """The runs whose time `baseline_same_time` is given: those up to the first look, then its epochs stand."""
+        first = self.settings.looks[0] if self.settings.auto else None
+        return {key for key in self.plan(first) if key[0] in (BASELINE, self.timed_arm)}
 
     def folder(self, arm: str, replicate: Replicate) -> Path:
         """Where the run lies."""
         if self.base and (arm, replicate) in self.base.plan():
             return self.base.folder(arm, replicate)
         draw, seed = replicate
-        several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.settings.seeds) > 1)
+        several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.seeds) > 1)
         return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm.replace(':', '_')}_{self.stamp}{several}"
 
     def predictions(self, key: Key, epoch: str) -> Path:

@@ -1,10 +1,10 @@
-"""Checkpoints evaluated as they stand: student and teacher as given, and every run's best on all of val2017."""
+"""Checkpoints evaluated as they stand: student and teacher as given, and every run's on the judge's images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
@@ -12,79 +12,109 @@ from typing import Any
 
 import msgspec
 
-from coco1k_kd.data.dataset import full_val_yaml
+from coco1k_kd.data.dataset import Split
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.launch import finished
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.study.arms import WEIGHT0, Key, run_label
-from coco1k_kd.study.plan import Study
+from coco1k_kd.study.arms import Key, run_label
+from coco1k_kd.study.judge import WrittenJudge
+from coco1k_kd.study.plan import EPOCHS, Study
 from coco1k_kd.verdict.matching import coco_metrics
+
+_GIVEN = "given"  # names the predictions of a model as it is given
 
 
 class Evaluator:
-    """Evaluates checkpoints in the study's slots; the same one on the same data once per project."""
+    """Evaluates checkpoints in the study's slots; the same one on the same data once."""
 
-    def __init__(self, study: Study, slots: Slots) -> None:
-        self.study, self.slots = study, slots
-        self._begun: dict[Path, Future[dict[str, Any]]] = {}
+    def __init__(self, study: Study, slots: Slots, judge: WrittenJudge | None) -> None:
+        self.study, self.slots, self.judge = study, slots, judge
+        self._versions = [version("ultralytics"), version("torch")]
 
     def references(self) -> dict[str, Reference]:
-        """Student and teacher on the study's val images, and on all of val2017 where that is asked for."""
+        """Student and teacher on the study's val images."""
+        study, split = self.study, self.study.data.val
         rows: dict[str, dict[str, Any]] = {}
-        figures: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = []
-        for role, weights in (("student", self.study.student), ("teacher", self.study.teacher)):
+        begun: dict[str, tuple[Path, Future[dict[str, Any]] | None]] = {}
+        for role, weights in (("student", study.student), ("teacher", study.teacher)):
             if weights is None:
                 continue
-            row: dict[str, Any] = {"weights": weights.path, "sha256": weights.sha256, "ap": None, "ap50": None}
-            rows[role] = row
+            row = rows[role] = {"weights": weights.path, "sha256": weights.sha256, "ap": None, "ap50": None}
             if weights.scratch:
                 row["note"] = "from scratch: before training there is nothing to measure"
             elif weights.task != "detect":
                 row["note"] = f"made for the task {weights.task}: no AP of its boxes"
-            elif weights.classes != self.study.data.classes:
-                own, wanted = len(weights.classes), len(self.study.data.classes)
+            elif weights.classes != study.data.classes:
+                own, wanted = len(weights.classes), len(study.data.classes)
                 row["note"] = f"its {own} classes are not the data's {wanted}: no AP on them"
             else:
-                figures.append((row, self._begin(weights.path, f"{role} as given")))
-                if self.study.full_val:
-                    row["full_val"] = {}
-                    figures.append((row["full_val"], self._begin(weights.path, f"{role} as given", full=True)))
-        for row, figure in figures:
-            row |= figure()
+                args = study.val_args()
+                folder = study.project / "references" / self._name(split, args, sha256(Path(weights.path)))
+                begun[role] = folder, self._begin(folder, {_GIVEN: weights.path}, split, args, f"{role} as given")
+        for role, (folder, future) in begun.items():
+            result = future.result() if future else finished(folder) or {}
+            predictions = folder / f"predictions_{_GIVEN}.json"
+            figures = {"ultralytics": result["ultralytics"][_GIVEN], "predictions": str(predictions)}
+            rows[role] |= coco_metrics(split.annotations, predictions) | figures
         return msgspec.convert(rows, dict[str, Reference])
 
-    def full_val(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
-        """COCO figures of the runs' best checkpoints on the 5,000 images; empty where they are not asked for."""
-        if not self.study.full_val:
-            return {}
-        figures = {
-            key: self._begin(str(self.study.folder(*key) / "weights" / "best.pt"), run_label(*key), full=True)
-            for key in keys
-            if key[0] != WEIGHT0
+    def judged(self, keys: Iterable[Key]) -> float:
+        """Have the judge's images detected by the best and last checkpoint of every run; seconds that a run took."""
+        if not self.judge:
+            return 0.0
+        begun: dict[Key, Future[dict[str, Any]]] = {}
+        for key in keys:
+            weights = {epoch: str(self.study.folder(*key) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
+            args = weights, self.judge.split, self._judge_args(), run_label(*key)
+            if future := self._begin(self._judged_folder(key), *args):
+                begun[key] = future
+        for future in begun.values():
+            future.result()
+        seconds = [(finished(self._judged_folder(key)) or {}).get("seconds", 0.0) for key in keys]
+        return sum(seconds) / len(seconds) if seconds else 0.0
+
+    def predictions(self, key: Key, epoch: str) -> Path:
+        """The run's detections on the images that judge it."""
+        if not self.judge:
+            return self.study.predictions(key, epoch)
+        return self._judged_folder(key) / f"predictions_{epoch}.json"
+
+    @property
+    def split(self) -> Split:
+        """The images and annotations that judge."""
+        return self.judge.split if self.judge else self.study.data.val
+
+    @property
+    def truth(self) -> Path:
+        """The annotations that judge."""
+        return self.split.annotations
+
+    def _judge_args(self) -> dict[str, Any]:
+        return self.study.val_args() | ({"data": str(self.judge.yaml)} if self.judge else {})
+
+    def _judged_folder(self, key: Key) -> Path:
+        name = self._name(self.judge.split, self._judge_args()) if self.judge else ""
+        return self.study.folder(*key) / f"judged_{name}"
+
+    def _name(self, split: Split, args: Mapping[str, Any], *what: str) -> str:
+        """A name for an evaluation: the same evaluation has the same."""
+        content = [sha256(split.annotations), *what, dict(args), self._versions]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def _begin(
+        self, folder: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any], label: str
+    ) -> Future[dict[str, Any]] | None:
+        """Start an evaluation that is not there yet."""
+        if finished(folder):
+            return None
+        print(f"evaluating on {split.size:,} images: {label}", flush=True)
+        spec = {
+            "kind": "evaluate",
+            "folder": str(folder),
+            "weights": dict(weights),
+            "annotations": str(split.annotations),
+            "images": str(split.images),
+            "val_args": dict(args),
         }
-        return {key: figure() for key, figure in figures.items()}
-
-    def _begin(self, weights: str, label: str, full: bool = False) -> Callable[[], dict[str, Any]]:
-        """Start an evaluation; the function that is returned waits for its figures."""
-        study, split, args = self.study, self.study.data.val, self.study.val_args()
-        images = split.images
-        if full and study.full_val:
-            split, label = study.full_val, f"{label}, all of val2017"
-            path = full_val_yaml(split, study.data.classes, study.project)
-            args["data"], images = str(path), path.parent / "images" / "val2017"
-        what = [sha256(Path(weights)), sha256(split.annotations), args, version("ultralytics"), version("torch")]
-        folder = study.project / "references" / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-        if folder not in self._begun and not finished(folder):
-            print(f"evaluating on {split.size} images: {label}", flush=True)
-            spec = {"kind": "evaluate", "folder": str(folder), "weights": weights, "val_args": args}
-            spec |= {"annotations": str(split.annotations), "images": str(images)}
-            self._begun[folder] = self.slots.submit(spec, label)
-
-        def figures() -> dict[str, Any]:
-            result = self._begun[folder].result() if folder in self._begun else finished(folder) or {}
-            predictions = folder / "predictions.json"
-            own = None if full else result["ultralytics"]  # there are no YOLO labels for the 5,000 images
-            return {**coco_metrics(split.annotations, predictions), "ultralytics": own, "predictions": str(predictions)}
-
-        return figures
+        return self.slots.submit(spec, label)

@@ -12,11 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_json
-from coco1k_kd.study.plan import FREE, Settings, Study
+from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
+_DESIGN = ("auto", "looks")  # when it is judged
 _EXTENDS = "extends"  # the stamp of the study that this one adds to
 
 
@@ -37,31 +40,21 @@ def begin(study: Study) -> Study:
 def find(study: Study) -> Study | None:
     """The study on disk to go on with; None if there is none.
 
-    That is the newest unfinished one of the same settings, else the newest finished one, which then is only reported;
-    else `study` itself as an addition to the newest one that has fewer arms, seeds or draws, whose runs it takes over.
-
-    Raises:
-        UserError: there are only unfinished ones of other settings. Leaving out what was run is no resuming, either:
-            it could leave out what one does not like.
+    That is the newest unfinished one of the same settings, else the newest finished one, which then is only reported
+    or goes on where it has more hours; else `study` itself as an addition to the newest one that has fewer arms, seeds
+    or draws, whose runs it takes over. Other settings are another study, and so is leaving out what was run: it could
+    leave out what one does not like.
     """
     wanted = _plain(study.record())
     there = {path: _plain(json.loads(path.read_bytes())) for path in sorted(study.project.glob("study_*.json"))}
     newest = list(reversed(there.items()))
-    same = [path for path, found in newest if _adds(found, wanted) and _adds(wanted, found)]
-    unfinished = [path for path in there if not path.with_name(path.name.replace("study_", "comparison_")).exists()]
+    same = [path for path, found in newest if _same_design(wanted, found) and _adds(found, wanted)]
+    same = [path for path in same if _adds(wanted, there[path])]
     if same:
-        path = next((path for path in same if path in unfinished), same[0])
-        return _at(study, _stamp(path), there)
+        return _at(study, _stamp(next((path for path in same if not _ended(path)), same[0])), there)
     if smaller := [path for path, found in newest if _adds(wanted, found)]:
         return replace(study, base=_at(study, _stamp(smaller[0]), there))
-    if not unfinished:
-        return None
-    path, found = unfinished[-1], there[unfinished[-1]]
-    key = next(key for key in (*wanted, *found) if wanted.get(key) != found.get(key))
-    raise UserError(
-        f"--resume: the unfinished {path} has {key} {found.get(key)}, you ask for {wanted.get(key)}: give the settings "
-        "it was started with, or more arms, seeds or draws, or leave --resume out for a new study"
-    )
+    return None
 
 
 @contextlib.contextmanager
@@ -91,10 +84,14 @@ def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> Non
         )
 
 
+def _same_design(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in _DESIGN)
+
+
 def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether `one` is `other` with as many arms, seeds and draws or more."""
     teacher = other["teacher"] is None  # no arm of it needed one
-    fixed = [key for key in {*one, *other} if key not in (*_GROWS, _EXTENDS)]
+    fixed = [key for key in {*one, *other} if key not in (*_GROWS, *_DESIGN, _EXTENDS)]
     return (
         all(one.get(key) == other.get(key) or (teacher and key.startswith("teacher")) for key in fixed)
         and all(set(other[key]) <= set(one[key]) for key in ("arms", "seeds"))
@@ -106,14 +103,33 @@ def _at(study: Study, stamp: str, there: Mapping[Path, Mapping[str, Any]]) -> St
     """The study of another stamp, which differs in what grows."""
     record = there[study.project / f"study_{stamp}.json"]
     base = _at(study, record[_EXTENDS], there) if record.get(_EXTENDS) else None
-    settings = replace(study.settings, **{key: record[key] for key in _GROWS})
-    return replace(study, settings=settings, stamp=stamp, base=base)
+    settings = replace(study.settings, **{key: record[key] for key in (*_GROWS, *_DESIGN)})
+    return replace(study, settings=settings, stamp=stamp, base=base, judged=_comparison(study.project, stamp).exists())
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as JSON has it; what its program did not know yet has its default."""
-    known = {key: value for key, value in vars(Settings(data=Path())).items() if key not in FREE}
-    return json.loads(json.dumps({**known, **record}, default=str))
+    """A record as JSON has it."""
+    return json.loads(json.dumps(record, default=str))
+
+
+def _comparison(project: Path, stamp: str) -> Path:
+    return project / f"comparison_{stamp}.json"
+
+
+def _ended(path: Path) -> bool:
+    """Whether the study of this record has its last report, and not just one from between two looks."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        report = msgspec.json.decode(_comparison(path.parent, _stamp(path)).read_bytes(), type=_Report)
+        return bool(report.design and report.design.stopped)
+    return False
+
+
+class _Stopped(msgspec.Struct):
+    stopped: str | None = None
+
+
+class _Report(msgspec.Struct):
+    design: _Stopped | None = None
 
 
 def _stamp(path: Path) -> str:

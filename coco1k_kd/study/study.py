@@ -1,46 +1,58 @@
-"""A study: arms x seeds, each run in a process of its own, audited, compared, and resumable after any kind of end.
+"""A study from its settings to its report: runs, looks at their result, and the end.
 
 The state on disk is `study_<stamp>.json` (the settings) and the run folders; a run is finished when its `result.json`
-is there. Each run is a function of a plain spec, so that it does not matter where or in which order runs happen.
+is there. Each run is a function of a plain spec, and each look one of the finished runs, so that a study goes on after
+any kind of end and comes to the same looks.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import sys
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from coco1k_kd.data.accept import accept
-from coco1k_kd.data.dataset import read_full_val
 from coco1k_kd.data.own import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
-from coco1k_kd.report.comparison import read_comparison
+from coco1k_kd.report.comparison import Comparison, Design, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
-from coco1k_kd.runs.board import Board
-from coco1k_kd.runs.launch import SPEC, RunFailed, finished
+from coco1k_kd.runs.launch import RunFailed, finished
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.study import collect, store
-from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, Key, distilled, run_label, step_cost
+from coco1k_kd.study import collect, comparing, store
+from coco1k_kd.study.arms import BASELINE, STOCK, WEIGHT0, Key, distilled
 from coco1k_kd.study.audit import audit
+from coco1k_kd.study.comparing import Pair
+from coco1k_kd.study.hours import SECONDS, Hours
+from coco1k_kd.study.judge import WrittenJudge, find_judge
 from coco1k_kd.study.plan import Settings, Study, arm_distillation
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.store import check_disk
-from coco1k_kd.verdict.matching import check_truth, coco_metrics
+from coco1k_kd.study.training import Training
+from coco1k_kd.verdict.entry import Entry
+from coco1k_kd.verdict.looks import ALPHA, settled
+from coco1k_kd.verdict.matching import check_truth
 
-_POLL_SECONDS = 0.5
+_AFTER_A_FAILURE = "finished runs are kept: give the same command with --resume"
 
 
-def run(settings: Settings, resume: bool, command: str, slots: Slots | None = None, language: str = "en") -> int:
+def run(
+    settings: Settings,
+    resume: bool,
+    command: str,
+    slots: Slots | None = None,
+    language: str = "en",
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
     """Do the study, or what is left of it, and write and print the comparison.
 
     Args:
@@ -49,6 +61,7 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         command: what was typed, for the record.
         slots: where runs go, and how many at a time; one at a time on this machine by default.
         language: of the report, of `report.words.LANGUAGES`.
+        clock: seconds, for --hours.
 
     Returns:
         Exit code: 0, or 1 when a run or a control failed; finished runs are kept either way.
@@ -57,25 +70,23 @@ def run(settings: Settings, resume: bool, command: str, slots: Slots | None = No
         UserError: bad input, or arms that did not do the same work.
     """
     settings = settings.checked()
-    with slots or Slots() as slots, store.locked(_open(settings, resume, slots)) as study:
-        try:
-            results = _train(study, slots)
-            evaluator = Evaluator(study, slots)
-            references = evaluator.references()
-            full = evaluator.full_val(results)
-        except RunFailed as failure:
-            print(f"error: {failure}\n  finished runs are kept: give the same command with --resume", file=sys.stderr)
-            return 1
-        checked = audit(results, study.data.train.size, study.data.val.size)
-        print("comparing…", flush=True)
-        content = msgspec.to_builtins(collect.build(study, results, references, full, checked, command))
-        paths = write_report(content, study.project, study.stamp, language)
-    print(markdown(content, Words(language)))
-    print("\n".join([*(f"wrote {path}" for path in paths), *log_study(content, paths, Words(language))]))
-    failed = [name for name, control in content["controls"].items() if control.get("passed") is False]
+    with slots or Slots() as slots:
+        study, judge = _open(settings, resume, slots)
+        with store.locked(study):
+            course = Course(study, slots, judge, command, language, clock)
+            try:
+                content = course.run()
+            except RunFailed as failure:
+                print(f"error: {failure}\n  {_AFTER_A_FAILURE}", file=sys.stderr)
+                return 1
+    if failures := course.training.failures:
+        names = ", ".join(dict.fromkeys(failure.arm for failure in failures))
+        print(f"error: runs of {names} failed, see above; {_AFTER_A_FAILURE}", file=sys.stderr)
+    controls = content.controls or {} if content else {}
+    failed = [name for name, control in controls.items() if control.get("passed") is False]
     if failed:
-        print(f"error: the control {failed[0]} failed: {content['controls'][failed[0]]['sentence']}", file=sys.stderr)
-    return 1 if failed else 0
+        print(f"error: the control {failed[0]} failed: {controls[failed[0]]['sentence']}", file=sys.stderr)
+    return 1 if failed or failures or not content else 0
 
 
 def report_only(path: Path, language: str = "en") -> int:
@@ -90,11 +101,165 @@ def report_only(path: Path, language: str = "en") -> int:
     return 0
 
 
-def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
+class Course:
+    """The looks of a study, one after the other, until all is settled, or no look or no time is left.
+
+    With a fixed list of seeds there is one look, after all of them.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        slots: Slots,
+        judge: WrittenJudge | None,
+        command: str,
+        language: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.study, self.command, self.language = study, command, language
+        self.design, self.unplanned = comparing.looks_of(study)
+        done = [result for key in study.plan() if (result := finished(study.folder(*key)))]
+        spent = sum(result["seconds"] / result["at_once"] for result in done)
+        self.hours = Hours(study.settings.hours or math.inf, spent, clock)
+        self.training = Training(study, slots, self.hours)
+        self.evaluator = Evaluator(study, slots, judge)
+        self.references: dict[str, Reference] | None = None
+        self.entries: dict[Pair, Entry] = {}  # of the newest look
+        self.settled: dict[Pair, Entry] = {}
+        self.keys: list[Key] = []  # the runs that count so far
+        self.looked = 0
+
+    def run(self) -> Comparison | None:
+        """Train and judge to the end; None where not even one baseline has a result."""
+        settings = self.study.settings
+        looks = settings.looks if settings.auto else [len(self.study.seeds)]
+        stages = [*([1] if settings.auto else []), *looks]  # the first pair is reported, without a verdict
+        for stage, following in zip(stages, [*stages[1:], None], strict=True):
+            self.keys += [key for key in self._wanted(stage) if key not in self.keys]
+            if following and stage not in looks and self._done(self._wanted(following)):
+                continue
+            in_time = self.training.finish(self.keys, self._note)
+            if not any(arm == BASELINE for arm, _ in self.training.results):
+                return None
+            content = self._judged()
+            if in_time and stage in looks:
+                self.looked += 1
+                self.settled |= {pair: self.entries[pair] for pair in self._asked() if settled(self.entries[pair])}
+            content.design = self._design(in_time, following)
+            stopped = content.design.stopped or self._broken()
+            self._write(content, last=bool(stopped))
+            if stopped:
+                break
+        return content
+
+    def _asked(self) -> list[Pair]:
+        """The comparisons that were asked for, as far as there are runs for them."""
+        return [pair for pair in comparing.asked_for(self.study) if pair in self.entries]
+
+    def _open(self) -> list[Pair]:
+        """The comparisons that were asked for and can still be settled."""
+        failed = {failure.arm for failure in self.training.failures}
+        asked = comparing.asked_for(self.study)
+        return [pair for pair in asked if pair not in self.settled and not failed & set(pair)]
+
+    def _wanted(self, seeds: int) -> list[Key]:
+        """The runs up to a look that open comparisons need, and controls."""
+        plan = self.study.plan(seeds)
+        arms = comparing.still_running(self.study, self._open()) if self.settled else {arm for arm, _ in plan}
+        return [key for key in plan if key[0] in arms and self.study.needs(key) <= set(plan)]
+
+    def _done(self, keys: Sequence[Key]) -> bool:
+        return all(finished(self.study.folder(*key)) for key in keys)
+
+    def _broken(self) -> bool:
+        """Whether failed runs leave nothing to go on with."""
+        return any(failure.arm == BASELINE for failure in self.training.failures) or not self._open()
+
+    def _judged(self) -> Comparison:
+        """The comparison of the runs that are there, without its design."""
+        study, found = self.study, self.training.results
+        results = {key: found[key] for key in self.keys if key in found and (BASELINE, key[1]) in found}
+        self.references = self.references or self.evaluator.references()
+        counted = [key for key in results if key[0] != WEIGHT0]
+        self.training.extra = self.evaluator.judged(counted)
+        checked = audit(results, study.data.train.size, study.data.val.size)
+        print("comparing…", flush=True)
+        self.entries = comparing.judge_all(
+            study, counted, self.evaluator, self.settled, self.design, bool(self.unplanned)
+        )
+        return collect.build(
+            study,
+            results,
+            self.references,
+            list(self.entries.values()),
+            checked,
+            self.command,
+            self.evaluator,
+            self.training.failures,
+        )
+
+    def _design(self, in_time: bool, following: int | None) -> Design:
+        """Where the study stands after a look; `stopped` says why it ends, if it does."""
+        auto, seeds = self.study.settings.auto, self.study.seeds
+        if not in_time:
+            stopped = "hours"
+        elif not auto:
+            stopped = "fixed"
+        elif self.settled and not self._open():
+            stopped = "settled"
+        else:
+            stopped = None if following else "looks"
+        missing = self.training.seconds(self._wanted(following)) if following and not stopped else None
+        if stopped == "hours":
+            reached = max((len(entry.seeds) for entry in self.entries.values()), default=0)
+            missing = self.training.seconds(self._wanted(self.design.next_look(reached) or len(seeds)))
+        return Design(
+            seeds="auto" if auto else "fixed",
+            looks=list(self.design.looks) or [len(seeds)],
+            levels=list(self.design.levels) or [ALPHA],
+            look=self.looked,
+            stopped=stopped,
+            unplanned=self.unplanned,
+            hours_spent=self.hours.spent / SECONDS,
+            hours_next=None if missing is None else missing / SECONDS,
+        )
+
+    def _note(self) -> str:
+        """What stands above the table of runs: which look comes, what is known so far, and how long all of it takes."""
+        settings = self.study.settings
+        if not settings.auto:
+            return ""
+        so_far = "; ".join(map(_told, (self.entries[pair] for pair in self._asked()))) or "no verdict yet"
+        rest = self.training.seconds(self._wanted(settings.looks[-1])) / SECONDS
+        left = f", {self.hours.left / SECONDS:.1f} h left" if self.hours.left < math.inf else ""
+        look = f"look {min(self.looked + 1, len(settings.looks))} of {len(settings.looks)}"
+        return f"{look}; so far: {so_far}; {rest:.1f} h to the last look{left}"
+
+    def _write(self, content: Comparison, last: bool) -> None:
+        """Write the report; between two looks the console has its verdicts alone."""
+        report = msgspec.to_builtins(content)
+        paths = write_report(report, self.study.project, self.study.stamp, self.language)
+        words = Words(self.language)
+        if last:
+            print(markdown(report, words))
+        else:
+            print("\n".join(map(_told, (self.entries[pair] for pair in self._asked()))))
+        logged = log_study(report, paths, words) if last else []
+        print("\n".join([*(f"wrote {path}" for path in paths), *logged]), flush=True)
+
+
+def _told(entry: Entry) -> str:
+    """A comparison in a line."""
+    low, high = (100 * x for x in entry.d_ap.ci or entry.d_ap.ci95)
+    word = entry.verdict.replace("_", " ")
+    runs = f"{len(entry.seeds)} seed{'s' * (len(entry.seeds) > 1)}"
+    return f"{entry.arm} {word} after {runs}, {100 * entry.d_ap.mean:+.1f} AP ({low:+.1f} to {high:+.1f})"
+
+
+def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, WrittenJudge | None]:
     """Read and check every input, and find or begin the study. Nothing is written before all is well."""
     project = settings.project.absolute()
     data = open_data(settings.data, project)
-    full = read_full_val(settings.eval_full_val, data.classes) if settings.eval_full_val else None
     student = read_weights(settings.student, "student")
     arms = settings.arms or []
     teacher = read_weights(settings.teacher, "teacher") if distilled(arms) or settings.controls else None
@@ -105,74 +270,28 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> Study:
     for arm in arms if teacher else ():
         if own := arm_distillation(arm):
             own.shared_levels(student.strides, teacher.strides, f"arm {arm}")
-    study = Study(settings, data, student, teacher, full, project, stamp="")
+    judge = find_judge(settings.judge, data, settings.coco_root)
+    study = Study(settings, data, student, teacher, project, stamp="")
     found = store.find(study) if resume else None
     further = further_draws(data, settings.draws, settings.coco_root, project)
     study = replace(found or study, further=further)
     slots.check(settings.device, project, study.files())
-    check_truth(data.val.annotations)
-    judges = [study.full_val] if study.full_val else []
+    judges = [judge.split] if judge else []
+    for split in (data.val, *judges):
+        check_truth(split.annotations)
     warnings = [warning for drawn in study.drawn for warning in accept(drawn, *judges)]
     for warning in dict.fromkeys(warnings):
         print(f"warning: {warning}", flush=True)
     if study.stamp:
         print(f"going on with the study of {study.stamp} in {project}")
-        return study
-    if study.base:
-        print(f"adding to the study of {study.base.stamp} in {project}")
-    elif resume:
-        print(f"there is no study in {project} to go on with: starting one")
-    left = [key for key in study.plan() if not finished(study.folder(*key))]
-    check_disk(project, len(left), student.parameters, data.val.size)
-    return store.begin(study)
-
-
-def _train(study: Study, slots: Slots) -> dict[Key, dict[str, Any]]:
-    """Do every run that is not finished, as many at a time as there are slots; results in the order of the plan."""
-    plan = study.plan()
-    results = {key: result for key in plan if (result := finished(study.folder(*key)))}
-    for key, result in results.items():
-        print(f"finished before: {run_label(*key)}: {_line(study, key, result)}", flush=True)
-    waiting = [key for key in plan if key not in results]
-    if slots.number > 1:  # else the last to end would be a long one that began last, with all other slots idle
-        waiting.sort(key=lambda key: -step_cost(key[0], study.control_loss))
-    under_way: dict[Future[dict[str, Any]], Key] = {}
-    with Board(len(results), len(plan), len(waiting) * study.settings.epochs) as board:
-        while waiting or under_way:
-            for key in [key for key in waiting if study.needs(key) <= results.keys()]:
-                waiting.remove(key)
-                epochs = _same_time_epochs(study, results) if key[0] == SAME_TIME else study.settings.epochs
-                board.add(run_label(*key), study.folder(*key), epochs)
-                spec = study.spec(*key, epochs) | {"at_once": min(slots.number, len(plan))}
-                under_way[slots.submit(spec, run_label(*key))] = key
-            for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
-                key = under_way.pop(future)
-                results[key] = future.result()
-                board.remove(run_label(*key), _line(study, key, results[key]))
-            board.refresh()
-    return {key: results[key] for key in plan}
-
-
-def _same_time_epochs(study: Study, results: dict[Key, dict[str, Any]]) -> int:
-    """How many epochs of the baseline take the training time of the distilled arm.
-
-    Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it;
-    it would count validation, and the machine's other load. A fixed number is a whole schedule, and repeatable.
-    """
-    settings, arm = study.settings, study.timed_arm
-    for key in study.plan():
-        begun = study.folder(*key) / SPEC
-        if key[0] == SAME_TIME and begun.exists():  # once one has begun, the number stands
-            return json.loads(begun.read_bytes())["train_args"]["epochs"]
-    seconds = {name: sum(results[name, r]["train_seconds"] for r in study.replicates) for name in (BASELINE, arm)}
-    return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
-
-
-def _line(study: Study, key: Key, result: dict[str, Any]) -> str:
-    best = coco_metrics(study.data.val.annotations, study.predictions(key, "best"))
-    minutes, speed = result["train_seconds"] / 60, result["images"] / result["train_seconds"]
-    resumed = "".join(f", resumed after epoch {epoch}" for epoch in result["resumed_after_epochs"])
-    return (
-        f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {minutes:.1f} min of training, "
-        f"{speed:.1f} images/s, {result['peak_memory_bytes'] / 2**30:.1f} GiB{resumed}"
-    )
+    else:
+        if study.base:
+            print(f"adding to the study of {study.base.stamp} in {project}")
+        elif resume:
+            print(f"there is no study of these settings in {project}: starting one")
+        left = [key for key in study.plan() if not finished(study.folder(*key))]
+        check_disk(project, len(left), student.parameters, data.val.size)
+        study = store.begin(study)
+    judged_by = f"{judge.size:,} images of {judge.name.replace('_', ' ')}" if judge else "the val images"
+    print(f"the verdict is taken on {judged_by}", flush=True)
+    return study, judge.written(data.classes, project) if judge else None

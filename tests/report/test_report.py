@@ -283,22 +283,23 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
             best = detections(annotations, skill, rng)
             write(folder, "predictions_best", best)
             write(folder, "predictions_last", best if same else detections(annotations, skill / 2, rng))
-    study = SimpleNamespace(
-        data=SimpleNamespace(val=SimpleNamespace(annotations=path)),
-        replicates=replicates,
+    evaluator = SimpleNamespace(
+        truth=path,
+        judge=None,
         predictions=lambda key, epoch: tmp_path / f"{key[0]}{key[1][1]}" / f"predictions_{epoch}.json",
-        full_val=None,
     )
+    runs = [(arm, r) for arm in ("cwd", "baseline") for r in replicates]
     calls = []
 
     def counted(*args, **kwargs):
         calls.append(kwargs)
         return compare(*args, **kwargs)
 
-    monkeypatch.setattr(coco1k_kd.study.collect, "compare", counted)
-    entry = coco1k_kd.study.collect._compared(study, "cwd", "baseline", {})
+    monkeypatch.setattr(coco1k_kd.study.comparing, "compare", counted)
+    made = coco1k_kd.study.comparing._compared(("cwd", "baseline"), runs, evaluator)
+    entry = msgspec.json.decode(msgspec.json.encode(made))
     assert calls == ([{}] if same else [{}, {"in_parts": False}]), "nothing is computed twice"
-    sides = ({r: study.predictions((arm, r), "last") for r in replicates} for arm in ("cwd", "baseline"))
+    sides = ({r: evaluator.predictions((arm, r), "last") for r in replicates} for arm in ("cwd", "baseline"))
     own = compare(path, *sides)
     expected = msgspec.json.decode(msgspec.json.encode(own))
     for key in ("d_ap", "d_ap50", "mde", "verdict"):

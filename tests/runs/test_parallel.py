@@ -32,8 +32,7 @@ def test_two_at_a_time_are_the_same_study(whole: SimpleNamespace, command: list[
     assert "under way at once" not in whole.out
 
 
-@pytest.mark.parametrize("fault", ["interrupt", "a run fails"])
-def test_all_runs_end_when_the_study_ends(command: list[str], tmp_path: Path, fault: str) -> None:
+def test_all_runs_end_when_the_study_ends(command: list[str], tmp_path: Path) -> None:
     flags = ["--seeds", "0", "1", "--parallel", "3", "--epochs", "50"]
     doing = subprocess.Popen(
         [*command[:-1], str(tmp_path), *flags],
@@ -43,15 +42,28 @@ def test_all_runs_end_when_the_study_ends(command: list[str], tmp_path: Path, fa
         text=True,
     )
     children = wait_for(lambda: found if len(found := children_of(doing.pid)) == 3 else None)
-    if fault == "interrupt":
-        doing.send_signal(signal.SIGINT)
-    else:
-        os.kill(children[1], signal.SIGKILL)
+    doing.send_signal(signal.SIGINT)
     _, said = doing.communicate(timeout=300)
-    assert doing.returncode == (130 if fault == "interrupt" else 1) and "Traceback" not in said
-    assert ("interrupted" if fault == "interrupt" else "was killed (SIGKILL)") in said
+    assert doing.returncode == 130 and "Traceback" not in said and "interrupted" in said
     assert not any(map(alive, children))
     assert not list(tmp_path.glob("*/result.json")) and not list(tmp_path.glob("comparison_*"))
+
+
+def test_a_run_that_is_killed_costs_its_arm_alone(command: list[str], tmp_path: Path) -> None:
+    doing = subprocess.Popen(
+        [*command[:-1], str(tmp_path), "--arms", "cwd", "mgd"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+        text=True,
+    )
+    wait_for(lambda: list(tmp_path.glob("kd_cwd_*/args.yaml")))
+    os.kill(children_of(doing.pid)[0], signal.SIGKILL)
+    _, said = doing.communicate(timeout=600)
+    assert doing.returncode == 1 and "cwd (seed 0) was killed (SIGKILL)" in said and "Traceback" not in said
+    content = json.loads(next(tmp_path.glob("comparison_*.json")).read_bytes())
+    assert [entry["arm"] for entry in content["comparisons"]] == ["mgd"]
+    assert [failure["arm"] for failure in content["failures"]] == ["cwd"]
 
 
 def test_no_two_processes_write_into_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +83,6 @@ def test_no_two_processes_write_into_a_run_folder(tmp_path: Path, monkeypatch: p
         threading.Timer(0.5, orphan.close).start()
         result = launch({"folder": str(tmp_path)}, "cwd, seed 0")
         assert result["by"] == "the orphan"
-        assert result["at_once"] == result["world_size"] == 1, "it is from before there was a choice"
     assert holder(tmp_path) == ""
 
 

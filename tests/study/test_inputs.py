@@ -9,14 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from torch import nn
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 
 from coco1k_kd.data.accept import accept
-from coco1k_kd.data.dataset import full_val_yaml, read_data, read_full_val
+from coco1k_kd.data.dataset import read_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
@@ -184,34 +183,6 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         check_device("98,99")
     with pytest.raises(UserError, match="--device tpu"):
         check_device("tpu")
-
-
-def test_all_of_val2017_is_read_through_links_that_leave_it_alone(coco_root: Path, copy: Path, tmp_path: Path) -> None:
-    classes = read_data(copy / "coco1k.yaml").classes
-    before = sorted(coco_root.rglob("*"))
-    split = read_full_val(coco_root, classes)
-    path = full_val_yaml(split, classes, tmp_path / "project")
-    assert full_val_yaml(split, classes, tmp_path / "project") == path, "a second time over the first"
-    content = yaml.safe_load(path.read_text())
-    linked = Path(content["path"]) / content["val"]
-    assert tuple(content["names"].values()) == classes
-    assert {entry.name: entry.read_bytes() for entry in linked.iterdir()} == {
-        name: (coco_root / "val2017" / name).read_bytes() for name in split.names
-    }
-    assert sorted(coco_root.rglob("*")) == before
-    with pytest.raises(UserError, match="classes"):
-        read_full_val(coco_root, classes[1:])
-
-
-def test_full_val_follows_a_coco_that_has_moved(coco_root: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "elsewhere"
-    shutil.copytree(coco_root, moved)
-    classes = tuple(category["name"] for category in json.loads((coco_root / VAL).read_bytes())["categories"])
-    for root in (coco_root, moved):
-        split = read_full_val(root, classes)
-        content = yaml.safe_load(full_val_yaml(split, classes, tmp_path / "project").read_text())
-        links = (Path(content["path"]) / content["val"]).iterdir()
-        assert {link.readlink().parent for link in links} == {root / "val2017"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""A hash of the code that a training's result depends on, so that runs of different code are not compared.
+
+    python -m coco1k_kd.runs.code     # for the stage keys of run_coco1k_kd.sh
+
+It covers `distill` and of `runs` what happens inside a run. Comments, docstrings and layout do not count, nor do the
+modules that start, place and display runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_RUN = ("devices", "initial", "predict", "ranks", "record", "train")  # of runs/
+
+
+@lru_cache
+def code_hash() -> str:
+    """Sixteen hex digits."""
+    files = sorted((_PACKAGE / "distill").glob("*.py")) + [_PACKAGE / "runs" / f"{name}.py" for name in _RUN]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.stem.encode() + b"\0" + essence(file.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:16]
+
+
+def essence(source: str) -> str:
+    """Python source without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+if __name__ == "__main__":
+    print(code_hash())

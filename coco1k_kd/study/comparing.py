@@ -1,0 +1,115 @@
+"""Which arms are compared, and the verdicts of all these comparisons at a look."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import structs
+
+from coco1k_kd.distill import registry
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Key, kind
+from coco1k_kd.study.plan import EPOCHS, Study
+from coco1k_kd.study.references import Evaluator
+from coco1k_kd.verdict.compare import compare, decide
+from coco1k_kd.verdict.entry import Entry, Last
+from coco1k_kd.verdict.looks import FIXED, Design, sequential
+
+Pair = tuple[str, str]  # an arm, and the arm that it is compared with
+
+
+def pairs(study: Study, arms: Sequence[str]) -> list[Pair]:
+    """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
+
+    One with settings of its own also against the same loss without.
+    """
+    found = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
+    found += [(arm, kind(arm)) for arm in arms if arm != kind(arm) and kind(arm) in arms]
+    if STOCK in arms:
+        found += [(arm, STOCK) for arm in arms if registry.is_loss(kind(arm))]
+    if SAME_TIME in arms and study.timed_arm in arms:
+        found.append((study.timed_arm, SAME_TIME))
+    if RANDOM in arms and study.control_loss in arms:
+        found.append((study.control_loss, RANDOM))
+    return found
+
+
+def asked_for(study: Study) -> list[Pair]:
+    """The comparisons that a study with seeds auto goes on for: every arm that was typed."""
+    arms = study.settings.arms or []
+    return [pair for pair in pairs(study, arms) if pair[1] in (BASELINE, SAME_TIME)]
+
+
+def still_running(study: Study, open_pairs: Iterable[Pair]) -> set[str]:
+    """The arms that need further runs while `open_pairs` are not settled."""
+    arms = {BASELINE, *(arm for pair in open_pairs for arm in pair)}
+    return arms | ({RANDOM} if study.control_loss in arms else set())
+
+
+def looks_of(study: Study) -> tuple[Design, list[int]]:
+    """When the study is judged, and the seeds that were added to it after it had been judged.
+
+    A list of seeds is a fixed design, judged once by plain 95% intervals. Seeds that are added later make it a
+    sequential one, which looked after the seeds that it had before.
+    """
+    settings, base = study.settings, study.base
+    earlier: set[int] = set()
+    judged_seeds: set[int] = set()
+    while base:
+        if base.judged:
+            judged_seeds |= set(base.seeds)
+            earlier |= set(base.settings.looks) if base.settings.auto else {len(base.seeds)}
+        base = base.base
+    seeds = study.seeds
+    unplanned = [seed for seed in seeds if seed not in judged_seeds] if judged_seeds else []
+    if settings.auto:
+        return sequential(settings.looks), unplanned
+    if not unplanned or len(seeds) == 1:
+        return FIXED, []
+    return sequential(sorted({look for look in earlier if 1 < look < len(seeds)} | {len(seeds)})), unplanned
+
+
+def judge_all(
+    study: Study,
+    runs: Sequence[Key],
+    evaluator: Evaluator,
+    settled: Mapping[Pair, Entry],
+    design: Design,
+    unplanned: bool,
+) -> dict[Pair, Entry]:
+    """The verdicts of all comparisons that `runs` allow.
+
+    Args:
+        study: what is compared.
+        runs: finished runs that count.
+        evaluator: knows their detections on the judge's images.
+        settled: comparisons that an earlier look has settled, which stand.
+        design: of the study's looks.
+        unplanned: whether seeds were added after a look that was to be the only one.
+    """
+    arms = list(dict.fromkeys(arm for arm, _ in runs))
+    made = {pair: settled.get(pair) or _compared(pair, runs, evaluator) for pair in pairs(study, arms)}
+    entries = {pair: entry for pair, entry in made.items() if entry}
+    asked = [pair for pair in asked_for(study) if pair in entries]
+    others = [pair for pair in entries if pair not in asked]
+    found: dict[Pair, Entry] = {}
+    for family, group in ((BASELINE, asked), ("", others)):  # only what was typed shares the 5%
+        decided = decide([entries[pair] for pair in group], design, unplanned, family)
+        found |= dict(zip(group, decided, strict=True))
+    return {pair: found[pair] for pair in entries}
+
+
+def _compared(pair: Pair, runs: Sequence[Key], evaluator: Evaluator) -> Entry | None:
+    """The comparison of a pair on the replicates that both arms have; None where there are none."""
+    arm, against = pair
+    common = [replicate for name, replicate in runs if name == arm and (against, replicate) in runs]
+    if not common:
+        return None
+    best, last = ([{r: evaluator.predictions((name, r), epoch) for r in common} for name in pair] for epoch in EPOCHS)
+    found = compare(evaluator.truth, *best)
+    files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in common]
+    same = all(filecmp.cmp(*both, shallow=False) for both in files)
+    of_last = found if same else compare(evaluator.truth, *last, in_parts=False)
+    name = evaluator.judge.name if evaluator.judge else "val"
+    last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
+    return structs.replace(found, arm=arm, against=against, judge=name, last=last_entry)

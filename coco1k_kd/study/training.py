@@ -1,0 +1,159 @@
+"""The runs of a study, as many at a time as there are slots: seed by seed, within the hours that the study has."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+from coco1k_kd.report.comparison import Failure
+from coco1k_kd.runs.board import Board
+from coco1k_kd.runs.launch import SPEC, RunFailed, finished
+from coco1k_kd.runs.slots import Slots
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label, step_cost
+from coco1k_kd.study.hours import Hours, unit_seconds
+from coco1k_kd.study.plan import Study
+from coco1k_kd.verdict.matching import coco_metrics
+
+_POLL_SECONDS = 0.5
+
+Result = dict[str, Any]
+
+
+class Training:
+    """What of a study's runs is done, and does the rest.
+
+    Attributes:
+        results: of all finished runs.
+        failures: runs that ended without a result; their arms are not begun again.
+        extra: seconds of judging that each further run costs, as far as is known.
+    """
+
+    def __init__(self, study: Study, slots: Slots, hours: Hours) -> None:
+        self.study, self.slots, self.hours = study, slots, hours
+        self.results: dict[Key, Result] = {}
+        self.failures: list[Failure] = []
+        self.extra = 0.0
+
+    def finish(self, keys: Sequence[Key], note: Callable[[], str] = str) -> bool:
+        """Do the runs `keys` that are not finished.
+
+        Args:
+            keys: runs in the order of running.
+            note: a line that stands above the table of the runs under way.
+
+        Returns:
+            False where time ran out. The first two runs, the first pair, are done in any case; no other unit (a run of
+            the first seed, or all runs of a further seed) is begun that would not end in time.
+        """
+        for key in keys:
+            if key not in self.results and (result := finished(self.study.folder(*key))):
+                self.results[key] = result
+                print(f"finished before: {run_label(*key)}: {self._line(key)}", flush=True)
+        units = [unit for unit in self._units(keys) if unit]
+        in_time = True
+        ready: list[Key] = []
+        under_way: dict[Future[Result], Key] = {}
+        left = sum(map(len, units))
+        with Board(len(keys) - left, len(keys), left * self.study.settings.epochs, note=note) as board:
+            while units or ready or under_way:
+                while units and (self._unlimited or (not ready and self._room(under_way))):
+                    if units[0][0] not in keys[:2] and not self.hours.hold(self.seconds(units[0])):
+                        in_time, units = False, []
+                    else:
+                        ready += units.pop(0)
+                if self.slots.number > 1:  # else the last to end would be a long one, with all other slots idle
+                    ready.sort(key=lambda key: -step_cost(key[0], self.study.control_loss))
+                for key in [key for key in ready if self.study.needs(key) <= self.results.keys()]:
+                    if self._room(under_way):
+                        ready.remove(key)
+                        under_way[self._submit(key, board, len(keys))] = key
+                if not under_way:
+                    ready = []  # these need runs that have failed or were not begun
+                for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
+                    key = under_way.pop(future)
+                    if not self._take(key, future, board):
+                        units, ready = (_without(key[0], rest) for rest in (units, [ready]))
+                        ready = [key for unit in ready for key in unit]
+                board.refresh()
+        return in_time
+
+    def seconds(self, keys: Iterable[Key]) -> float:
+        """What those of `keys` that are not finished would take, as far as finished runs tell."""
+        missing = [key for key in keys if key not in self.results]
+        return unit_seconds(self.results, missing, self.study.control_loss, max(self.slots.number, 1), self.extra)
+
+    def _room(self, under_way: Sized) -> bool:
+        """Whether a run can begin now. A cluster is given all, since nodes may join it."""
+        return len(under_way) < self.slots.number or (self.slots.grows and self._unlimited)
+
+    @property
+    def _unlimited(self) -> bool:
+        return self.hours.limit == math.inf
+
+    def _units(self, keys: Sequence[Key]) -> list[list[Key]]:
+        """Unfinished runs that are begun together: the first pair, each other run of its seed, then seed by seed."""
+        units: dict[object, list[Key]] = {}
+        failed = {failure.arm for failure in self.failures}
+        for position, key in enumerate(keys):
+            of_first = key[1] == keys[0][1]
+            name = "pair" if position < 2 else position if of_first else (key[0] == SAME_TIME, key[1])
+            unit = units.setdefault(name, [])
+            if key not in self.results and key[0] not in failed:
+                unit.append(key)
+        return list(units.values())
+
+    def _submit(self, key: Key, board: Board, runs: int) -> Future[Result]:
+        study = self.study
+        epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
+        board.add(run_label(*key), study.folder(*key), epochs)
+        spec = study.spec(*key, epochs) | {"at_once": min(self.slots.number, runs)}
+        return self.slots.submit(spec, run_label(*key))
+
+    def _take(self, key: Key, future: Future[Result], board: Board) -> bool:
+        """Take over a run's result; False if it has none, which its arm has to bear alone."""
+        label = run_label(*key)
+        try:
+            self.results[key] = future.result()
+        except RunFailed as failure:
+            board.remove(label, "failed")
+            print(f"error: {failure}", file=sys.stderr, flush=True)
+            self.failures.append(Failure(key[0], *key[1], message=str(failure).splitlines()[0]))
+            return False
+        board.remove(label, self._line(key))
+        return True
+
+    def _line(self, key: Key) -> str:
+        result = self.results[key]
+        best = coco_metrics(self.study.data.val.annotations, self.study.predictions(key, "best"))
+        minutes, speed = result["train_seconds"] / 60, result["images"] / result["train_seconds"]
+        resumed = "".join(f", resumed after epoch {epoch}" for epoch in result["resumed_after_epochs"])
+        return (
+            f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {minutes:.1f} min of training, "
+            f"{speed:.1f} images/s, {result['peak_memory_bytes'] / 2**30:.1f} GiB{resumed}"
+        )
+
+
+def _without(arm: str, units: Iterable[Sequence[Key]]) -> list[list[Key]]:
+    """Units that are left when an arm has failed: without its runs, and none at all without a baseline."""
+    left = [[key for key in unit if key[0] != arm] for unit in units if arm != BASELINE]
+    return [unit for unit in left if unit]
+
+
+def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:
+    """How many epochs of the baseline take the training time of the distilled arm.
+
+    Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it;
+    it would count validation, and the machine's other load. A fixed number is a whole schedule, and repeatable.
+    """
+    settings, arm = study.settings, study.timed_arm
+    for key in study.plan():
+        begun = study.folder(*key) / SPEC
+        if key[0] == SAME_TIME and begun.exists():  # once one has begun, the number stands
+            return json.loads(begun.read_bytes())["train_args"]["epochs"]
+    timed = study.timed_runs()
+    seconds = {name: sum(results[key]["train_seconds"] for key in timed if key[0] == name) for name in (BASELINE, arm)}
+    return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))

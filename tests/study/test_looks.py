@@ -1,0 +1,374 @@
+"""The looks of a study, with runs that take no time: what is run, when it stops, and what is reported in between.
+
+The runs are made up; plan, audit, comparison, verdict and report are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from coco1k_kd.errors import UserError
+from coco1k_kd.report import write
+from coco1k_kd.runs.board import Board
+from coco1k_kd.runs.launch import RunFailed, finished
+from coco1k_kd.study import store, study, training
+from coco1k_kd.study.plan import Settings
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "comparison.schema.json"
+OWN = {"map50": 0.5, "map50_95": 0.3}  # Ultralytics' figures of every run
+
+
+class Actor:
+    """Slots whose runs are made up in no time, while a clock of its own goes on.
+
+    Args:
+        skill: arm -> how many of the boxes a run finds, or a function of the seed.
+        seconds: that a run takes.
+        fails: labels of the runs that fail.
+        stops: label of the run at which the study is interrupted.
+    """
+
+    number, grows = 1, False
+
+    def __init__(
+        self,
+        skill: dict[str, float | Callable[[int], float]],
+        seconds: float = 60.0,
+        fails: tuple[str, ...] = (),
+        stops: str = "",
+    ) -> None:
+        self.skill, self.seconds, self.fails, self.stops = skill, seconds, fails, stops
+        self.begun: list[str] = []
+        self.watch: Callable[[], object] = list  # called as a run begins
+        self.now = 0.0
+
+    def __enter__(self) -> Actor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def clock(self) -> float:
+        return self.now
+
+    def check(self, *_: object) -> None:
+        pass
+
+    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+        future: Future[dict[str, Any]] = Future()
+        if label == self.stops:
+            raise KeyboardInterrupt
+        if label in self.fails:
+            future.set_exception(RunFailed(f"{label} failed: its gradient is 124 times the task's"))
+            return future
+        folder = Path(spec["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        if spec["kind"] == "evaluate":
+            runs = {name: Path(weights) for name, weights in spec["weights"].items()}
+            result: dict[str, Any] = {"seconds": 1.0, "ultralytics": dict.fromkeys(runs, OWN)}
+            for name, weights in runs.items():
+                run = json.loads((weights.parent / "run.json").read_bytes()) if name != "given" else ["student", 0]
+                self._detect(spec, folder / f"predictions_{name}.json", *run)
+        else:
+            self.watch()
+            self.begun.append(label)
+            self.now += self.seconds
+            result = self._train(spec, folder)
+        (folder / "result.json").write_text(json.dumps(result))
+        future.set_result(result)
+        return future
+
+    def _train(self, spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+        epochs, seed = spec["train_args"]["epochs"], spec["seed"]
+        for name in ("best", "last"):
+            self._detect(spec, folder / f"predictions_{name}.json", spec["arm"], seed)
+        (folder / "weights").mkdir(exist_ok=True)
+        (folder / "weights" / "run.json").write_text(json.dumps([spec["arm"], seed]))
+        (folder / "results.csv").write_text("epoch,metrics/mAP50-95(B)\n1,0.1\n")
+        figures = {"train_seconds": self.seconds / 2, "val_seconds": 1.0, "seconds": self.seconds, "at_once": 1}
+        counts = {"epochs": epochs, "images": 48 * epochs, "effective_batch": 8, "world_size": 1}
+        same = {"init_hash": "i", "batch_hash": f"b{seed}", "stream_hash": f"s{seed}", "resumed_after_epochs": []}
+        work = {"train_images": 48, "val_images": 24, "device": "cpu", "train_args": {"seed": seed}}
+        return {
+            **figures,
+            **counts,
+            **same,
+            "peak_memory_bytes": 9,
+            "ultralytics": OWN,
+            "ultralytics_last": OWN,
+            "work": work,
+        }
+
+    def _detect(self, spec: dict[str, Any], output: Path, arm: str, seed: int) -> None:
+        """Detections that find each box with the arm's chance; the same boxes in all arms but for that chance."""
+        truth = json.loads(Path(spec["annotations"]).read_bytes())
+        skill = self.skill.get(arm, 0.5)
+        chance = skill(seed) if callable(skill) else skill
+        rng = np.random.default_rng([seed, len(truth["images"])])
+        found = []
+        for box in truth["annotations"]:
+            seen, score = rng.random(2)
+            if seen < chance:
+                found.append({key: box[key] for key in ("image_id", "category_id", "bbox")} | {"score": float(score)})
+        output.write_text(json.dumps(found))
+
+
+@pytest.fixture
+def study_of(
+    subset: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """Do a study with an actor in `tmp_path`/project; its exit code and its comparison."""
+    monkeypatch.setattr(write, "draw", lambda *_: b"")  # a second for each look
+
+    def do(actor: Actor, resume: bool = True, **settings: Any) -> tuple[int, dict[str, Any]]:
+        chosen = Settings(
+            data=subset / "coco1k.yaml",
+            student=str(models / "student.pt"),
+            teacher=str(models / "teacher.pt"),
+            project=tmp_path / "project",
+            **{"epochs": 3, "batch": 8, "imgsz": 64, "device": "cpu", **settings},
+        )
+        code = study.run(chosen, resume, "a command", actor, clock=actor.clock)
+        newest = sorted((tmp_path / "project").glob("comparison_*.json"))[-1]
+        content = json.loads(newest.read_bytes())
+        jsonschema.validate(content, json.loads(SCHEMA.read_bytes()))
+        return code, content
+
+    return do
+
+
+def noisy(low: float, high: float) -> Callable[[int], float]:
+    """A skill that differs a lot from seed to seed."""
+    return lambda seed: low if seed % 2 else high
+
+
+OPEN = {"baseline": 0.5, "cwd": noisy(0.3, 0.75)}  # better or worse, by the seed: never settled
+BETTER = {"baseline": 0.4, "cwd": 0.9}
+
+
+def pairs(*seeds: int, arms: tuple[str, ...] = ("baseline", "cwd")) -> list[str]:
+    return [f"{arm} (seed {seed})" for seed in seeds for arm in arms]
+
+
+def test_it_stops_at_the_first_look_that_settles_the_question(study_of: Any, capsys: Any) -> None:
+    actor = Actor(BETTER)
+    code, content = study_of(actor)
+    assert code == 0 and actor.begun == pairs(0, 1, 2), "seed by seed, side by side, and no further"
+    design, (entry,) = content["design"], content["comparisons"]
+    assert (design["seeds"], design["looks"], design["look"], design["stopped"]) == ("auto", [3, 5, 8], 1, "settled")
+    assert design["levels"] == pytest.approx([0.0110, 0.0183, 0.0292], abs=5e-4)
+    assert entry["verdict"] == "improves" and entry["seeds"] == [0, 1, 2]
+    assert entry["level"] == design["levels"][0] and entry["judge"] == "val"
+    low, high = entry["d_ap"]["ci"]
+    assert low < entry["d_ap"]["ci95"][0] < entry["d_ap"]["ci95"][1] < high, "wider than a plain interval"
+    said = capsys.readouterr().out
+    assert said.index("cwd inconclusive after 1 seed") < said.index("# "), "the first pair is reported before the end"
+
+
+def test_without_an_answer_it_takes_all_its_looks(study_of: Any) -> None:
+    actor = Actor(OPEN)
+    code, content = study_of(actor)
+    assert code == 0 and actor.begun == pairs(*range(8))
+    assert content["design"]["stopped"] == "looks" and content["design"]["look"] == 3
+    (entry,) = content["comparisons"]
+    assert entry["verdict"] == "inconclusive" and len(entry["seeds"]) == 8
+    assert entry["level"] == content["design"]["levels"][2]
+
+
+def test_a_settled_arm_is_not_run_any_more(study_of: Any) -> None:
+    actor = Actor({**OPEN, "mgd": 0.95})
+    _, content = study_of(actor, arms=["cwd", "mgd"], looks=[3, 4])
+    assert actor.begun == [*pairs(0, 1, 2, arms=("baseline", "cwd", "mgd")), *pairs(3)]
+    found = {entry["arm"]: entry for entry in content["comparisons"]}
+    assert found["mgd"]["verdict"] == "improves" and found["mgd"]["seeds"] == [0, 1, 2]
+    assert found["cwd"]["verdict"] == "inconclusive" and found["cwd"]["seeds"] == [0, 1, 2, 3]
+    assert len(content["arms"]["mgd"]["runs"]) == 3 and len(content["arms"]["baseline"]["runs"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("hours", "begun", "look"),
+    [(0.001, pairs(0), 0), (0.05, pairs(0), 0), (0.09, pairs(0, 1), 0), (0.14, pairs(0, 1, 2, 3), 1)],
+)
+def test_nothing_is_begun_that_would_not_end_in_time(study_of: Any, hours: float, begun: list[str], look: int) -> None:
+    actor = Actor(OPEN)  # a pair takes two minutes
+    code, content = study_of(actor, hours=hours)
+    assert code == 0 and actor.begun == begun
+    design = content["design"]
+    assert design["stopped"] == "hours" and design["look"] == look
+    assert design["hours_spent"] == pytest.approx(len(begun) / 60) and design["hours_next"] > 0
+    assert content["comparisons"][0]["verdict"] == "inconclusive"
+    again = Actor(OPEN)
+    assert study_of(again, hours=hours)[1]["design"] == design and again.begun == [], "the hours are the study's"
+    more = Actor(OPEN)
+    assert study_of(more, hours=float("inf"))[1]["design"]["stopped"] == "looks"
+    assert begun + more.begun == pairs(*range(8)), "with more hours it goes on"
+
+
+@pytest.mark.parametrize("at", ["cwd (seed 0)", "baseline (seed 2)", "baseline (seed 3)", "cwd (seed 4)"])
+def test_interrupted_it_comes_to_the_same_looks(study_of: Any, at: str, tmp_path: Path) -> None:
+    whole = Actor(OPEN)
+    expected = study_of(whole)[1]
+    shutil.rmtree(tmp_path / "project")
+    broken = Actor(OPEN, stops=at)
+    with pytest.raises(KeyboardInterrupt):
+        study_of(broken)
+    rest = Actor(OPEN)
+    _, content = study_of(rest)
+    assert broken.begun + rest.begun == whole.begun, "no run is done twice"
+    for key in ("looks", "levels", "look", "stopped"):
+        assert content["design"][key] == expected["design"][key]
+    for one, other in zip(content["comparisons"], expected["comparisons"], strict=True):
+        assert one == other
+
+
+def test_between_two_looks_there_is_an_interim_report(study_of: Any, tmp_path: Path) -> None:
+    for at, look, seeds in (("baseline (seed 1)", 0, [0]), ("baseline (seed 3)", 1, [0, 1, 2])):
+        with pytest.raises(KeyboardInterrupt):
+            study_of(Actor(OPEN, stops=at))
+        (path,) = (tmp_path / "project").glob("comparison_*.json")
+        content = json.loads(path.read_bytes())
+        assert content["design"]["look"] == look and content["design"]["stopped"] is None
+        assert content["comparisons"][0]["seeds"] == seeds and content["design"]["hours_next"] > 0
+
+
+def test_the_board_says_where_the_study_stands(study_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    actor = Actor(OPEN)
+
+    class Watched(Board):
+        def __enter__(self) -> Board:
+            actor.watch = lambda: notes.append(self.note())
+            return self
+
+    monkeypatch.setattr(training, "Board", Watched)
+    study_of(actor, looks=[2, 3])
+    assert notes[0].startswith("look 1 of 2; so far: no verdict yet; ")
+    assert notes[-1].startswith("look 2 of 2; so far: cwd inconclusive after 2 seeds, ")
+    assert notes[-1].endswith(" h left")
+
+
+def test_a_fixed_list_is_one_look_with_a_plain_interval(study_of: Any) -> None:
+    actor = Actor(OPEN)
+    _, content = study_of(actor, seeds=[4, 7])
+    assert actor.begun == pairs(4, 7)
+    expected = {"seeds": "fixed", "looks": [2], "levels": [0.05], "look": 1, "stopped": "fixed", "unplanned": []}
+    assert {key: content["design"][key] for key in expected} == expected
+    (entry,) = content["comparisons"]
+    assert entry["level"] == 0.05 and entry["d_ap"]["ci"] == entry["d_ap"]["ci95"]
+
+
+def test_seeds_that_are_added_later_are_held_to_sequential_levels(study_of: Any) -> None:
+    study_of(Actor(OPEN), seeds=[0, 1, 2])
+    actor = Actor(OPEN)
+    _, content = study_of(actor, seeds=[0, 1, 2, 3, 4])
+    assert actor.begun == pairs(3, 4)
+    assert content["design"]["unplanned"] == [3, 4] and content["design"]["looks"] == [3, 5]
+    (entry,) = content["comparisons"]
+    assert entry["unplanned"] and entry["level"] == content["design"]["levels"][1] < 0.05
+
+
+def test_several_arms_share_the_error(study_of: Any) -> None:
+    _, content = study_of(Actor({**OPEN, "mgd": 0.45}), arms=["cwd", "mgd", "ultralytics"], seeds=[0, 1, 2])
+    family = [entry for entry in content["comparisons"] if entry["against"] == "baseline"]
+    others = [entry for entry in content["comparisons"] if entry["against"] != "baseline"]
+    assert len(family) == 3 and max(entry["family"] for entry in family) == 3
+    assert len(others) == 2 and all(entry["family"] == 1 for entry in others)
+
+
+def test_one_arms_failure_does_not_cost_the_others_theirs(study_of: Any, capsys: Any) -> None:
+    actor = Actor({"baseline": 0.4, "cwd": 0.9}, fails=("mgd (seed 0)",))
+    code, content = study_of(actor, arms=["cwd", "mgd"], seeds=[0, 1])
+    assert code == 1 and actor.begun == pairs(0, 1), "mgd is not begun again"
+    assert [entry["arm"] for entry in content["comparisons"]] == ["cwd"]
+    (failure,) = content["failures"]
+    assert (failure["arm"], failure["seed"]) == ("mgd", 0) and "124 times" in failure["message"]
+    said = capsys.readouterr().err
+    assert "error: mgd (seed 0) failed" in said and "runs of mgd failed" in said
+    mended = Actor({"baseline": 0.4, "cwd": 0.9, "mgd": 0.9})
+    code, content = study_of(mended, arms=["cwd", "mgd"], seeds=[0, 1])
+    assert code == 0 and mended.begun == pairs(0, 1, arms=("mgd",)) and not content["failures"]
+
+
+@pytest.mark.parametrize(("seed", "compared"), [(0, 0), (1, 1)])
+def test_without_a_baseline_there_is_nothing_to_compare(study_of: Any, seed: int, compared: int) -> None:
+    actor = Actor(BETTER, fails=(f"baseline (seed {seed})",))
+    if not compared:
+        with pytest.raises(IndexError):  # no comparison
+            study_of(actor, seeds=[0, 1])
+        return
+    code, content = study_of(actor, seeds=[0, 1])
+    assert code == 1 and content["comparisons"][0]["seeds"] == [0]
+
+
+def test_the_judge_is_all_of_the_source_that_did_not_choose_the_epoch(
+    study_of: Any, coco_root: Path, subset: Path, tmp_path: Path
+) -> None:
+    source = json.loads((coco_root / "annotations" / "instances_val2017.json").read_bytes())
+    own = json.loads((subset / "annotations" / "instances_val2017.json").read_bytes())
+    beyond = {image["id"] for image in source["images"]} - {image["id"] for image in own["images"]}
+    _, content = study_of(Actor(BETTER), seeds=[0, 1], coco_root=coco_root)
+    (entry,) = content["comparisons"]
+    assert (entry["judge"], entry["images"]) == ("full_val", len(beyond))
+    (path,) = (tmp_path / "project" / "judges").glob("*/annotations.json")
+    assert {image["id"] for image in json.loads(path.read_bytes())["images"]} == beyond
+    run = Path(content["arms"]["cwd"]["runs"][0]["dir"])
+    (found,) = run.glob("judged_*/predictions_best.json")
+    assert {box["image_id"] for box in json.loads(found.read_bytes())} <= beyond
+    assert content["dataset"]["val_images"] == 24, "runs[].ap stays that of the subset's val images"
+    trained = Actor(BETTER)
+    _, again = study_of(trained, seeds=[0, 1], coco_root=coco_root, judge="val")
+    assert trained.begun == [] and again["comparisons"][0]["judge"] == "val", "another judge trains nothing"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"looks": [5, 3]}, "--looks 5 3: each look needs more seeds"),
+        ({"looks": [1, 3]}, "--looks 1 3: a look needs 2 seeds"),
+        ({"hours": 0.0}, "--hours 0: must be above 0, or inf for no limit"),
+        ({"hours": -1.0}, "--hours -1: must be above 0"),
+        ({"hours": float("nan")}, "--hours nan: must be above 0"),
+        ({"judge": "nowhere"}, "nowhere"),
+        ({"judge": "full"}, "--judge full: name what the subset was drawn from with --coco-root"),
+        ({"draws": 2, "seeds": "auto"}, "--draws 2: draws are repeated then in place of seeds"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    study_of: Any, settings: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    actor = Actor(BETTER)
+    with pytest.raises(UserError) as refusal:
+        study_of(actor, **settings)
+    assert says in str(refusal.value) and "\n" not in str(refusal.value)
+    assert actor.begun == [] and not (tmp_path / "project").exists()
+
+
+def test_a_study_is_not_resumed_by_other_training_code(study_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_of(Actor(BETTER), seeds=[0])
+    again = Actor(BETTER)
+    study_of(again, seeds=[0])
+    assert again.begun == []
+    monkeypatch.setattr("coco1k_kd.study.plan.code_hash", lambda: "another")
+    other = Actor(BETTER)
+    study_of(other, seeds=[0])
+    assert other.begun == pairs(0)
+
+
+def test_two_studies_of_one_project_keep_their_runs(study_of: Any, tmp_path: Path) -> None:
+    study_of(Actor(BETTER), seeds=[0])
+    study_of(Actor(BETTER), seeds=[0], epochs=4)
+    assert len(list((tmp_path / "project").glob("study_*.json"))) == 2, "other settings are another study"
+    third = Actor(BETTER)
+    study_of(third, seeds=[0])
+    assert third.begun == []
+    assert all(finished(path.parent) for path in (tmp_path / "project").glob("*_2*/results.csv"))
+    assert store._ended(sorted((tmp_path / "project").glob("study_*.json"))[0])
