@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from coco1k_kd.data.annotations import read
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.report.examples import Box, Example, Examples
 from coco1k_kd.report.words import Words
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth
+from coco1k_kd.verdict.compare import influence
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall, calibration, precision_recall
-from coco1k_kd.verdict.matching import figures_of, matched
+from coco1k_kd.verdict.entry import ImageInfluence
+from coco1k_kd.verdict.errors_by_kind import KindOfError, errors_by_kind
+from coco1k_kd.verdict.matching import matched
 
 IOUS = (0.5, 0.75)  # of the precision-recall curves
 _ARMS = 6  # arms that have curves; more would hide each other
@@ -34,7 +36,7 @@ class Evidence:
 
     left_out: Sequence[str] = ()
     against: str = ""  # the arm that errors are compared with
-    errors: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)  # arm -> kind -> {mean, ci95}
+    errors: Mapping[str, Mapping[str, KindOfError]] = field(default_factory=dict)  # arm -> kind
     precision_recall: Mapping[str, Mapping[str, PrecisionRecall]] = field(default_factory=dict)  # IoU -> arm -> curve
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     examples: Examples | None = None
@@ -81,7 +83,15 @@ def _gathered(
         if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
             examples, left_out = None, [words("missing_images", path=gone)]
     against = comparison["comparisons"][0]["against"] if comparison["comparisons"] else ""
-    return Evidence(left_out, against, {}, curves, calibrated, examples)
+    compared = [e["arm"] for e in comparison["comparisons"] if e["against"] == against and e["arm"] in arms]
+    errors = {arm: errors_by_kind(annotations, *_common(files, arm, against)) for arm in compared}
+    return Evidence(left_out, against, errors, curves, calibrated, examples)
+
+
+def _common(files: Mapping[str, Mapping[Replicate, Path]], *arms: str) -> list[dict[Replicate, Path]]:
+    """The files of each arm whose draw and seed the others have, too."""
+    shared = set.intersection(*(set(files[arm]) for arm in arms))
+    return [{key: path for key, path in files[arm].items() if key in shared} for arm in arms]
 
 
 def _examples(
@@ -93,24 +103,18 @@ def _examples(
 ) -> Examples:
     """The images with the largest influence on the difference, averaged over runs."""
     arm, against = entry["arm"], entry["against"]
-    common = [key for key in files[arm] if key in files[against]]
-    paths = [files[name][key] for name in (arm, against) for key in common]
-    figures = [figures_of(annotations, path) for path in paths]
-    present = figures[0].shown[0].any(axis=1)
-    influence = np.array([f.influence[0][present].mean(axis=0) for f in figures]).astype(float)
-    share = (influence[: len(common)] - influence[len(common) :]).mean(axis=0)
-    order = np.argsort(-share, kind="stable")
-    won = [i for i in order[:_SHOWN].tolist() if share[i] > 0]
-    lost = [i for i in order[::-1][:_SHOWN].tolist() if share[i] < 0]
+    ours, theirs = _common(files, arm, against)
+    shares = influence(annotations, ours, theirs)
+    won = [one for one in shares[:_SHOWN] if one.d_ap > 0]
+    lost = [one for one in shares[: -_SHOWN - 1 : -1] if one.d_ap < 0]
     seen = {(run["draw"], run["seed"]): run["d_ap"] for run in entry["per_run"]}
-    typical = min(common, key=lambda key: abs(seen.get(key, np.inf) - entry["d_ap"]["mean"]))
+    typical = min(ours, key=lambda key: abs(seen.get(key, np.inf) - entry["d_ap"]["mean"]))
     found, thresholds = {}, {}
     truth: Truth
     for name in (against, arm):
         truth, detections, rankings = matched(annotations, files[name][typical])
         thresholds[name] = best_threshold(rankings)
         found[name] = detections[detections.score >= thresholds[name]]
-    names = {image.id: image.file_name for image in read(annotations).images()}
     told = words(
         "pictures_text",
         number=len(won) + len(lost),
@@ -119,12 +123,12 @@ def _examples(
         seed=typical[1],
     )
 
-    def example(i: int) -> Example:
-        name = names[int(truth.image_ids[i])]
+    def example(one: ImageInfluence) -> Example:
+        i = int(np.searchsorted(truth.image_ids, one.image_id))
         boxes = {arm: _boxes(of_arm, truth, of_arm.image == i) for arm, of_arm in found.items()}
-        return Example(name, float(share[i]), images / name, _truth_boxes(truth, i), boxes)
+        return Example(one.file, one.d_ap, images / one.file, _truth_boxes(truth, i), boxes)
 
-    return Examples(arm, told, [example(i) for i in won], [example(i) for i in lost])
+    return Examples(arm, told, [example(one) for one in won], [example(one) for one in lost])
 
 
 def best_threshold(rankings: Sequence[Ranking]) -> float:

@@ -21,7 +21,7 @@ import coco1k_kd
 from coco1k_kd.report import markdown as tables
 from coco1k_kd.report.evidence import Evidence
 from coco1k_kd.report.examples import legend
-from coco1k_kd.report.plots import Plots, style
+from coco1k_kd.report.plots import Plots, less, style
 from coco1k_kd.report.words import Words, points
 from coco1k_kd.verdict.intervals import BAND
 
@@ -135,10 +135,14 @@ def _errors(plots: Plots, evidence: Evidence) -> dict[str, Any] | None:
         return None
     kinds = list(next(iter(errors.values())))
     head = [words("h_arm"), *(words(f"kind_{kind}") for kind in kinds)]
-    rows = [
-        [arm, *(f"{points(row['mean'])} ({words.interval(*row['ci95'])})" for row in by_kind.values())]
-        for arm, by_kind in errors.items()
-    ]
+    first = next(iter(errors.values()))
+    lost = {evidence.against: [of.against for of in first.values()]}
+    lost |= {arm: [of.arm for of in by_kind.values()] for arm, by_kind in errors.items()}
+    rows = [[words("error_lost", arm=arm), *(f"{100 * d.mean:.1f}" for d in row)] for arm, row in lost.items()]
+    for arm, by_kind in errors.items():
+        gains = [less(of.difference) for of in by_kind.values()]
+        told_gains = (f"{points(gain['mean'])} ({words.interval(*gain['ci95'])})" for gain in gains)
+        rows.append([words("error_gain", arm=arm), *told_gains])
     told = "; ".join(f"{row[0]}: " + ", ".join(map(" ".join, zip(head[1:], row[1:], strict=True))) for row in rows)
     height = max(_HEIGHT, len(kinds) * (0.2 + 0.12 * len(errors)) + 0.9)
     meaning = [[words(f"kind_{kind}"), words(f"kind_{kind}_text")] for kind in kinds]

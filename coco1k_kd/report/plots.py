@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from coco1k_kd.report.fonts import families
 from coco1k_kd.report.words import Words, entries, points, repeats
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall
+from coco1k_kd.verdict.entry import Difference
+from coco1k_kd.verdict.errors_by_kind import KindOfError
 from coco1k_kd.verdict.intervals import BAND
 
 PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -180,12 +182,12 @@ class Plots:
         axes.set_ylabel(self.words("pic_points"))
         axes.grid(axis="x", visible=False)
 
-    def errors(self, axes: Axes, errors: Mapping[str, Mapping[str, Mapping[str, Any]]], kinds: Sequence[str]) -> None:
-        """The change in AP that comes from each kind of error: {arm: {kind: {mean, ci95}}}."""
+    def errors(self, axes: Axes, errors: Mapping[str, Mapping[str, KindOfError]], kinds: Sequence[str]) -> None:
+        """The AP that each kind of error costs an arm less than the arm that it is compared with."""
         height = 0.8 / len(errors)
         for i, (arm, by_kind) in enumerate(errors.items()):
             rows = [row + height * (i - (len(errors) - 1) / 2) for row in range(len(kinds))]
-            bars = [_bar(by_kind[kind]) for kind in kinds]
+            bars = [_bar(less(by_kind[kind].difference)) for kind in kinds]
             means = [mean for mean, _ in bars]
             reach = np.array([error for _, error in bars])[:, :, 0].T
             style = {"color": self.colour[arm], "alpha": 0.75, "hatch": _HATCHES[i % len(_HATCHES)], "ec": "white"}
@@ -246,6 +248,12 @@ _ABOVE: dict[str, Any] = {
     "ha": "center",
     "bbox": {"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
 }
+
+
+def less(difference: Difference) -> dict[str, Any]:
+    """A loss as a gain: the difference the other way round."""
+    low, high = difference.ci95
+    return {"mean": -difference.mean, "ci95": (-high, -low)}
 
 
 def _bar(value: Mapping[str, Any]) -> tuple[float, list[list[float]]]:

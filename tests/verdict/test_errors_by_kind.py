@@ -29,9 +29,7 @@ def mistaken(annotations, rng):
         elif kind == 2:  # twice
             found.append({"category_id": box["category_id"], "bbox": place + np.array([1, 0, 0, 0])})
         elif kind == 3:  # both
-            found.append(
-                {"category_id": int(rng.choice([2, 5, 7])), "bbox": place + np.array([50, 0, 0, 0])}
-            )
+            found.append({"category_id": int(rng.choice([2, 5, 7])), "bbox": place + np.array([50, 0, 0, 0])})
         else:
             continue
         found[-1] |= {"image_id": box["image_id"], "score": float(rng.beta(2, 2))}
