@@ -167,7 +167,8 @@ def create(args: argparse.Namespace) -> None:
         missing = [(job.entry.coco_url, job.source) for job in work if not job.source.is_file()]
         download.fetch_images(missing, args.workers)
     subset.check_present(work, found["train"].official)
-    order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given)
+    place = None if args.train_annotations else (args.data or args.coco_root).resolve()
+    order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given, place)
     written = subset.write(order, drawn, work)
     print(table({part.split: part.counts for part in drawn}))
     copies, cut = (sum(getattr(image, what) for image in written.images) for what in ("copied", "cut"))

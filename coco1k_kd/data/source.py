@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from coco1k_kd.data.annotations import Annotations, parse, read
 from coco1k_kd.errors import UserError
 
@@ -73,6 +75,12 @@ def from_yaml(path: Path) -> dict[str, Source]:
 def open_source(place: Path) -> dict[str, Source]:
     """Train and val of `--coco-root` or `--data`: a folder with COCO files, or a data YAML."""
     return {split: from_root(place, split) for split in _NAMES} if place.is_dir() else from_yaml(place)
+
+
+def drawn_from(data: Path) -> Path | None:
+    """What the YAML of a subset says that it was drawn from; None where it says nothing, or that is gone."""
+    source = yaml.safe_load(data.read_bytes()).get("source")
+    return Path(source) if source and Path(source).exists() else None
 
 
 def _holder(annotations: Annotations, folders: list[Path]) -> Path:

@@ -90,10 +90,14 @@ def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
         yield image, "".join(dict.fromkeys(lines[start:end]))
 
 
-def yaml_text(path: Path, names: list[str]) -> str:
-    """Ultralytics' data file. `path` is absolute, so that it works from any folder; JSON strings are YAML strings."""
+def yaml_text(path: Path, names: list[str], source: Path | None = None) -> str:
+    """Ultralytics' data file. `path` is absolute, so that it works from any folder; JSON strings are YAML strings.
+
+    `source`: what the subset was drawn from, for a study that wants more images of it.
+    """
     head = [
         f"path: {json.dumps(str(path), ensure_ascii=False)}",
+        *([f"source: {json.dumps(str(source), ensure_ascii=False)}"] if source else []),
         "train: images/train2017",
         "val: images/val2017",
         "names:",
@@ -144,7 +148,7 @@ def check_present(work: list[Job], official: bool) -> None:
 
 @dataclass(frozen=True)
 class Order:
-    """How a subset is to be written. `manifest`: of the subset that this one repeats, if any."""
+    """How a subset is to be written. `manifest`: of the subset that this one repeats, if any. `source`: drawn from."""
 
     output: Path
     link: str
@@ -153,6 +157,7 @@ class Order:
     seed: int
     balance: str
     manifest: Manifest | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,8 @@ def write(order: Order, drawn: list[Drawn], work: list[Job]) -> Written:
         )
         if order.manifest:
             _check_same(manifest.files, order.manifest.files)
-        (folder / YAML).write_text(yaml_text(order.output, drawn[0].annotations.names), encoding="utf-8")
+        text = yaml_text(order.output, drawn[0].annotations.names, order.source)
+        (folder / YAML).write_text(text, encoding="utf-8")
         warnings = _accepted(folder, order.output, drawn) if work else []
         write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
         with ThreadPoolExecutor(1) as undisturbed:  # an interrupt waits until all is in place
@@ -254,11 +260,10 @@ def replaceable(output: Path, force: bool) -> set[str]:
         raise UserError(f"{output} was not made by this tool, so --force leaves it; choose another --output-dir")
     manifest = read_manifest(output / MANIFEST)
     changed = [f for f, digest in manifest.files.items() if (output / f).is_file() and hash_file(output / f) != digest]
-    yaml = yaml_text(output, list(manifest.train.images_per_class))
-    if (output / YAML).is_file() and _body((output / YAML).read_text(encoding="utf-8", errors="replace")) != _body(
-        yaml
-    ):
-        changed.append(YAML)
+    expected = yaml_lines(yaml_text(output, list(manifest.train.images_per_class)), "path", "source")
+    if (output / YAML).is_file():
+        text = (output / YAML).read_text(encoding="utf-8", errors="replace")
+        changed += [YAML] * (yaml_lines(text, "path", "source") != expected)
     if changed:
         raise UserError(
             f"{output / changed[0]} was changed since the subset was written, so --force leaves all as it is; "
@@ -267,9 +272,9 @@ def replaceable(output: Path, force: bool) -> set[str]:
     return {*manifest.files, MANIFEST, YAML, *(f"{split}2017" for split in SPLITS)}
 
 
-def _body(yaml: str) -> list[str]:
-    """The lines of the YAML that do not depend on where the subset is."""
-    return [line for line in yaml.splitlines() if not line.startswith("path:")]
+def yaml_lines(yaml: str, *but: str) -> list[str]:
+    """The lines of the YAML without those of keys that depend on the machine."""
+    return [line for line in yaml.splitlines() if line.partition(":")[0] not in but]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.manifest import MANIFEST, Manifest, count, read_manifest
-from coco1k_kd.data.subset import SPLITS, YAML, annotation_file, split_of, yaml_text
+from coco1k_kd.data.subset import SPLITS, YAML, annotation_file, split_of, yaml_lines, yaml_text
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
@@ -35,7 +35,7 @@ def verify(folder: Path) -> list[str]:
     yaml, names = folder / YAML, list(manifest.val.images_per_class)
     if not yaml.is_file():
         faults.append(f"{YAML}: missing")
-    elif yaml.read_text(encoding="utf-8", errors="replace") != yaml_text(folder, names):
+    elif yaml_lines(yaml.read_text("utf-8", "replace"), "source") != yaml_lines(yaml_text(folder, names)):
         faults.append(f"{YAML}: path, folders or names are not those of {folder} (has it been moved?)")
     return list(dict.fromkeys(fault.replace(f"{folder}/", "") for fault in faults))
 

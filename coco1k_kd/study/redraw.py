@@ -14,7 +14,7 @@ import numpy as np
 from coco1k_kd.data import sampling, subset
 from coco1k_kd.data.dataset import Data, read_data
 from coco1k_kd.data.manifest import MANIFEST, Manifest, read_manifest
-from coco1k_kd.data.source import open_source
+from coco1k_kd.data.source import drawn_from, open_source
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
@@ -27,19 +27,20 @@ def further_draws(data: Data, number: int, coco_root: Path | None, project: Path
     Draw d is drawn with the seed of the subset's manifest + d.
 
     Raises:
-        UserError: `coco_root` is needed and not given, or is not what the subset was drawn from; a draw is damaged.
+        UserError: what the subset was drawn from is needed and not known, or is something else; a draw is damaged.
     """
     if number == 1:
         return ()
     if not (data.root / MANIFEST).is_file():
-        raise UserError(f"--draws {number}: {data.root} has no {MANIFEST}: make the subset with create_coco1k.py")
+        raise UserError(f"--draws {number}: {data.root} has no {MANIFEST}: draw a subset of it with create_coco1k.py")
     manifest = read_manifest(data.root / MANIFEST)
     name = f"{sha256(data.root / MANIFEST)[:8]}_draw"
     places = {draw: project / "draws" / f"{name}{draw}" for draw in range(1, number)}
     if missing := {draw: place for draw, place in places.items() if not place.exists()}:
-        if coco_root is None:
-            raise UserError(f"--draws {number}: say with --coco-root what COCO the subset was drawn from")
-        _write(manifest, missing, coco_root)
+        source = coco_root or drawn_from(data.yaml)
+        if source is None:
+            raise UserError(f"--draws {number}: name with --coco-root what the subset was drawn from")
+        _write(manifest, missing, source)
     seen = {frozenset(manifest.train.image_ids): 0}
     for draw, place in places.items():
         found = read_manifest(place / MANIFEST)
@@ -51,8 +52,8 @@ def further_draws(data: Data, number: int, coco_root: Path | None, project: Path
     return tuple(read_data(place / subset.YAML) for place in places.values())
 
 
-def _write(manifest: Manifest, places: dict[int, Path], coco_root: Path) -> None:
-    sources = open_source(coco_root)
+def _write(manifest: Manifest, places: dict[int, Path], source: Path) -> None:
+    sources = open_source(source)
     train, val = (sources[split].annotations for split in subset.SPLITS)
     val_ids = subset.listed(val, manifest, "val")
     subset.listed(train, manifest, "train")  # else other images would come from another COCO
@@ -65,5 +66,5 @@ def _write(manifest: Manifest, places: dict[int, Path], coco_root: Path) -> None
         work = [job for part in drawn for job in subset.jobs(part, sources[part.split].images)]
         subset.check_present(work, sources["train"].official)
         threads = min(_THREADS, os.cpu_count() or 1)
-        subset.write(subset.Order(place, "hard", threads, False, seed, balance), drawn, work)
+        subset.write(subset.Order(place, "hard", threads, False, seed, balance, source=source.resolve()), drawn, work)
         print(f"draw {draw}: {size:,} train images by seed {seed}, in {place}", flush=True)

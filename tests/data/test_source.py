@@ -17,7 +17,7 @@ from PIL import Image
 
 from coco1k_kd.data import own
 from coco1k_kd.data.manifest import read_manifest
-from coco1k_kd.data.source import from_root
+from coco1k_kd.data.source import drawn_from, from_root
 
 PROGRAM = Path(__file__).resolve().parents[2] / "create_coco1k.py"
 
@@ -157,7 +157,8 @@ def test_further_draws_come_from_own_data(yolo: Path, pilot: Path, tmp_path: Pat
     from coco1k_kd.study.redraw import further_draws
 
     data = open_data(pilot / "coco1k.yaml", tmp_path)
-    (further,) = further_draws(data, 2, yolo, tmp_path)
+    (further,) = further_draws(data, 2, None, tmp_path)  # the pilot's YAML says what it was drawn from
+    assert drawn_from(pilot / "coco1k.yaml") == drawn_from(further.yaml) == yolo
     assert further.train.size == 40 and further.val.names == data.val.names
     assert Counter(further.train.names) != Counter(data.train.names)
 

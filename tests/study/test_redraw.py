@@ -52,7 +52,7 @@ def test_draws_are_made_once(data: Data, coco_root: Path, drawn: tuple[Path, lis
 
 
 def test_what_cannot_be_drawn_is_refused(data: Data, coco_root: Path, drawn: tuple[Path, list], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="say with --coco-root what COCO"):
+    with pytest.raises(UserError, match="name with --coco-root what the subset"):
         further_draws(data, 2, None, tmp_path)
     other = tmp_path / "other"
     shutil.copytree(coco_root / "annotations", other / "annotations")
