@@ -126,7 +126,7 @@ def _examine_images(split: Split, annotations: Annotations, fixed: bool, finding
     with ThreadPoolExecutor(_THREADS) as pool:
         for entry, seen in zip(entries, pool.map(see, (split.images / entry.name for entry in entries)), strict=True):
             if fault := seen if isinstance(seen, str) else size_fault(seen, entry):
-                findings.faults.append(f"{split.images / entry.name}: {fault}")
+                findings.faults.append(f"{split.images / entry.name} {fault}")
             else:
                 turned += [f"{entry.name}, orientation {seen.orientation}"] * seen.turned_unseen
                 trailers += [entry.name] * seen.trailer

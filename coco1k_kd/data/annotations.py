@@ -329,11 +329,21 @@ def _box_faults(table: np.ndarray, raws: list[msgspec.Raw], sizes: np.ndarray, i
         elif fractions[i]:
             faults[i] = f"{begin}, which looks like shares of the image (0 to 1); COCO's boxes are in pixels"
         else:
+            guess = _guess(*table[_SIDES][i].item(), width, height)
             faults[i] = (
-                f"{begin} outside its image of {width}x{height}; it must be [left, top, width, height] in "
+                f"{begin} outside its image of {width}x{height}{guess}; it must be [left, top, width, height] in "
                 "pixels: correct it or remove the annotation"
             )
     return faults
+
+
+def _guess(left: float, top: float, right: float, bottom: float, width: int, height: int) -> str:
+    """Why a box may lie outside its image of `width` x `height`, where its numbers show it."""
+    if left < right <= width and top < bottom <= height:
+        return " (are these left, top, right, bottom?)"
+    if left + right <= height and top + bottom <= width:
+        return " (are width and height exchanged in the image's entry?)"
+    return ""
 
 
 def _image_fault(image: Image) -> str | None:

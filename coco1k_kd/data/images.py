@@ -63,11 +63,13 @@ def image_fault(data: bytes, entry: Image) -> str | None:
                 return seen
             if fault := size_fault(seen, entry):  # before memory is taken for it
                 return fault
+            if jpeg and (fault := jpeg_fault(data)):
+                return fault
             picture.draft(None, (picture.width // 8, picture.height // 8))  # reads all, computes an eighth
             picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         return _not_decoded(error)
-    return jpeg_fault(data) if jpeg else None
+    return None
 
 
 def size_fault(seen: Seen, entry: Image) -> str | None:
@@ -119,7 +121,7 @@ def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
     if orientation not in range(1, 9):
         orientation = 1
     if orientation > 4:
-        if picture.format in ("JPEG", "MPO"):
+        if picture.format in ("JPEG", "MPO", "AVIF", "HEIF"):  # the latter two Ultralytics decodes with Pillow
             return Seen(height, width, orientation)
         import cv2  # whose versions differ in which other formats they turn
         import numpy as np

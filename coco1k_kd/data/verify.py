@@ -73,5 +73,5 @@ def _accepted(split: Split) -> list[str]:
     for entry in read(split.annotations).images():
         path = split.images / entry.name
         if path.is_file() and (fault := image_fault(path.read_bytes(), entry)):
-            faults.append(f"{path}: {fault}")
+            faults.append(f"{path} {fault}")
     return faults

@@ -1,0 +1,530 @@
+"""One acceptance check: a changed COCO file is refused by all programs in the same words, or carried through."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, features
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import IMG_FORMATS, img2label_paths
+from ultralytics.utils.patches import imread
+
+import create_coco1k
+from coco1k_kd.data.accept import accept, leaks
+from coco1k_kd.data.annotations import SUFFIXES, read
+from coco1k_kd.data.dataset import Split, read_data
+from coco1k_kd.data.images import Seen, image_fault, see, without_trailer
+from coco1k_kd.data.labels import label_file
+from coco1k_kd.data.verify import verify
+from coco1k_kd.errors import UserError
+from coco1k_kd.verdict.matching import coco_metrics
+
+SIZE = (64, 48)
+IMAGES = {"train": 14, "val": 7}
+Change = Callable[[dict[str, Any], Path], None]
+
+
+def make(root: Path) -> None:
+    """A COCO root of noisy pictures with one to three boxes each, in three classes with gaps in their ids."""
+    rng = np.random.default_rng(0)
+    (root / "annotations").mkdir(parents=True)
+    for split, number in IMAGES.items():
+        folder = root / f"{split}2017"
+        folder.mkdir()
+        content: dict[str, Any] = {"info": {}, "images": [], "annotations": [], "categories": []}
+        content["categories"] = [{"id": i, "name": name} for i, name in ((2, "cup"), (5, "kite"), (9, "person"))]
+        for image in range(1, number + 1):
+            name = f"{split}{image:02}.jpg"
+            Image.fromarray(rng.integers(0, 255, (*SIZE[::-1], 3), np.uint8)).save(folder / name)
+            content["images"].append({"id": image, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
+            for _ in range(1 + image % 3):
+                width, height = rng.integers(8, 30, 2).tolist()
+                box = [int(rng.integers(0, SIZE[0] - width)), int(rng.integers(0, SIZE[1] - height)), width, height]
+                content["annotations"].append(
+                    {
+                        "id": len(content["annotations"]) + 1,
+                        "image_id": image,
+                        "category_id": [2, 5, 9][len(content["annotations"]) % 3],
+                        "bbox": box,
+                        "area": width * height,
+                        "iscrowd": 0,
+                        "segmentation": [],
+                    }
+                )
+        (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+
+
+def create(root: Path, output: Path) -> Path:
+    """create_coco1k.py with all images."""
+    sizes = ["--target-size", "all", "--val-size", "all", "--workers", "2"]
+    command = ["--coco-root", str(root), "--output-dir", str(output), *sizes]
+    create_coco1k.create(create_coco1k.parser().parse_args(command))
+    return output
+
+
+def study(folder: Path) -> list[str]:
+    """What a study does with a subset before it trains."""
+    return accept(read_data(folder / "coco1k.yaml"))
+
+
+def refused(action: Callable[[], Any]) -> str | None:
+    """The line with which something is refused, without the folders that files are in; None where it is accepted."""
+    try:
+        action()
+    except UserError as error:
+        assert "\n" not in str(error)
+        return re.sub(r"(?:[^\s:\"]*/)?([^\s/:\"]+\.(?:json|jpg|txt))", r"\1", str(error))
+    return None
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A root and the subset of all its images. Read only."""
+    folder = tmp_path_factory.mktemp("base")
+    make(folder / "root")
+    return folder / "root", create(folder / "root", folder / "made")
+
+
+# What may be done to annotations: each takes the parsed file and the folder of its images.
+
+
+def each(change: Callable[[dict[str, Any]], Any], one: bool = False, part: str = "annotations") -> Change:
+    """Change every entry, or the first one."""
+
+    def apply(content: dict[str, Any], _: Path) -> None:
+        for entry in content[part][: 1 if one else None]:
+            change(entry)
+
+    return apply
+
+
+def setting(key: str, value: Any, one: bool = False, part: str = "annotations") -> Change:
+    return each(lambda entry: entry.update({key: value}), one, part)
+
+
+def without(key: str, part: str = "annotations") -> Change:
+    return each(lambda entry: entry.pop(key, None), part=part)
+
+
+def box(change: Callable[[list[float]], list[float]], one: bool = False) -> Change:
+    return each(lambda entry: entry.update(bbox=change(entry["bbox"])), one)
+
+
+def named(change: Callable[[str], str], move: bool = True, one: bool = False) -> Change:
+    """Give images other names, and their files as well."""
+
+    def apply(content: dict[str, Any], folder: Path) -> None:
+        for entry in content["images"][: 1 if one else None]:
+            old, entry["file_name"] = folder / entry["file_name"], change(entry["file_name"])
+            if move and (new := folder / entry["file_name"]) != old:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                old.rename(new)
+
+    return apply
+
+
+def file(change: Callable[[Path], None], one: bool = True) -> Change:
+    """Change image files; those of a subset are links."""
+
+    def apply(content: dict[str, Any], folder: Path) -> None:
+        for entry in content["images"][: 1 if one else None]:
+            path = folder / entry["file_name"]
+            data = path.read_bytes()
+            path.unlink()
+            path.write_bytes(data)
+            change(path)
+
+    return apply
+
+
+def turned(orientation: int) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        with Image.open(path) as picture:
+            picture.load()
+        picture.save(path, "JPEG", exif=exif.tobytes())
+
+    return save
+
+
+def converted(kind: str) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        with Image.open(path) as picture:
+            picture.load()
+        picture.save(path, kind)
+
+    return save
+
+
+CHANGES: dict[str, Change] = {
+    "nothing": lambda content, folder: None,
+    "no iscrowd": without("iscrowd"),
+    "no area": without("area"),
+    "no area, no iscrowd, no segmentation": each(lambda e: [e.pop(k) for k in ("area", "iscrowd", "segmentation")]),
+    "area -1": setting("area", -1),
+    "area 0": setting("area", 0),
+    "area null": setting("area", None),
+    "area a text": setting("area", "12"),
+    "area 1e15": setting("area", 1e15, one=True),
+    "area NaN": setting("area", math.nan),
+    "ids from 0": each(lambda e: e.update(id=e["id"] - 1)),
+    "ids below 0": each(lambda e: e.update(id=-e["id"])),
+    "one id 0": setting("id", 0, one=True),
+    "ids as text": each(lambda e: e.update(id=str(e["id"]))),
+    "ids as float": each(lambda e: e.update(id=float(e["id"]))),
+    "id twice": setting("id", 2, one=True),
+    "id too large": setting("id", 2**64 - 1, one=True),
+    "image ids as text": each(lambda e: e.update(id=str(e["id"])), part="images"),
+    "image ids from 0": lambda content, _: (
+        [e.update(id=e["id"] - 1) for e in content["images"]],
+        [e.update(image_id=e["image_id"] - 1) for e in content["annotations"]],
+    ),
+    "category ids from 0": lambda content, _: (
+        [e.update(id=e["id"] - 2) for e in content["categories"]],
+        [e.update(category_id=e["category_id"] - 2) for e in content["annotations"]],
+    ),
+    "unknown category": setting("category_id", 77, one=True),
+    "unknown image": setting("image_id", 777, one=True),
+    "two names": setting("name", "cup", part="categories"),
+    "bbox []": setting("bbox", [], one=True),
+    "bbox null": setting("bbox", None),
+    "bbox of texts": box(lambda b: [str(v) for v in b]),
+    "bbox of five": box(lambda b: [*b, 1], one=True),
+    "bbox in shares": box(lambda b: [b[0] / SIZE[0], b[1] / SIZE[1], b[2] / SIZE[0], b[3] / SIZE[1]]),
+    "bbox as corners": box(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]]),
+    "bbox of negative width": box(lambda b: [b[0] + b[2], b[1], -b[2], b[3]], one=True),
+    "bbox empty": box(lambda b: [b[0], b[1], 0, b[3]], one=True),
+    "bbox outside": box(lambda b: [b[0] + 1000, *b[1:]], one=True),
+    "bbox a little outside": box(lambda b: [-0.2, -0.2, SIZE[0] + 0.4, SIZE[1] + 0.4], one=True),
+    "bbox as float": box(lambda b: [v + 0.25 for v in b]),
+    "equal boxes": each(lambda e: e.update(bbox=[1, 2, 30, 20], category_id=5)),
+    "crowds": each(lambda e: e.update(iscrowd=int(e["id"] % 2))),
+    "all crowds": setting("iscrowd", 1),
+    "iscrowd true": setting("iscrowd", True, one=True),
+    "iscrowd null": setting("iscrowd", None),
+    "iscrowd as text": setting("iscrowd", "0"),
+    "iscrowd a word": setting("iscrowd", "no"),
+    "no boxes on an image": lambda content, _: content.update(
+        annotations=[e for e in content["annotations"] if e["image_id"] != 1]
+    ),
+    "coco_url null": setting("coco_url", None, part="images"),
+    "subfolders": named(lambda name: f"cam{len(name) % 2}/{name}"),
+    "a folder named images": named(lambda name: f"site/images/{name}"),
+    "a name with ./": named(lambda name: f"./{name}"),
+    "an absolute name": named(lambda name: f"/data/{name}", move=False),
+    "a name with ..": named(lambda name: f"../x/{name}", move=False),
+    "a Windows name": named(lambda name: f"a\\{name}", move=False),
+    "a hidden folder": named(lambda name: f".thumbs/{name}"),
+    "suffix jfif": named(lambda name: name.replace(".jpg", ".jfif"), one=True),
+    "suffix JPG": named(lambda name: name.replace(".jpg", ".JPG")),
+    "no suffix": named(lambda name: name.replace(".jpg", "")),
+    "a space in the name": named(lambda name: f"a b {name}"),
+    "sizes exchanged": each(lambda e: e.update(width=e["height"], height=e["width"]), part="images"),
+    "size off by one": setting("width", SIZE[0] + 1, one=True, part="images"),
+    "no width": without("width", part="images"),
+    "width 0": setting("width", 0, part="images"),
+    "width as text": setting("width", "64", part="images"),
+    **{f"turned by EXIF {k}": file(turned(k)) for k in range(1, 10)},
+    "bytes after the end": file(lambda path: path.write_bytes(path.read_bytes() + b"\0" * 64 + b"SEFT"), one=False),
+    "an end marker after the end": file(lambda path: path.write_bytes(path.read_bytes() + b"\0\xff\xd9\0")),
+    "cut": file(lambda path: path.write_bytes(path.read_bytes()[:-300])),
+    "a GIF": file(converted("GIF")),
+    "a PNG": file(converted("PNG")),
+    "not an image": file(lambda path: path.write_text("<html>")),
+    "tiny": file(lambda path: Image.new("RGB", (8, 8)).save(path, "JPEG")),
+    "no file": file(lambda path: path.unlink()),
+}
+
+
+def mutate(folder: Path, split: str, images: Path, change: Change) -> None:
+    path = folder / "annotations" / f"instances_{split}2017.json"
+    content = json.loads(path.read_bytes())
+    change(content, images)
+    path.unlink()
+    path.write_text(json.dumps(content))
+
+
+def expected(path: Path) -> dict[str, list[list[float]]]:
+    """Class and box in pixels of every box to learn from, by image name, straight from the file."""
+    content = json.loads(path.read_text("utf-8-sig"))
+    ranks = {entry["id"]: rank for rank, entry in enumerate(sorted(content["categories"], key=lambda c: c["id"]))}
+    names = {entry["id"]: str(PurePosixPath(entry["file_name"])) for entry in content["images"]}
+    rows: dict[str, list[list[float]]] = {name: [] for name in names.values()}
+    for entry in content["annotations"]:
+        if entry.get("iscrowd") in (None, 0, "0") and min(entry["bbox"][2:]) > 0:
+            row = [float(ranks[entry["category_id"]]), *entry["bbox"]]
+            if row not in rows[names[entry["image_id"]]]:
+                rows[names[entry["image_id"]]].append(row)
+    return rows
+
+
+def check_labels(folder: Path, split: str) -> None:
+    """What Ultralytics reads is what is annotated."""
+    wanted, images = expected(folder / "annotations" / f"instances_{split}2017.json"), folder / f"images/{split}2017"
+    found = YOLODataset(img_path=str(images), data={"names": {0: "cup", 1: "kite", 2: "person"}}, augment=False)
+    assert {str(Path(one["im_file"]).relative_to(images)) for one in found.labels} == wanted.keys()
+    for one in found.labels:
+        rows = np.hstack((one["cls"], one["bboxes"] * np.tile(SIZE, 2)))
+        rows[:, 1:3] -= rows[:, 3:] / 2
+        right = np.array(wanted[str(Path(one["im_file"]).relative_to(images))]).reshape(-1, 5)
+        assert np.allclose(np.sort(rows, axis=0), np.sort(right, axis=0), atol=1e-3)
+
+
+def check_figures(folder: Path) -> None:
+    """A model that finds all has AP 1, and one that finds half has not."""
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text("utf-8-sig"))
+    found = [
+        {"image_id": e["image_id"], "category_id": e["category_id"], "bbox": e["bbox"], "score": 1 - n / 1000}
+        for n, e in enumerate(content["annotations"])
+        if e.get("iscrowd") in (None, 0, "0") and min(e["bbox"][2:]) > 0
+    ]
+    for name, part in (("all", found), ("half", found[::2])):
+        (folder.parent / f"{name}.json").write_text(json.dumps(part))
+    assert coco_metrics(path, folder.parent / "all.json")["ap"] == pytest.approx(1)
+    assert coco_metrics(path, folder.parent / "half.json")["ap"] < 0.9
+
+
+def check(base: tuple[Path, Path], change: str, split: str) -> str | None:
+    """Hold all programs to one answer on a changed source, and on a subset that is changed in the same way."""
+    with TemporaryDirectory() as place:
+        root, made, output = (Path(place) / name for name in ("root", "made", "output"))
+        shutil.copytree(base[0], root)
+        mutate(root, split, root / f"{split}2017", CHANGES[change])
+        line = refused(lambda: create(root, output))
+        if line is None:
+            assert verify(output) == []
+            study(output)
+            for name in IMAGES:
+                check_labels(output, name)
+            check_figures(output)
+            return None
+        assert not output.exists()
+        shutil.copytree(base[1], made, symlinks=True)
+        yaml = made / "coco1k.yaml"
+        yaml.write_text(yaml.read_text().replace(str(base[1]), str(made)))
+        mutate(made, split, made / f"images/{split}2017", CHANGES[change])
+        assert verify(made)
+        if "are missing:" in line:  # in other words: there is nothing to download for a study
+            assert "are not in" in refused(lambda: study(made))
+        else:
+            assert refused(lambda: study(made)).partition(" (")[0] == line.partition(" (")[0]
+        return line
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=st.sampled_from(sorted(CHANGES)), split=st.sampled_from(sorted(IMAGES)))
+@example(change="ids from 0", split="val")
+@example(change="turned by EXIF 6", split="train")
+@example(change="a folder named images", split="train")
+def test_all_programs_give_one_answer(base: tuple[Path, Path], change: str, split: str) -> None:
+    check(base, change, split)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("ids as text", r"annotations\[0\] is not in COCO's format \(Expected `int`, got `str` for `id`\): .*correct"),
+        ("ids as float", r"annotations\[0\] is not in COCO's format"),
+        ("bbox []", r"annotation 1 has the bbox \[\]; it must be \[left, top, width, height\] in pixels"),
+        ("bbox in shares", "which looks like shares of the image"),
+        ("bbox as corners", "outside its image of 64x48 .*left, top, right, bottom"),
+        ("area NaN", "knows neither NaN nor Infinity"),
+        ("all crowds", "all .* annotations are crowd regions"),
+        ("iscrowd a word", r"annotations\[0\] is not in COCO's format"),
+        ("a hidden folder", "does not see names that begin with a dot"),
+        ("suffix jfif", "Ultralytics reads the suffixes avif, bmp,"),
+        ("no suffix", "Ultralytics reads the suffixes"),
+        ("an absolute name", "not a path relative to the image folder"),
+        ("sizes exchanged", "outside its image of 48x64 .*are width and height exchanged"),
+        ("size off by one", "is 64x48, but its annotations are for 65x48"),
+        ("turned by EXIF 6", "is 48x64, but its annotations are for 64x48: it is turned by its EXIF orientation 6"),
+        ("turned by EXIF 8", "turned by its EXIF orientation 8"),
+        ("a GIF", "is in the format GIF, which Ultralytics does not read"),
+        ("cut", "is cut short"),
+        ("tiny", "less than 10 pixels"),
+        ("no width", "Object missing required field `width`"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(base: tuple[Path, Path], change: str, says: str) -> None:
+    assert re.search(says, check(base, change, "train") or "accepted")
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_what_no_size_shows_is_a_warning(base: tuple[Path, Path], tmp_path: Path, k: int, capsys) -> None:
+    root = shutil.copytree(base[0], tmp_path / "root")
+    mutate(root, "val", root / "val2017", CHANGES[f"turned by EXIF {k}"])
+    made = create(root, tmp_path / "made")
+    assert f"1 images are turned or mirrored by EXIF in a way that their size does not show (the first: val01.jpg, " \
+        f"orientation {k})" in capsys.readouterr().out  # fmt: skip
+    assert len(study(made)) == 1
+
+
+def test_one_bad_box_among_many_costs_its_image(base: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    root = shutil.copytree(base[0], tmp_path / "root")
+
+    def many(content: dict[str, Any], folder: Path) -> None:
+        content["images"] += [
+            {**content["images"][0], "id": 100 + i, "file_name": f"more{i:03}.jpg"} for i in range(150)
+        ]
+        for i in range(150):
+            shutil.copy(folder / "train01.jpg", folder / f"more{i:03}.jpg")
+            content["annotations"].append({**content["annotations"][0], "id": 1000 + i, "image_id": 100 + i})
+        content["annotations"][0]["bbox"] = [1, 2, 3]
+
+    mutate(root, "train", root / "train2017", many)
+    made = create(root, tmp_path / "made")
+    assert "an image is not used: annotation 1 has the bbox [1,2,3]" in capsys.readouterr().out
+    assert verify(made) == []
+    assert read_data(made / "coco1k.yaml").train.size == 150 + IMAGES["train"] - 1
+
+
+def test_labels_of_another_hand_are_refused(base: tuple[Path, Path], tmp_path: Path) -> None:
+    def shifted(made: Path) -> None:
+        for path in (made / "labels/train2017").glob("*.txt"):
+            rows = [line.split() for line in path.read_text().splitlines()]
+            path.write_text("".join(" ".join([str((int(row[0]) + 1) % 3), *row[1:]]) + "\n" for row in rows))
+
+    def emptied(made: Path) -> None:
+        for path in sorted((made / "labels/val2017").glob("*.txt"))[::2]:
+            path.write_text("")
+
+    def moved(made: Path) -> None:
+        path = made / "labels/train2017/train02.txt"
+        first, *rest = path.read_text().splitlines()
+        label, x, *others = first.split()
+        path.write_text("\n".join([" ".join([label, f"{float(x) + 0.01:g}", *others]), *rest]))
+
+    def extra(made: Path) -> None:
+        path = made / "labels/train2017/train02.txt"
+        path.write_text(path.read_text() + "0 0.5 0.5 0.1 0.1\n")
+
+    for number, (change, says) in enumerate(
+        [
+            (shifted, r"labels/train2017/train01.txt: boxes differ from the annotations in class or place \(14 such"),
+            (emptied, r"val01.txt: boxes differ from the annotations: 0 instead of 2"),
+            (moved, "train02.txt: boxes differ from the annotations in class or place"),
+            (extra, "train02.txt: boxes differ from the annotations: 4 instead of 3"),
+        ]
+    ):
+        made = create(base[0], tmp_path / f"made{number}")
+        change(made)
+        with pytest.raises(UserError, match=says):
+            study(made)
+        assert any(re.search(says.partition(r" \(14")[0], line) for line in verify(made))
+
+
+@pytest.mark.parametrize(
+    "name", ["train2017/extra.bmp", "train2017/thumbs/train01.jpg", "val2017/@eaDir/val01.jpg/SYNOPHOTO_THUMB_M.jpg"]
+)
+def test_images_that_nobody_annotated_are_refused(base: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    made = create(base[0], tmp_path / "made")
+    (made / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(base[0] / "train2017/train01.jpg") as picture:
+        picture.save(made / "images" / name)
+    with pytest.raises(UserError, match=f"holds . images that .* does not list .the first: {name.split('/')[1]}"):
+        study(made)
+    assert any(name in line for line in verify(made))
+
+
+def test_an_image_in_train_and_val_is_refused_by_name(base: tuple[Path, Path], tmp_path: Path) -> None:
+    root = shutil.copytree(base[0], tmp_path / "root")
+    shutil.copy(root / "train2017/train03.jpg", root / "val2017/val02.jpg")
+    says = r"val2017/val02.jpg: the same image as \S*train2017/train03.jpg"
+    with pytest.raises(UserError, match=says):
+        create(root, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+    made = create(base[0], tmp_path / "made")
+    (made / "images/val2017/val02.jpg").unlink()
+    shutil.copy(made / "images/train2017/train03.jpg", made / "images/val2017/val02.jpg")
+    with pytest.raises(UserError, match=says):
+        study(made)
+    assert any(re.search(says, line) for line in verify(made))
+
+
+def test_leaks_read_no_file_whose_size_is_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, sizes in (("a", (1, 2, 3)), ("b", (3, 4))):
+        (tmp_path / folder).mkdir()
+        for size in sizes:
+            (tmp_path / folder / f"{size}.jpg").write_bytes(b"x" * size)
+    one, two = (
+        Split(tmp_path, tmp_path / folder, tuple(path.name for path in (tmp_path / folder).iterdir()))
+        for folder in "ab"
+    )
+    asked: list[Path] = []
+    monkeypatch.setattr("coco1k_kd.data.accept.sha256", lambda path: asked.append(path) or path.read_text())
+    assert len(leaks(one, two)) == 1
+    assert sorted(path.name for path in asked) == ["3.jpg", "3.jpg"]
+
+
+def test_a_study_leaves_the_subset_as_its_manifest_says(base: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    root = shutil.copytree(base[0], tmp_path / "root")
+    mutate(root, "train", root / "train2017", CHANGES["bytes after the end"])
+    before = {path: path.read_bytes() for path in root.rglob("*.jpg")}
+    made = create(root, tmp_path / "made")
+    assert "14 JPEGs had bytes after their end marker" in capsys.readouterr().out
+    study(made)
+    assert verify(made) == []
+    assert {path: path.read_bytes() for path in root.rglob("*.jpg")} == before
+    path = made / "images/train2017/train01.jpg"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(UserError, match="1 JPEGs have bytes after their end marker"):
+        study(made)
+
+
+def test_what_ultralytics_reads_is_known_here() -> None:
+    assert SUFFIXES == IMG_FORMATS
+
+
+@given(
+    parts=st.lists(st.sampled_from(["images", "labels", "a", "b.c", "x images"]), max_size=4),
+    name=st.sampled_from(["a.jpg", "b.c.png"]),
+)
+def test_labels_lie_where_ultralytics_looks_for_them(parts: list[str], name: str) -> None:
+    path = "/".join(["", "data", *parts, name])
+    assert label_file(path) == img2label_paths([path])[0]
+
+
+def test_what_is_seen_is_what_ultralytics_sees(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8))
+    for suffix in ["jpg", "png", "tiff", "webp", "bmp", *["avif"] * features.check("avif")]:
+        for orientation in range(1, 9) if suffix != "bmp" else [1]:
+            path, exif = tmp_path / f"{orientation}.{suffix}", Image.Exif()
+            exif[0x0112] = orientation
+            picture.save(path, **({"exif": exif.tobytes()} if suffix != "bmp" else {}))
+            seen, pixels = see(path), imread(path)
+            assert isinstance(seen, Seen)
+            assert (seen.height, seen.width) == pixels.shape[:2], path
+            assert seen.orientation == orientation
+
+
+def test_a_jpeg_ends_at_its_own_end_marker(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
+    for kind in ({}, {"progressive": True}, {"restart_marker_blocks": 1}, {"comment": b"\xff\xd9 \xff\xd8"}):
+        picture.save(tmp_path / "x.jpg", **kind)
+        data = (tmp_path / "x.jpg").read_bytes()
+        assert without_trailer(data + b"\0\0SEFT") == without_trailer(data + data + b"\0") == data
+        assert without_trailer(data) is data
+        (tmp_path / "y.jpg").write_bytes(data + b"\0")
+        assert see(tmp_path / "y.jpg") == Seen(80, 80, 1, trailer=True)
+        (tmp_path / "y.jpg").write_bytes(data[:-2] + b"\0" * 9)
+        assert see(tmp_path / "y.jpg") == "is cut short"
+
+
+def test_what_is_written_is_read_as_it_was(base: tuple[Path, Path]) -> None:
+    annotations = read(base[1] / "annotations/instances_train2017.json")
+    assert annotations.truth()["annotations"][0]["id"] == 1
+    entry = next(annotations.images())
+    assert image_fault((base[1] / "images/train2017" / entry.name).read_bytes(), entry) is None
