@@ -35,14 +35,14 @@ _EXCERPT = 90  # characters of an entry that a message shows
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Category(msgspec.Struct, frozen=True):
+class Category(msgspec.Struct, frozen=True, gc=False):
     """One class of the data set; its index in training is the rank of its id."""
 
     id: int
     name: str
 
 
-class Image(msgspec.Struct, frozen=True):
+class Image(msgspec.Struct, frozen=True, gc=False):
     """The fields of an image entry that are used here; width and height in pixels."""
 
     id: int
@@ -225,9 +225,9 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     names = [category.name for category in categories]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two categories have the same name")
-    image_ids = np.array([image.id for image in images], np.int64)
-    sizes = np.array([(image.width, image.height) for image in images], np.int64).reshape(-1, 2)
-    del images  # of all annotations in COCO's train split: 20 MB
+    image_ids = np.fromiter((image.id for image in images), np.int64, len(images))
+    sizes = np.fromiter((n for image in images for n in (image.width, image.height)), np.int64).reshape(-1, 2)
+    del images  # 20 MB of COCO's train split
 
     raws = _list(top["annotations"], "annotations", path)
     table = np.fromiter(_rows(raws, path), _ROW, len(raws))
@@ -383,7 +383,7 @@ def _entries(raw: msgspec.Raw, what: str, path: Path, kind: type[T]) -> tuple[li
             entries.append(decode(entry))
         except msgspec.ValidationError as error:
             raise _malformed(entry, what, position, error, path) from None
-    order = _order(np.array([entry.id for entry in entries], np.int64), what, path)
+    order = _order(np.fromiter((entry.id for entry in entries), np.int64, len(entries)), what, path)
     return [entries[i] for i in order], [raws[i] for i in order]
 
 

@@ -183,7 +183,7 @@ def write(order: Order, drawn: list[Drawn], work: list[Job]) -> Written:
     `work` is empty for a subset without images. Raise UserError when the disk is too small, an image is damaged, the
     acceptance check fails, or a file is not what the repeated manifest says.
     """
-    if drawn[0].annotations.categories != drawn[1].annotations.categories:
+    if drawn[0].annotations.names != drawn[1].annotations.names:  # their ids may differ: only the order counts
         raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
     old = replaceable(order.output, order.force)
     with _sibling(order.output) as folder:
