@@ -179,8 +179,10 @@ class Study:
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
 
     def files(self) -> list[Path]:
-        """What runs read, on whichever machine they run; of the images one each."""
-        images = [split.images / split.names[0] for data in self.drawn for split in (data.train, data.val)]
+        """What runs read, on whichever machine they run; of the images of a split one, and their list."""
+        splits = [split for data in self.drawn for split in (data.train, data.val)]
+        images = [split.images / split.names[0] for split in splits]
+        images += [split.listed for split in splits if split.listed]
         weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
         own = [self.settings.loss_file] if self.settings.loss_file else []
         return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *weights, *own]

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from studies import PROGRAM, assert_figures_of_pycocotools, likely_models, run
 
+from coco1k_kd.data.accept import accept
 from coco1k_kd.data.own import open_data
 from coco1k_kd.errors import UserError
 
@@ -67,12 +68,13 @@ def without_path(root: Path) -> Path:
 
 
 def folders_as_list(root: Path) -> Path:
-    """The same file names in both folders of a split."""
+    """The same file names in both folders of a split, and in a third one that judges."""
     for split in ("train", "val"):
         for part in ("a", "b"):
             fill(root / part / "images" / split, root / part / "labels" / split, split, 50 * (part == "b"))
+    fill(root / "c/images", root / "c/labels", "test")
     places = {split: [f"{part}/images/{split}" for part in ("a", "b")] for split in ("train", "val")}
-    return write_yaml(root, path=str(root), **places)
+    return write_yaml(root, path=str(root), **places, test="c/images")
 
 
 def text_files(root: Path) -> Path:
@@ -115,7 +117,7 @@ def beside_each_other(root: Path) -> Path:
 LAYOUTS: dict[Callable[[Path], Path], dict[str, int]] = {
     absolute: {},
     without_path: {},
-    folders_as_list: {"train": 18, "val": 10},
+    folders_as_list: {"train": 18, "val": 10, "test": 4},
     text_files: {},
     roboflow: {"test": 4},
     nested: {"train": 18, "val": 10},
@@ -129,6 +131,7 @@ def test_every_layout_is_read_as_ultralytics_reads_it(layout: Callable[[Path], P
     from ultralytics.data.utils import check_det_dataset
 
     data = open_data(layout(tmp_path), tmp_path / "project")
+    assert accept(data) == [], "what a study asks before it trains"
     assert data.classes == tuple(NAMES)
     for split, size in (SIZES | LAYOUTS[layout]).items():
         resolved = check_det_dataset(str(data.yaml))
@@ -181,6 +184,17 @@ def test_labels_are_what_ultralytics_makes_of_them(tmp_path: Path) -> None:
     assert boxes["03.jpg"] == []
     assert boxes["04.jpg"] == [(2, 18, 16, 12, 32)]
     assert [(image["width"], image["height"]) for image in truth["images"]] == [(64, 48)] * 4 + [(48, 64)]
+
+
+def test_keypoints_behind_the_boxes_are_left_alone(tmp_path: Path) -> None:
+    path = absolute(tmp_path)
+    for file in (tmp_path / "data/labels").rglob("*.txt"):
+        label(file, [(0, 0.5, 0.5, 0.25, 0.5, 0.5, 0.5, 2, 0.4, 0.4, 2)])
+    _rewrite(kpt_shape=[2, 3])(tmp_path)
+    data = open_data(path, tmp_path / "project")
+    assert accept(data) == []
+    truth = json.loads(data.val.annotations.read_bytes())
+    assert [box["bbox"] for box in truth["annotations"]] == [[24, 12, 16, 24]] * 5
 
 
 def test_other_labels_are_other_data_and_the_same_are_the_same(tmp_path: Path) -> None:
@@ -329,7 +343,8 @@ def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
     assert "finished before: baseline" in done.stdout
     content = json.loads(max(project.glob("comparison_*.json")).read_bytes())
     assert content["dataset"]["yaml"] == str(path) and content["dataset"]["val_images"] == 10
-    assert content["comparisons"][0]["verdict"] == "inconclusive"
+    (entry,) = content["comparisons"]
+    assert (entry["verdict"], entry["judge"], entry["images"]) == ("inconclusive", "test", 4)
     (truth,) = project.glob("data/*/val.json")
     for arm in content["arms"].values():
         (figures,) = arm["runs"]
