@@ -307,8 +307,9 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
     if not trainer.teacher.unchanged():
         raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
     if not any(criterion.weights.values()):
-        return  # the control that must equal the baseline: the aligner has no gradient to move by
-    if trainer.distiller.aligners and trainer.tried_steps >= PATIENCE and not trainer.moved:
+        return  # the control that must equal the baseline
+    aligned = any(criterion.weights[name] for name in trainer.distiller.losses)  # else they have no gradient to move by
+    if aligned and trainer.tried_steps >= PATIENCE and not trainer.moved:
         raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     low, high = RATIO_LIMITS
     warm = trainer.epoch >= _warmup_epochs(trainer)
