@@ -8,7 +8,7 @@ usage() {
   cat <<'TEXT'
   ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, 5 minutes
   ./run_coco1k_kd.sh --coco-root /data/coco        # your COCO 2017; for 100 epochs take a GPU
-  ./run_coco1k_kd.sh --download                    # no COCO yet: fetches 0.6 GB of it instead of 20
+  ./run_coco1k_kd.sh --download --judge full       # no COCO yet: fetches 1.4 GB of it (0.6 without --judge)
   SEEDS="0 1 2" LOSS=mgd ./run_coco1k_kd.sh --coco-root /data/coco -- --imgsz 416 --controls
 
 Draws COCO-1K, trains the same student with and without a teacher, compares, and draws the picture.
@@ -17,12 +17,14 @@ Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the
   --demo            generated data and a teacher trained on the spot: shows that all works, tells nothing about COCO
   --coco-root DIR   holds annotations/, train2017/ and val2017/ (default: $COCO_ROOT, else ./coco); only read
   --download        fetch what is missing into the COCO root: the annotations and the chosen images alone
+  --judge WHICH     the images that the verdict is taken on: full (all of val2017 beyond the subset, with --download),
+                    val (the subset's 400) or a COCO root (default: full where they are at hand, else val)
   --from STAGE      do this stage and all after it again: environment, data, weights, compare or report
   --dry-run         print the commands that would run, and change nothing
   --setup-only      stop after the environment
   -- FLAGS          for test_coco1k_kd.py: --arms, --imgsz, --controls, ... (python test_coco1k_kd.py --help)
 
-environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS ("0")
+environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS (auto)
              DEVICE (first GPU, else CPU)  TARGET_SIZE (1500)  VAL_SIZE (400)  VENV (.venv beside this script)
 exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted, 141 output closed
 TEXT
@@ -35,14 +37,16 @@ die() {
 
 # --- what is asked for ---------------------------------------------------------------------------------------------
 stages=(environment data weights compare report)
-demo='' download='' from='' dry='' setup='' coco_root=${COCO_ROOT:-coco} extra=()
+demo='' download='' from='' dry='' setup='' judge='' coco_root=${COCO_ROOT:-coco} extra=()
 while (($#)); do
   case $1 in
     --demo) demo=1 ;;
-    --coco-root | --from) (($# > 1)) || die "$1 needs a value: see --help" ;;&
+    --coco-root | --from | --judge) (($# > 1)) || die "$1 needs a value: see --help" ;;&
     --coco-root) coco_root=$2 && shift ;;
     --coco-root=*) coco_root=${1#*=} ;;
     --download) download=1 ;;
+    --judge) judge=$2 && shift ;;
+    --judge=*) judge=${1#*=} ;;
     --from) from=$2 && shift ;;
     --from=*) from=${1#*=} ;;
     --dry-run) dry=1 ;;
@@ -68,7 +72,7 @@ if [[ $demo ]]; then
   : "${EPOCHS:=4}" "${BATCH:=8}" "${SEEDS:=0 1}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}"
   extra=(--imgsz 96 "${extra[@]}")
 fi
-: "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=0}" "${EPOCHS:=100}" "${BATCH:=16}"
+: "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=auto}" "${EPOCHS:=100}" "${BATCH:=16}"
 : "${TARGET_SIZE:=1500}" "${VAL_SIZE:=400}" "${DEVICE:=}"
 coco_root=$(realpath -m "$coco_root")
 annotations=("$coco_root"/annotations/instances_{train,val}2017.json)
@@ -105,6 +109,7 @@ data() {
   elif [[ $download ]]; then
     draw+=(--download --workers 16) # connections wait more than they work
   fi
+  [[ $judge != full ]] || draw+=(--judge full)
   run "${draw[@]}" --output-dir "$out/coco1k" --target-size "$TARGET_SIZE" --val-size "$VAL_SIZE"
 }
 
@@ -130,7 +135,8 @@ compare() {
   # shellcheck disable=SC2086 # SEEDS is a list
   run "$python" "$here/test_coco1k_kd.py" --data "$out/coco1k/coco1k.yaml" --project "$project" \
     --student "$STUDENT" --teacher "$TEACHER" --loss "$LOSS" --epochs "$EPOCHS" --batch "$BATCH" \
-    --seeds $SEEDS ${DEVICE:+--device "$DEVICE"} ${continuing:+--resume} "${extra[@]}"
+    --seeds $SEEDS --coco-root "$coco_root" ${judge:+--judge "$judge"} ${DEVICE:+--device "$DEVICE"} \
+    ${resume:+--resume} "${extra[@]}"
 }
 
 report() {
@@ -162,7 +168,7 @@ find_python() {
 key_of() { # stage, files
   local file
   {
-    dry=1 python=python continuing='' download='' "$1"
+    dry=1 python=python resume='' download='' "$1"
     for file in "${@:2}"; do
       [[ -f $file ]] || continue
       # large files by name, size and time: hashing COCO's annotations would take longer than the draw
@@ -182,13 +188,7 @@ stage() { # name, product, files it depends on
   fi
   echo "== $name"
   [[ ! $dry ]] || { "$name" && return; }
-  # a begun study of these very inputs goes on; after a changed flag a new one starts
-  continuing=''
-  if [[ ! $forced && $(cat "$stamp" 2>/dev/null) == "$key begun" ]]; then
-    continuing=$(find "$project" -maxdepth 1 -name 'study_*.json' -newer "$stamp" 2>/dev/null || true)
-  else
-    echo "$key begun" >"$stamp"
-  fi
+  echo "$key begun" >"$stamp"
   set -m # a process group of its own, so that all of it can be ended
   { "$name" 2>&1 | tee -i "$log"; } </dev/null &
   job=$!
@@ -244,7 +244,9 @@ closing() {
 
 # --- go ------------------------------------------------------------------------------------------------------------
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-rows=() job='' forced='' continuing=''
+rows=() job='' forced=''
+resume=1 # the study goes on where its settings, data and training code are the same, and else begins anew
+[[ $from != compare ]] || resume=''
 [[ -x $venv/bin/pip ]] || base=$(find_python)
 if [[ ! $dry ]]; then
   mkdir -p "$logs" "$venv" || die "cannot write to $out or $venv"
@@ -270,17 +272,14 @@ exec 8>&-
 [[ $dry ]] || "$python" -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available()
 else "CPU, no GPU found; after its first epoch each run says how long it will take")'
 
-draws=("$here/create_coco1k.py" "$code"/{demo,files}.py "$code"/data/{annotations,manifest,sampling,subset}.py)
+draws=("$here/create_coco1k.py" "$code"/demo.py "$code"/data/*.py)
 if [[ -e $out/coco1k && ! -e $logs/data.stage && $from != data && ! $forced && ! $dry ]]; then
   die "$out/coco1k was not made by this script: --from data replaces it, or move it away"
 fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
 stage weights "$TEACHER" "$out/pool/manifest.json"
-studies=("$here/test_coco1k_kd.py") reports=("$code"/report/*.{py,html})
-others=("$code"/data/{certify,download,verify}.py "$code"/runs/board.py "$code"/distill/curves.py)
-for file in "$code"/*.py "$code"/*/*.py; do
-  [[ " ${draws[*]} ${reports[*]} ${others[*]} " == *" $file "* ]] || studies+=("$file")
-done
+# the study itself knows which code its trainings depend on; what only judges or reports trains nothing anew
+studies=("$here/test_coco1k_kd.py" "$code"/{distill,runs,study,verdict}/*.py) reports=("$code"/report/*.py)
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
 stage report "$(newest report html)" "${reports[@]}" "$(newest comparison json)"
 

@@ -64,6 +64,7 @@ def command(subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory
         "--imgsz": 64,
         "--device": "cpu",
         "--seeds": 0,
+        "--judge": "val",
         "--project": project,
     }
     return [sys.executable, str(PROGRAM), *(str(part) for flag in flags.items() for part in flag)]

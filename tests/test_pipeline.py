@@ -38,7 +38,7 @@ with open("calls.txt", "a") as file: file.write(json.dumps(["study", *args]) + "
 if "--report-only" in args:
     print("# head\\n- **cwd against baseline**: fine\\nwrote it"); sys.exit()
 project = Path(args[args.index("--project") + 1]); project.mkdir(exist_ok=True)
-if "--resume" not in args: (project / f"study_{time.time_ns()}.json").write_text("{}")
+(project / f"study_{time.time_ns()}.json").write_text("{}")
 if os.environ.get("HANG"):
     child = subprocess.Popen(["sleep", "600"])
     Path("pids.txt").write_text(f"{os.getpid()} {child.pid}")
@@ -159,6 +159,7 @@ def test_help_fits_a_screen_and_starts_with_examples(pipeline):
         (["--demo", "--download"], "--demo makes its own data"),
         (["--from"], "--from needs a value"),
         (["--coco-root"], "--coco-root needs"),
+        (["--judge"], "--judge needs a value"),
         (["--demo", "--", "--imgsz", "64", "--project", "elsewhere"], "--project is this script's"),
         (["--coco-root", "/nowhere"], "--coco-root DIR, fetch 0.6 GB of it with --download, or try --demo"),
     ],
@@ -175,7 +176,8 @@ def test_dry_run_prints_commands_and_changes_nothing(pipeline):
     commands = [line for line in output.splitlines() if line.startswith("+ ")]
     assert "-m venv" in commands[0] and "pip install" in commands[1]
     assert "create_coco1k.py" in commands[2] and "--target-size 1500 --val-size 400" in commands[2]
-    assert "--seeds 4 5 --imgsz 64" in commands[4]
+    assert "--seeds 4 5 --coco-root" in commands[4] and commands[4].endswith("--resume --imgsz 64")
+    assert "--seeds auto" in pipeline.run("--dry-run", VENV=str(venv))
     assert list(pipeline.folder.iterdir()) == [] and not venv.exists()
     demo = pipeline.run("--demo", "--dry-run")
     assert "coco1k_kd.demo" in demo and "yolo11s.yaml" in demo and "--seeds 0 1" in demo
@@ -212,7 +214,7 @@ def test_flags_reach_the_programs_and_results_are_named(pipeline):
     study = " ".join(pipeline.calls()[1])
     for flags in ("--epochs 3", "--batch 2", "--loss mgd", "--seeds 0 7", "--device cpu", "--controls"):
         assert flags in study
-    assert "--resume" not in study
+    assert "--resume" in study and "--seeds 0 7" in study
     assert "CPU, no GPU found" in output
     assert "**cwd against baseline**" in output and "# head" not in output
     assert "results: " + str(pipeline.folder / "coco1k_kd_experiments" / "comparison_") in output
@@ -250,16 +252,28 @@ def test_interrupted_it_ends_its_children_and_the_next_run_resumes(pipeline, num
     assert "the same command goes on from here" in output[1] and "compare      interrupted" in output[0]
     pipeline.calls()
     pipeline.run()
-    assert ["--resume" in call for call in pipeline.calls()] == [True, False]
+    assert ["--report-only" in call for call in pipeline.calls()] == [False, True]
 
 
-def test_after_a_changed_flag_nothing_is_resumed(pipeline):
-    process, _ = pipeline.hanging()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    pipeline.calls()
-    pipeline.run(EPOCHS="3")
-    assert not any("--resume" in call for call in pipeline.calls())
+def test_it_always_resumes_but_for_a_comparison_that_is_asked_for_anew(pipeline):
+    def resumed(*args: str, **env: str) -> list[bool]:
+        pipeline.run(*args, **env)
+        return ["--resume" in call for call in pipeline.calls() if call[0] == "study" and "--report-only" not in call]
+
+    assert resumed() == [True] and resumed(EPOCHS="3") == [True], "other settings are another study by themselves"
+    assert resumed("--from", "compare", EPOCHS="3") == [False] and resumed("--from", "data", EPOCHS="3") == [True]
+
+
+def test_the_judge_is_fetched_and_handed_on(pipeline):
+    pipeline.run("--download", "--judge", "full")
+    create, study, _ = pipeline.calls()
+    assert create[create.index("--judge") + 1] == study[study.index("--judge") + 1] == "full"
+    assert study[study.index("--coco-root") + 1] == pipeline.env["COCO_ROOT"]
+    pipeline.run("--download", "--judge=val")
+    create, study, _ = pipeline.calls()
+    assert "--judge" not in create and study[study.index("--judge") + 1] == "val"
+    pipeline.run("--download")
+    assert not any("--judge" in call for call in pipeline.calls())
 
 
 def test_a_second_run_on_one_folder_is_told_who_holds_it(pipeline):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.study.judge import find_judge
 
 VAL = "annotations/instances_val2017.json"
+CREATE = Path(__file__).resolve().parents[2] / "create_coco1k.py"
 
 
 @pytest.fixture
@@ -97,3 +100,17 @@ def test_other_classes_cannot_judge(coco_root: Path, data: Data) -> None:
 def test_the_subset_itself_is_no_judge(subset: Path, data: Data) -> None:
     with pytest.raises(UserError, match="only images that choose the best epoch"):
         find_judge(str(subset), data, None)
+
+
+def test_create_has_all_val_images_at_hand(coco_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(coco_root, root)
+    command = [sys.executable, str(CREATE), "--coco-root", str(root), "--target-size", "24", "--val-size", "12"]
+    command += ["--output-dir", str(tmp_path / "subset"), "--judge", "full"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert find_judge("full", read_data(tmp_path / "subset" / "coco1k.yaml"), None).size == 60 - 12
+    for path in list((root / "val2017").iterdir())[:3]:
+        path.unlink()
+    done = subprocess.run([*command, "--force"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
