@@ -12,7 +12,6 @@ TEXTS = {
     "draw": "{n} draw|{n} draws",
     "more_draw": "{n} more draw|{n} more draws",
     "image": "{n} image|{n} images",
-    "comparison": "{n} comparison|{n} comparisons",
     "class": "{n} class|{n} classes",
     "arm": "{n} arm|{n} arms",
     "and": "{first} and {last}",
@@ -20,9 +19,7 @@ TEXTS = {
     "interval": "{low} to {high}",
     "with_interval": "{mean} AP points ({confidence} interval {interval})",
     "pair": "{arm} against {against}",
-    "on_all_val": "{against}, all of val2017",
     "few_images": "too few images",
-    "not_measured": "not measured",
     "draws_of_seeds": "{draws} of {seeds}",
     "each_draw": "{seeds} of each of {draws}",
     # verdicts
@@ -90,7 +87,6 @@ TEXTS = {
     "question_coco": "For a pretrained student trained further on COCO images",
     "question_scratch": "For a student from scratch",
     # variance
-    "sources": "{parts}",
     "from_seed": "{share} from seeds",
     "from_draw": "{share} from draws",
     "from_draw_seed": "{share} from draws and their seeds",
@@ -112,8 +108,6 @@ TEXTS = {
     "h_ap50_best": "AP50, best epoch",
     "h_ap_last": "AP, last epoch",
     "h_ultralytics": "Ultralytics mAP50-95",
-    "h_full_val": "AP on all of val2017, best epoch",
-    "h_judge": "AP on the judge's images, best epoch",
     "h_dap": "ΔAP",
     "h_dap50": "ΔAP50",
     "h_ci": "95% interval",
@@ -131,8 +125,6 @@ TEXTS = {
     "h_overhead": "time per image",
     "h_memory": "peak memory, GiB",
     "h_epochs": "epochs",
-    "h_kind": "kind of error",
-    "h_points_lost": "AP points lost",
     "h_settled": "settled",
     "small": "small",
     "medium": "medium",
@@ -143,6 +135,9 @@ TEXTS = {
     "note_ap": "AP is COCOeval's (pycocotools) on the saved predictions, in AP points (0 to 100). Ultralytics' "
     "own mAP differs a little: it pairs boxes and reads its precision curve by other rules, and has neither crowd "
     "regions nor COCO's limit of 100 boxes an image and class. Mean ± standard deviation over {repeated}.",
+    "note_val": "These figures are on the {val} that choose the epoch; the verdict is taken on {judge}.",
+    "pic_judged": "Differences are on {images}.",
+    "failure": "A run of {arm} (seed {seed}) failed and is left out: {message}",
     "note_differences": "In AP points, best epoch but for the last column. *Detectable*: the true difference "
     "that this study finds with 80% probability. The interval is about other images and {scope}.",
     "scope_seeds": "(from two seeds on) other seeds",
@@ -186,7 +181,6 @@ TEXTS = {
     "pic_nothing": "{arms}: one arm, nothing to compare",
     # page
     "verdict": "The verdict",
-    "all_verdicts": "Every comparison",
     "design": "The design",
     "pictures": "The pictures in which the arms differ most",
     "pictures_text": "Each validation image has a share of ΔAP: how much ΔAP would fall if the image counted "
@@ -207,7 +201,6 @@ TEXTS = {
     "alt_panel": "{panel} on {image}: {counts}",
     "alt_truth": "ground truth of {image}: {number}",
     "box": "{n} box|{n} boxes",
-    "not_shown": "{n} more box is not drawn|{n} more boxes are not drawn",
     "why": "Why: kinds of error",
     "why_text": "Each bar is the AP at IoU 0.5 that one kind of error costs {against} more than it costs the "
     "arm, as TIDE counts it: above zero, the arm makes such errors less. Intervals (95%) are paired over images "
@@ -246,7 +239,6 @@ TEXTS = {
     "classes": "Every class",
     "classes_text": "Sort by a column's heading. A star marks a difference that stays certain after Holm's "
     "correction for {number} classes; classes on fewer than 5 images have no interval.",
-    "certain_mark": "certain",
     "seeds_text": "Each mark is one run, the line is the mean of its arm.",
     "compared": "What was compared and audited",
     "again": "Commands that make this again",
@@ -262,7 +254,6 @@ TEXTS = {
     "the validation annotations of this study, and {path} has changed since.",
     "unreadable": "Left out: the pictures, the kinds of error, precision-recall and calibration: {reason}",
     "missing_images": "Left out: the pictures, because {path} is gone.",
-    "missing_curves": "This study's record holds no gradient ratio and no agreement of features.",
     "colour_key": "Colours and marks of the arms",
     "made": "Made by coco1k_kd {version}",
     "scroll": "table, scrolls sideways",

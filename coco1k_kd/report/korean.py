@@ -9,7 +9,6 @@ TEXTS = {
     "draw": "추출 {n}회",
     "more_draw": "추출 {n}회 추가",
     "image": "이미지 {n}장",
-    "comparison": "비교 {n}건",
     "class": "클래스 {n}개",
     "arm": "실험군 {n}개",
     "and": "{first}, {last}",
@@ -17,9 +16,7 @@ TEXTS = {
     "interval": "{low}~{high}",
     "with_interval": "{mean} AP 포인트({confidence} 신뢰구간 {interval})",
     "pair": "{against} 대비 {arm}",
-    "on_all_val": "{against}(val2017 전체)",
     "few_images": "이미지 부족",
-    "not_measured": "측정하지 않음",
     "draws_of_seeds": "{draws} × {seeds}",
     "each_draw": "{draws}, 추출마다 {seeds}",
     # verdicts
@@ -88,7 +85,6 @@ TEXTS = {
     "question_coco": "사전학습된 학생을 COCO 이미지로 더 학습할 때",
     "question_scratch": "처음부터 학습하는 학생",
     # variance
-    "sources": "{parts}",
     "from_seed": "시드 {share}",
     "from_draw": "추출 {share}",
     "from_draw_seed": "추출과 그 시드 {share}",
@@ -110,8 +106,6 @@ TEXTS = {
     "h_ap50_best": "AP50(최고 에폭)",
     "h_ap_last": "AP(마지막 에폭)",
     "h_ultralytics": "Ultralytics mAP50-95",
-    "h_full_val": "val2017 전체 AP(최고 에폭)",
-    "h_judge": "판정 이미지 AP(최고 에폭)",
     "h_dap": "ΔAP",
     "h_dap50": "ΔAP50",
     "h_ci": "95% 신뢰구간",
@@ -129,8 +123,6 @@ TEXTS = {
     "h_overhead": "이미지당 시간",
     "h_memory": "최대 메모리(GiB)",
     "h_epochs": "에폭",
-    "h_kind": "오류 유형",
-    "h_points_lost": "잃은 AP 포인트",
     "h_settled": "확실함",
     "small": "소형",
     "medium": "중형",
@@ -141,6 +133,9 @@ TEXTS = {
     "note_ap": "AP는 저장된 예측을 COCOeval(pycocotools)로 잰 값이며 단위는 AP 포인트(0~100)입니다. "
     "Ultralytics의 mAP는 박스 매칭과 정밀도 곡선을 다르게 처리하고, crowd 영역과 클래스별 이미지당 100개 제한이 "
     "없어 조금 다릅니다. 평균 ± 표준편차, {repeated} 기준.",
+    "note_val": "이 표는 에폭을 고르는 {val}의 결과이고, 판정은 {judge}에서 내립니다.",
+    "pic_judged": "차이는 {images}에서 잰 값입니다.",
+    "failure": "{arm}(시드 {seed}) 학습 하나가 실패하여 제외했습니다: {message}",
     "note_differences": "단위는 AP 포인트, 마지막 열을 빼고는 최고 에폭입니다. *검출 한계*: 이 실험이 80% "
     "확률로 찾아내는 실제 차이. 신뢰구간은 다른 이미지와 {scope}까지 고려합니다.",
     "scope_seeds": "(시드가 둘 이상이면) 다른 시드",
@@ -183,7 +178,6 @@ TEXTS = {
     "pic_nothing": "{arms}: 실험군이 하나여서 비교할 대상 없음",
     # page
     "verdict": "판정",
-    "all_verdicts": "모든 비교",
     "design": "실험 설계",
     "pictures": "차이가 가장 큰 이미지",
     "pictures_text": "검증 이미지마다 ΔAP에서 차지하는 몫, 즉 그 이미지의 비중을 줄이면 ΔAP가 얼마나 "
@@ -204,7 +198,6 @@ TEXTS = {
     "alt_panel": "{image}에 대한 {panel}: {counts}",
     "alt_truth": "{image}의 정답: {number}",
     "box": "박스 {n}개",
-    "not_shown": "박스 {n}개는 그리지 않음",
     "why": "왜: 오류 유형",
     "why_text": "막대는 TIDE 방식으로 나눈 오류 유형 하나로 {against} 쪽이 실험군보다 더 잃는 AP(IoU "
     "0.5)입니다. 0보다 크면 실험군이 그 오류를 덜 냅니다. 95% 신뢰구간은 이미지와 시드를 짝지어 계산했습니다.",
@@ -241,7 +234,6 @@ TEXTS = {
     "classes": "모든 클래스",
     "classes_text": "열 제목을 누르면 정렬됩니다. 별표는 클래스 {number}개에 대한 Holm 보정 후에도 확실한 "
     "차이입니다. 이미지가 5장 미만인 클래스에는 신뢰구간이 없습니다.",
-    "certain_mark": "확실함",
     "seeds_text": "표식 하나가 학습 한 번, 선은 실험군의 평균입니다.",
     "compared": "무엇을 비교하고 감사했나",
     "again": "다시 만드는 명령",
@@ -256,7 +248,6 @@ TEXTS = {
     "{path} 파일이 그 뒤에 바뀌었습니다.",
     "unreadable": "생략: 이미지, 오류 유형, 정밀도-재현율, 보정. 이유: {reason}",
     "missing_images": "생략: {path} 파일이 없어 이미지를 보일 수 없습니다.",
-    "missing_curves": "이 실험의 기록에는 기울기 비율과 특징 일치도가 없습니다.",
     "colour_key": "실험군의 색과 표식",
     "made": "coco1k_kd {version} 작성",
     "scroll": "표, 옆으로 스크롤",

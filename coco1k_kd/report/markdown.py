@@ -50,25 +50,24 @@ def _verdicts(comparison: Mapping[str, Any], words: Words) -> str:
 
 def accuracy(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: AP of student and teacher as given, and of every arm."""
-    head = [words(f"h_{key}") for key in ("arm", "runs", "ap_best", "ap50_best", "ap_last", "ultralytics", "full_val")]
+    head = [words(f"h_{key}") for key in ("arm", "runs", "ap_best", "ap50_best", "ap_last", "ultralytics")]
     references = comparison.get("references") or {}
     arms = {words("as_given", name=words(role)): [row] for role, row in references.items()}
     arms |= {name: arm["runs"] for name, arm in comparison["arms"].items()}
     rows = []
     for name, runs in arms.items():
         figures = [_spread(run.get(key) for run in runs) for key in ("ap", "ap50", "ap_last")]
-        own, full = ([(run.get(key) or {}) for run in runs] for key in ("ultralytics", "full_val"))
+        own = [run.get("ultralytics") or {} for run in runs]
         number = str(len(runs)) if "seed" in runs[0] else ""
-        figures += [_spread(run.get("map50_95") for run in own), _spread(run.get("ap") for run in full)]
-        rows.append([name, number, *figures])
-    if not any(row[-1] for row in rows):
-        head, rows = head[:-1], [row[:-1] for row in rows]
+        rows.append([name, number, *figures, _spread(run.get("map50_95") for run in own)])
     return head, rows
 
 
 def note_ap(comparison: Mapping[str, Any], words: Words) -> str:
     """What AP means here."""
-    return words("note_ap", repeated=words.repeated(comparison))
+    judge = words.elsewhere(comparison)
+    where = f" {words('note_val', val=words.val(comparison), judge=judge)}" if judge else ""
+    return words("note_ap", repeated=words.repeated(comparison)) + where
 
 
 def differences(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:

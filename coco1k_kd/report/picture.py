@@ -78,10 +78,15 @@ def _headline(plots: Plots) -> str:
 def _caption(plots: Plots, missing: str) -> str:
     words, dataset = plots.words, plots.all["dataset"]
     seeds = dict.fromkeys(run["seed"] for runs in plots.arms.values() for run in runs)
-    images = words.judged_on(plots.entries[0]) if plots.entries else words.count("image", dataset["val_images"])
-    said = {"images": images, "repeated": words.repeated(plots.all), "numbers": ", ".join(map(str, seeds))}
+    said = {
+        "images": words.val(plots.all),
+        "repeated": words.repeated(plots.all),
+        "numbers": ", ".join(map(str, seeds)),
+    }
+    judge = words.elsewhere(plots.all)
+    judged = f" {words('pic_judged', images=judge)}" if judge else ""
     versions = ", ".join(f"{name} {version}" for name, version in plots.all["versions"].items())
-    lines = [dataset.get("description") or dataset.get("yaml", ""), words("pic_images", **said), versions]
+    lines = [dataset.get("description") or dataset.get("yaml", ""), f"{words('pic_images', **said)}{judged}", versions]
     return _wrapped([*lines, *([words("pic_no_font")] if missing else [])], _CAPTION)
 
 

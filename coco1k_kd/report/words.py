@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from statistics import fmean
 from typing import Any
 
 from coco1k_kd.report import english, korean
@@ -92,6 +91,15 @@ class Words:
         """The images that the verdict was taken on, and whether they chose the epoch."""
         return self(f"judge_{entry.get('judge', 'val')}", images=self.count("image", entry["images"]))
 
+    def val(self, comparison: dict[str, Any]) -> str:
+        """The images that choose the epochs, and that AP of single runs is of."""
+        return self.count("image", comparison["dataset"]["val_images"])
+
+    def elsewhere(self, comparison: dict[str, Any]) -> str:
+        """The images that judge, where these are others than those that choose the epochs."""
+        compared = entries(comparison)
+        return self.judged_on(compared[0]) if compared and compared[0].get("judge", "val") != "val" else ""
+
     def sample(self, entry: dict[str, Any]) -> str:
         """Seeds, draws and images of a comparison."""
         seeds, draws = self.count("seed", len(entry["seeds"])), len(entry["draws"])
@@ -164,6 +172,13 @@ class Words:
 
     def cautions(self, comparison: dict[str, Any]) -> list[str]:
         """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
+        failed = [
+            self("failure", arm=one["arm"], seed=one["seed"], message=one["message"])
+            for one in comparison.get("failures") or []
+        ]
+        return [*failed, *self._level(comparison)]
+
+    def _level(self, comparison: dict[str, Any]) -> list[str]:
         best = max(arm["mean"]["ap"] for arm in comparison["arms"].values())
         given = (comparison.get("references") or {}).get("student", {}).get("ap") or 0.0
         if best < LITTLE:
@@ -204,13 +219,9 @@ class Words:
         if not further or not open_entries or seeds < 2:
             return ""
         wide = max(open_entries, key=lambda entry: entry["d_ap"]["ci95"][1] - entry["d_ap"]["ci95"][0])
-        names = {name for entry in open_entries for name in (entry["arm"], entry["against"])}
-        seconds = sum(
-            fmean(run["train_seconds"] + run["val_seconds"] for run in arm["runs"])
-            for name, arm in comparison["arms"].items()
-            if name in names
-        )
-        at_once = max(comparison.get("at_once", 1), 1)
+        hours = design.get("hours_next")
+        if hours is None:
+            return ""
         variance = wide["d_ap"]["variance"]
         between, image = (variance["seed"] or 0.0), variance["image"]
         low, high = wide["d_ap"].get("ci") or wide["d_ap"]["ci95"]
@@ -218,7 +229,7 @@ class Words:
         return self(
             "more_hours",
             seeds=self.count("seed", further[0]),
-            hours=f"{(further[0] - seeds) * seconds / at_once / 3600:.1f}",
+            hours=f"{hours:.1f}",
             arm=wide["arm"],
             now=f"{50 * (high - low):.1f}",
             half=f"{50 * (high - low) * shrink:.1f}",
@@ -262,13 +273,8 @@ class Words:
 
 
 def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons, each followed by the same on all of val2017 where that was evaluated."""
-    found = []
-    for entry in comparison["comparisons"]:
-        found.append(entry)
-        if "full_val" in entry:
-            found.append(entry["full_val"] | {"arm": entry["arm"], "against": f"{entry['against']}, all of val2017"})
-    return found
+    """The comparisons in the order of the study."""
+    return list(comparison["comparisons"])
 
 
 def at_odds(entry: dict[str, Any]) -> bool:

@@ -211,13 +211,20 @@ def test_markdown_says_the_verdict_first_and_the_figures_in_points():
     assert "None" not in text and "nan" not in text
 
 
-def test_all_of_val2017_is_told_and_drawn_beside_the_subset():
-    content = comparison()
-    content["comparisons"][0]["full_val"] = comparison(gain=0.2, images=5000)["comparisons"][0]
-    content["arms"]["cwd"]["runs"][0]["full_val"] = {"ap": 0.255}
-    text = markdown(valid(content), EN)
-    assert "- **cwd against baseline, all of val2017**: Improves: +20.0" in text and "25.5" in text
-    draw(content, EN)
+def test_a_judge_of_other_images_is_told():
+    content = comparison(seeds=3)
+    assert "choose the epoch" not in markdown(content, EN) + figure(content, EN).get_supxlabel()
+    content["comparisons"][0] |= {"judge": "full_val", "images": 4552}
+    text, caption = markdown(valid(content), EN), figure(content, EN).get_supxlabel().replace("\n    ", " ")
+    judge = "4,552 images of the validation set that did not choose the epoch"
+    assert f"These figures are on the 400 images that choose the epoch; the verdict is taken on {judge}." in text
+    assert f"Differences are on {judge}." in caption and "400 images, 3 seeds" in caption
+
+
+def test_a_failed_run_is_told():
+    content = comparison() | {"failures": [{"arm": "cwd", "draw": 0, "seed": 3, "message": "the card is gone"}]}
+    told = "- A run of cwd (seed 3) failed and is left out: the card is gone"
+    assert told in markdown(valid(content), EN).splitlines()
 
 
 def test_certain_classes_are_named():

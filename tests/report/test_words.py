@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 from test_report import comparison
 
+from coco1k_kd.report import words
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import LANGUAGES, RECIPES, Words, points
 
@@ -26,6 +27,16 @@ def test_languages_have_the_same_texts_with_the_same_placeholders():
         assert list(texts) == list(english), language
         for key, text in texts.items():
             assert placeholders(text) == placeholders(english[key]), (language, key)
+
+
+def test_every_text_is_used():
+    room = Path(words.__file__).parent
+    files = [*room.glob("*.py"), room / "page.html"]
+    source = "".join(file.read_text() for file in files if file.stem not in ("english", "korean"))
+    parts = [part for part in re.findall(r"f['\"](\w*)\{[^}]*\}(\w*)['\"]", source) if any(part)]
+    for key in LANGUAGES["en"]:
+        made = any(key.startswith(start) and key.endswith(end) for start, end in parts)
+        assert made or re.search(f"['\"]{key}['\"]", source) or key in ("small", "medium", "large", "teacher"), key
 
 
 def test_korean_is_korean():
@@ -103,7 +114,14 @@ def test_what_holm_took_back_is_worded():
     assert "Holm" not in EN.sentence(entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
 
 
-DESIGN = {"seeds": "auto", "looks": [3, 5, 8], "levels": [0.011, 0.0183, 0.0292], "look": 1, "stopped": "hours"}
+DESIGN = {
+    "seeds": "auto",
+    "looks": [3, 5, 8],
+    "levels": [0.011, 0.0183, 0.0292],
+    "look": 1,
+    "stopped": "hours",
+    "hours_next": 0.7,
+}
 
 
 def test_the_design_is_worded():

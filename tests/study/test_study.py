@@ -37,6 +37,10 @@ def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespac
     content, stamp = whole.content, whole.path.stem.removeprefix("comparison_")
     jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
     assert (whole.project / f"kd_comparison_{stamp}.png").read_bytes()[:4] == b"\x89PNG"
+    page = (whole.project / f"report_{stamp}.html").read_text()
+    assert "Left out" not in page and page.count('role="img"') >= 9, "curves and kinds of error, too"
+    slides = list((whole.project / f"pictures_{stamp}").glob("*.png"))
+    assert page.count("data:image/jpeg") == 3 * len(slides) > 0
     assert set(content["arms"]) == {"baseline", "cwd"}
     for arm, prefix in (("baseline", ""), ("cwd", "kd_")):
         (entry,) = content["arms"][arm]["runs"]
