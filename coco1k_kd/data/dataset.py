@@ -85,18 +85,20 @@ def read_data(path: Path) -> Data:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = content["names"]
         classes = tuple(str(names[i]) for i in range(len(names)))
-        places = [str(content[key]) for key in ("train", "val")]
+        places = [str(content[key]) for key in ("train", "val", "test") if key != "test" or content.get(key)]
         root = Path(content.get("path") or path.parent)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{path} is no data YAML with train, val and names ({reason})") from None
     if not root.is_dir():
         raise UserError(f"{path} says path: {root}, which is no folder: correct it, or make the subset anew")
-    train, val = (
-        read_split(root / "annotations" / f"instances_{Path(place).name}.json", root / place, classes)
-        for place in places
+    files = [root / "annotations" / f"instances_{Path(place).name}.json" for place in places]
+    train, val, *test = (
+        read_split(file, root / place, classes)
+        for number, (file, place) in enumerate(zip(files, places, strict=True))
+        if number < 2 or file.is_file()  # COCO's own test images have no annotations
     )
-    return Data(path.resolve(), root.resolve(), classes, train, val)
+    return Data(path.resolve(), root.resolve(), classes, train, val, *test)
 
 
 def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split:

@@ -227,7 +227,7 @@ def write(data: OwnData, project: Path) -> Data:
     description = data.yaml.name
     truth = {f"{name}.json": coco(split, data.classes, description) for name, split in data.splits.items()}
     lists = {f"{name}.txt": "".join(f"{file}\n" for file in split.files) for name, split in data.splits.items()}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(sorted(data.keys.items())).encode())
     for name, content in sorted((truth | lists).items()):
         digest.update(name.encode() + (content if isinstance(content, bytes) else content.encode()))
     folder = project.absolute() / "data" / f"{data.yaml.stem}_{digest.hexdigest()[:12]}"

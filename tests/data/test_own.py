@@ -314,16 +314,35 @@ def test_check_names_every_fault_and_ends_with_2(tmp_path: Path) -> None:
     path = absolute(tmp_path)
     _leak(tmp_path)
     _bad_label(tmp_path)
+    _no_labels(tmp_path)
     done = check(path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     faults = [line for line in done.stdout.splitlines() if line.startswith("fault: ")]
-    assert len(faults) == 2 and "leaves out 1 of 9" in faults[0] and "copy.jpg: the same image as" in faults[1]
+    assert len(faults) == 3 and "leaves out 1 of 9" in faults[0] and "none of the 6 images has a box" in faults[1]
+    assert "copy.jpg: the same image as" in faults[2]
     assert done.stdout.startswith("train: 8 images") and done.stderr.count("\n") == 1
 
 
 def test_check_takes_a_subset_too(subset: Path) -> None:
     done = check(subset / "coco1k.yaml")
     assert done.returncode == 0 and done.stdout.startswith("train: 48 images (0 without a box), ")
+
+
+def test_coco_files_beside_the_images_are_the_truth_of_a_test_split_too(tmp_path: Path) -> None:
+    path = roboflow(tmp_path)
+    made = open_data(path, tmp_path / "project")
+    for name, split in made.splits.items():
+        shutil.copytree(split.images, tmp_path / "coco/images" / name)
+        (tmp_path / "coco/annotations").mkdir(exist_ok=True)
+        shutil.copy(split.annotations, tmp_path / "coco/annotations" / f"instances_{name}.json")
+        shutil.copytree(split.images.parent / "labels", tmp_path / "coco/labels" / name)
+    places = {name: f"images/{name}" for name in made.splits}
+    data = open_data(write_yaml(tmp_path, path=str(tmp_path / "coco"), **places), tmp_path / "other")
+    assert not (tmp_path / "other").exists() and data.given is None
+    assert {name: split.names for name, split in data.splits.items()} == {
+        name: split.names for name, split in made.splits.items()
+    }
+    assert accept(data) == []
 
 
 def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
