@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from coco1k_kd.verdict.entry import Components, Difference, Interval, Needed, Part, Reason, Variance, Word
 
@@ -63,10 +63,10 @@ class Estimate:
 
     def quantile(self, probability: float) -> float:
         """Cochran's: Student quantiles of both sources of variance, weighted with the variances."""
-        of_images = student.ppf(probability, max(self.images - 1, 1))
+        of_images = stdtrit(max(self.images - 1, 1), probability)
         if not self.spread:
             return float(of_images)
-        of_units = student.ppf(probability, self.units - 1)
+        of_units = stdtrit(self.units - 1, probability)
         weight = self.variance_units / self.se**2
         return float((1 - weight) * of_images + weight * of_units)
 

@@ -43,7 +43,8 @@ class Design(msgspec.Struct, frozen=True):
         """
         if not self.looks or seeds == 1:
             return ALPHA / family
-        return seeds * float(np.quantile(_smallest(self._with(seeds)), ALPHA / family))
+        smallest = _smallest(self._with(seeds))
+        return seeds * float(smallest[int(ALPHA / family * len(smallest))])
 
     def overall(self, p: float, seeds: int) -> float:
         """The p-value `p` of the look after `seeds` seeds, corrected for all looks."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from msgspec import structs
@@ -105,3 +108,28 @@ def test_a_look_asks_for_more_than_a_fixed_design():
 def test_what_settles_as_no_difference_leaves_its_share_too():
     none, sure = made(0.0, 1e-8, "a"), made(2.1 * 0.004, 0.004**2, "b")
     assert [e.verdict for e in decide([none, sure])] == ["no_difference", "improves"]
+
+
+def simulated():
+    """benchmarks/looks.py, whose tables docs/statistics.md shows."""
+    path = Path(__file__).parents[2] / "benchmarks" / "looks.py"
+    specification = util.spec_from_file_location("looks_benchmark", path)
+    module = util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("share", "truth", "heavy"), [(0.0, 0.0, False), (0.6, -0.003, True)])
+def test_studies_that_stop_when_they_are_settled_hold_their_promise(share, truth, heavy):
+    studies, benchmark = 300, simulated()
+    ends = [benchmark.study(i, sequential(), truth, share, heavy) for i in range(studies)]
+    slack = 3 * (0.05 * 0.95 / studies) ** 0.5
+    assert np.mean([end.false for end in ends]) <= 0.05 + slack
+    assert np.mean([end.held for end in ends]) >= 0.95 - slack
+    assert {end.seeds for end in ends} == {3, 5, 8}, "some stop early, some go on"
+
+
+def test_a_true_difference_is_found_early():
+    benchmark = simulated()
+    ends = [benchmark.study(i, sequential(), 0.01, 0.9, False) for i in range(100)]
+    assert np.mean([end.given and not end.false for end in ends]) > 0.9 and np.mean([end.seeds for end in ends]) < 5
