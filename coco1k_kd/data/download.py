@@ -16,15 +16,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
+from coco1k_kd.data.images import jpeg_damage
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
 
@@ -73,12 +72,17 @@ def fetch_annotations(coco_root: Path) -> None:
         raise UserError(f"cannot write the annotations to {coco_root}: {error.strerror or error}") from None
 
 
-def fetch_images(images: list[tuple[str, Path]], workers: int) -> None:
+def fetch_images(images: list[tuple[str | None, Path]], workers: int) -> None:
     """Fetch (COCO url, path) pairs in parallel; each file is whole and verified, or not there. Those there stay.
 
     Raises UserError when some cannot be had; the others are kept, so that the next call fetches only the rest.
     """
-    todo = [(_mirrored(url), path) for url, path in images if not path.is_file()]
+    if unknown := [path for url, path in images if not url and not path.is_file()]:
+        raise UserError(
+            f"{len(unknown):,} of {len(images):,} images are not on disk and have no coco_url to fetch them from, "
+            f"the first: {unknown[0]}"
+        )
+    todo = [(_mirrored(url), path) for url, path in images if url and not path.is_file()]
     failures: list[str] = []
     stop = threading.Event()
     with (
@@ -102,7 +106,9 @@ def fetch_images(images: list[tuple[str, Path]], workers: int) -> None:
             pool.shutdown(wait=False, cancel_futures=True)
     if failures:
         rest = sum(not path.is_file() for _, path in todo)
-        raise UserError(f"{failures[0]}; {rest} of {len(images)} images are missing yet, the same command goes on")
+        raise UserError(
+            f"{failures[0]}; {rest} of {len(images)} images are still missing; run the same command again to continue"
+        )
 
 
 def _mirrored(url: str) -> str:
@@ -116,8 +122,8 @@ def _fetch_image(url: str, path: Path, stop: threading.Event) -> int:
     def attempt() -> bytes:
         with _get(url) as response:
             data = b"".join(_blocks(response, stop))
-        if fault := _jpeg_fault(data):
-            raise _Again(fault)
+        if fault := jpeg_damage(data):
+            raise _Again(f"the {len(data)} bytes that came are an incomplete or another file: it {fault}")
         return data
 
     data = _retrying(url, attempt, stop)
@@ -126,18 +132,6 @@ def _fetch_image(url: str, path: Path, stop: threading.Event) -> int:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     return len(data)
-
-
-def _jpeg_fault(data: bytes) -> str | None:
-    """What a mirror or a proxy may have sent instead of a whole JPEG, in words."""
-    try:
-        # not Image.open: Ultralytics, where imported, replaces it by one that installs packages for unknown formats
-        with JpegImageFile(BytesIO(data)) as picture:
-            picture.load()
-    except (OSError, SyntaxError, ValueError):
-        return f"the {len(data)} bytes that came are no whole JPEG"
-    # a cut in the last block still decodes; a few bytes may follow the end marker
-    return None if b"\xff\xd9" in data[-1024:] else "the JPEG is cut short"
 
 
 def _fetch_archive(url: str, partial: Path, bar: tqdm) -> None:
@@ -167,7 +161,7 @@ def _fetch_archive(url: str, partial: Path, bar: tqdm) -> None:
     _retrying(url, attempt, gained=gained)
     if not zipfile.is_zipfile(partial):
         partial.unlink()
-        raise UserError(f"what {url} sends is no zip archive; see COCO_ANNOTATIONS_URL")
+        raise UserError(f"{url} does not send a zip archive; set COCO_ANNOTATIONS_URL to another address")
 
 
 def _span(response: requests.Response, have: int) -> tuple[int, int | None]:
@@ -200,7 +194,9 @@ def _extract(archive: Path, names: list[str], root: Path) -> None:
                     copy.replace(root / name)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         archive.unlink()
-        raise UserError(f"{archive} was damaged ({error}) and is removed; the same command fetches it again") from None
+        raise UserError(
+            f"{archive} was damaged ({error}) and is removed; run the same command again to fetch it"
+        ) from None
     except KeyError:
         raise UserError(f"{archive} holds no {name}; it should be COCO's annotations_trainval2017.zip") from None
 

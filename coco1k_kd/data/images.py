@@ -86,6 +86,18 @@ def size_fault(seen: Seen, entry: Image) -> str | None:
     return fault
 
 
+def jpeg_damage(data: bytes) -> str | None:
+    """Say why some bytes are not a whole JPEG, if they are not."""
+    try:
+        with _open(BytesIO(data)) as picture:
+            if picture.format not in ("JPEG", "MPO"):
+                return f"is in the format {picture.format}"
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return _not_decoded(error)
+    return jpeg_fault(data)
+
+
 def jpeg_fault(data: bytes) -> str | None:
     """Say whether a JPEG is cut short: a cut in the last block still decodes."""
     return None if data.endswith(_END) or _end_of_jpeg(data) else "is cut short"
