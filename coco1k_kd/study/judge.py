@@ -19,7 +19,7 @@ import yaml
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
-from coco1k_kd.data.source import Source, from_root, from_yaml
+from coco1k_kd.data.source import Source, drawn_from, from_root, from_yaml
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256, write_atomic
 
@@ -105,19 +105,13 @@ def _val(place: Path) -> Source:
 
 def _drawn_from(data: Data, given: Path | None) -> Source:
     """The val images that the subset was drawn from. UserError where they are unknown or have changed."""
-    place = given or _source(data)
+    place = given or drawn_from(data.yaml)
     if place is None:
         raise UserError("--judge full: name what the subset was drawn from with --coco-root")
     source, manifest = _val(place), data.root / MANIFEST
     if not manifest.is_file() or source.annotations.sha256 != read_manifest(manifest).source["val"].sha256:
         raise UserError(f"--judge full: {data.root} was not drawn from {source.annotations.path}")
     return source
-
-
-def _source(data: Data) -> Path | None:
-    """What the subset was drawn from, as its YAML says."""
-    content = yaml.safe_load((data.given or data.yaml).read_text(encoding="utf-8"))
-    return Path(content["source"]) if content.get("source") else None
 
 
 def _beyond(source: Source, data: Data, flag: str) -> Judge:
