@@ -56,7 +56,7 @@ def figure(comparison: Mapping[str, Any], words: Words) -> Figure:
 def _key(plots: Plots, axes: Axes) -> None:
     """What the colours and marks are: a legend for a few arms, else the rows above are one."""
     if len(plots.arms) <= _LEGEND:
-        axes.legend(frameon=False, fontsize=9, loc="lower right")
+        axes.legend(frameon=False, fontsize=9, loc="best")
     else:
         axes.set_xlabel(f"{axes.get_xlabel()}; {plots.words('pic_as_above')}")
 
