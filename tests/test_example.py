@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import ultralytics
 import yaml
+from studies import with_signal
 
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLE = PROJECT / "simple_kd_example.py"
@@ -25,7 +26,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_it_runs_with_its_defaults(subset, tmp_path):
     for name, architecture in (("yolo11n.pt", "yolo11n.yaml"), ("yolo11l.pt", "yolov8n.yaml")):
         torch.manual_seed(0)
-        ultralytics.YOLO(architecture, verbose=False).save(tmp_path / name)
+        with_signal(ultralytics.YOLO(architecture, verbose=False)).save(tmp_path / name)
     (tmp_path / "coco1k").symlink_to(subset)
     done = run(tmp_path, "--epochs", 1, "--imgsz", 64)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -38,7 +39,7 @@ def test_it_runs_with_its_defaults(subset, tmp_path):
 def test_every_flag_reaches_the_training(subset, tmp_path):
     for name, architecture in (("s.pt", "yolo11n.yaml"), ("t.pt", "yolov8n.yaml")):
         torch.manual_seed(0)
-        ultralytics.YOLO(architecture, verbose=False).save(tmp_path / name)
+        with_signal(ultralytics.YOLO(architecture, verbose=False)).save(tmp_path / name)
     flags = {
         "data": subset / "coco1k.yaml", "student": "s.pt", "teacher": "t.pt", "loss": "mgd", "epochs": 1, "batch": 12,
         "imgsz": 64, "device": "cpu", "project": tmp_path / "mine",

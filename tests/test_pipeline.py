@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from studies import with_signal
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPT = "run_coco1k_kd.sh"
@@ -343,7 +344,7 @@ def test_read_only_coco_and_real_programs_from_data_to_report(coco_root, tmp_pat
         path.chmod(path.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
     before = sorted(str(path) for path in root.rglob("*"))
     folder.mkdir()
-    teacher = YOLO("yolo11n.yaml")
+    teacher = with_signal(YOLO("yolo11n.yaml"))
     teacher.save(folder / "teacher.pt")
     pipeline = Pipeline(PROJECT, folder, root)
     sizes = {"TARGET_SIZE": "24", "VAL_SIZE": "16", "EPOCHS": "1", "BATCH": "8", "DEVICE": "cpu"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import ultralytics
+from studies import with_signal
 
 PROJECT = Path(__file__).resolve().parents[1]
 README, KOREAN = (PROJECT / name for name in ("README.md", "README.ko.md"))
@@ -32,7 +33,7 @@ def place(coco_root, subset, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     for name, architecture in (("yolo11n.pt", "yolo11n.yaml"), ("yolo11l.pt", "yolov8n.yaml")):
         torch.manual_seed(0)
-        ultralytics.YOLO(architecture, verbose=False).save(folder / name)
+        with_signal(ultralytics.YOLO(architecture, verbose=False)).save(folder / name)
     (folder / "coco1k").symlink_to(subset)
     return folder
 

@@ -15,6 +15,7 @@ from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
 BRANCHES = ("one2many", "one2one")  # of a Detect head, by Ultralytics' names; all but end-to-end heads have the first
+LEAST = 0.01  # cells from the centre to a side of a box
 
 
 class Response(NamedTuple):
@@ -120,9 +121,13 @@ def localisation_distance(student: Tensor, teacher: Tensor, levels: Sequence[Ten
 
 
 def _distances(sides: Tensor) -> Tensor:
-    """(N, 4, A) expected distances, in cells, of (N, 4, bins, A) logits; of one bin the distances themselves."""
+    """(N, 4, A) expected distances, in cells, of (N, 4, bins, A) logits; of one bin the distances themselves.
+
+    A head without distributions may say negative ones, most of all a fresh one, and a box that is turned inside out or
+    empty has no GIoU: none is below `LEAST`.
+    """
     if sides.shape[2] == 1:
-        return sides.squeeze(2)
+        return sides.squeeze(2).clamp(min=LEAST)
     bins = torch.arange(sides.shape[2], device=sides.device, dtype=sides.dtype)
     return torch.einsum("nsba,b->nsa", sides.softmax(2), bins)
 

@@ -25,7 +25,7 @@ from coco1k_kd.distill import registry
 from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
 from coco1k_kd.distill.distiller import Answer, Distiller, schedule_factor
 from coco1k_kd.distill.response import shared_classes
-from coco1k_kd.distill.seams import branches_of, detect_head, neck_channels, student_answer
+from coco1k_kd.distill.seams import branches_of, detect_head, neck_channels, neck_strides, student_answer
 from coco1k_kd.distill.settings import RATIO_LIMITS, Distillation
 from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
 from coco1k_kd.distill.weights import load_model
@@ -33,31 +33,40 @@ from coco1k_kd.errors import DistillationError, UserError
 
 PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
+NO_SIGNAL = 1e-5  # variance of features that vanish when they are standardised: batch norm's epsilon
 STATE = "distillation"  # key of our entry in the optimizer's state dict
 
 
 class DistillationTrainer:
     """Mix-in that gives an Ultralytics trainer a teacher, whatever its task. `bind` gives the class for `trainer=`.
 
-    Private seams of Ultralytics that this leans on, each with a test that fails when it changes: `preds["feats"]`,
-    `model.criterion`, `optimizer_step` (the place between backward and clipping) and `ckpt["optimizer"]`.
+    Private seams of Ultralytics that this leans on, each with a test that fails when it changes: what `seams` reads,
+    the methods that are overridden here, `model.criterion` and `ckpt["optimizer"]`.
     """
 
     settings: Distillation
+    student_strides: list[int] | None  # where they are known before Ultralytics makes the run folder
 
     @classmethod
-    def bind(cls, settings: Distillation, trainer: type[DetectionTrainer] = DetectionTrainer) -> type[DetectionTrainer]:
+    def bind(
+        cls,
+        settings: Distillation,
+        trainer: type[DetectionTrainer] = DetectionTrainer,
+        student_strides: list[int] | None = None,
+    ) -> type[DetectionTrainer]:
         """Return `trainer` with a teacher: a class that carries `settings`.
 
         It reaches DDP workers, which are given the class and the args alone.
         """
         bases = (trainer,) if issubclass(trainer, cls) else (cls, trainer)
-        return type(cls.__name__, bases, {"settings": settings, "__module__": cls.__module__})
+        carried = {"settings": settings, "student_strides": student_strides, "__module__": cls.__module__}
+        return type(cls.__name__, bases, carried)
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
         self._load_teacher()  # an unfit one is refused before Ultralytics makes or touches the run folder
         super().__init__(cfg, overrides, _callbacks)
         self.previous = self.wdir / "previous.pt"
+        self.sample: Tensor | None = None  # an image of the first batch
         self.moved, self.tried_steps = False, 0  # has the optimizer ever changed every aligner?
         self.calibration: list[list[float]] = []  # of weight "auto", from the checkpoint
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
@@ -84,7 +93,7 @@ class DistillationTrainer:
                 neck_channels(student),
                 self.teacher.channels,
                 self.settings.loss,
-                self.settings.shared_levels([int(s) for s in student.stride], self.teacher.strides),
+                self.settings.shared_levels(neck_strides(student), self.teacher.strides),
                 self.settings.normalise,
                 seed=self.args.seed + 1000 * max(RANK, 0),  # each rank hides other positions
                 settings={**vars(self.settings), "classes": shared_classes(self.data["names"], loaded.names)},
@@ -112,6 +121,8 @@ class DistillationTrainer:
         come to stay. Or, where that leaves cores idle, beside it.
         """
         batch = super().preprocess_batch(batch)
+        if self.sample is None:
+            self.sample = batch["img"][:1].clone()
         if self.beside:
             return {**batch, TARGET: self.beside.submit(self.teacher, batch["img"])}
         return {**batch, TARGET: self.teacher(batch["img"])}
@@ -190,6 +201,8 @@ class DistillationTrainer:
                 f"resume: the run was distilled from other weights ({wanted[:12]}, the teacher has {found[:12]}); "
                 "give the same teacher"
             )
+        if self.student_strides:
+            self.settings.shared_levels(self.student_strides, neck_strides(detect_head(self.loaded_teacher, "teacher")))
         self.settings = replace(self.settings, teacher_sha256=found)
 
     def _settle_precision(self) -> None:
@@ -311,14 +324,31 @@ def _end_epoch(trainer: DistillationTrainer) -> None:
     aligned = any(criterion.weights[name] for name in trainer.distiller.losses)  # else they have no gradient to move by
     if aligned and trainer.tried_steps >= PATIENCE and not trainer.moved:
         raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
+    if trainer.epoch == trainer.start_epoch and (signal := _teacher_signal(trainer)) < NO_SIGNAL:
+        raise DistillationError(
+            f"the teacher has no signal: its features hardly differ from place to place (variance {signal:.1g}), as "
+            "those of untrained weights do; give a trained checkpoint"
+        )
     low, high = RATIO_LIMITS
     warm = trainer.epoch >= _warmup_epochs(trainer)
     if warm and not low <= ratio <= high and ratio == ratio:
-        raise DistillationError(
-            f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
-            f"{'lower' if ratio > high else 'raise'} distillation_weight, now "
-            + ", ".join(f"{weight:g}" for weight in criterion.weights.values())
-        )
+        raise DistillationError(_out_of_balance(trainer, ratio))
+
+
+def _teacher_signal(trainer: DistillationTrainer) -> float:
+    """How much the teacher's features differ from place to place: the variance of the liveliest level's channels."""
+    return max(float(level.float().var((0, 2, 3)).median()) for level in trainer.teacher(trainer.sample).features)
+
+
+def _out_of_balance(trainer: DistillationTrainer, ratio: float) -> str:
+    """Why the gradients are out of balance, and what the user can type."""
+    low, high = RATIO_LIMITS
+    loss, weights = trainer.settings.loss, trainer.criterion.weights.values()
+    return (
+        f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
+        f"{'lower' if ratio > high else 'raise'} distillation_weight, now {', '.join(f'{w:g}' for w in weights)}; "
+        f"distillation_weight='auto' finds it (in a comparison: --arms {loss}:weight=auto)"
+    )
 
 
 def _by_part(column: str, values: dict[str, float]) -> dict[str, float]:

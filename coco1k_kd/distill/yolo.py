@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.checks import check_yaml
 
-from coco1k_kd.distill.seams import detect_head
+from coco1k_kd.distill.seams import detect_head, neck_strides
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.trainer import STATE, DistillationTrainer
 from coco1k_kd.errors import UserError
@@ -63,13 +63,13 @@ class _WithTeacher:
             raise UserError(
                 "dis= is the weight of Ultralytics' own distill_model=: with teacher= use distillation_weight="
             )
-        detect_head(self.model, "student")
+        strides = neck_strides(detect_head(self.model, "student"))
         own = self.task_map[self.task]["trainer"]
         if trainer and not issubclass(trainer, own):
             raise UserError(
                 f"trainer={trainer.__name__} does not train the task {self.task}: derive it from {own.__name__}"
             )
-        return super().train(trainer=DistillationTrainer.bind(settings, trainer or own), **kwargs)
+        return super().train(trainer=DistillationTrainer.bind(settings, trainer or own, strides), **kwargs)
 
     def tune(self, *args: Any, **kwargs: Any) -> Any:
         """Tune as Ultralytics does, which has no teacher."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import ultralytics
+from studies import with_signal
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import YAML
@@ -223,7 +224,7 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, m
         f"t.train(Path(sys.argv[2]), Path(sys.argv[3]), {{'on_train_batch_end': die}}, **{options!r})"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(subset), str(tmp_path / "cut")]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])}
     killed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr[-2000:]
     weights = tmp_path / "cut/run/weights"
@@ -338,8 +339,13 @@ def test_stops_when_the_teacher_changes(subset, teacher_file, tmp_path):
 
 @pytest.mark.parametrize(("weight", "advice"), [(1e5, "lower"), (1e-7, "raise")])
 def test_stops_when_the_balance_is_off(weight, advice, subset, teacher_file, tmp_path):
-    with pytest.raises(DistillationError, match=f"{advice} distillation_weight"):
+    with pytest.raises(DistillationError, match=f"{advice} distillation_weight, now .*--arms cwd:weight=auto"):
         train(subset, tmp_path, teacher=teacher_file, distillation_weight=weight, warmup_epochs=0)
+
+
+def test_a_teacher_that_has_learnt_nothing_is_called_that(subset, tmp_path):
+    with pytest.raises(DistillationError, match=r"the teacher has no signal: .* give a trained checkpoint"):
+        train(subset, tmp_path, teacher=YOLO("yolov8s.yaml"))
 
 
 def test_auto_weight_reaches_its_gradient_ratio(subset, teacher_file, tmp_path):
@@ -416,12 +422,30 @@ def test_what_is_given_in_the_wrong_place_is_answered_in_one_line(teacher_file, 
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("teacher", "strides"), [("yolov8n-p2.yaml", [8, 16, 32]), ("yolov8n-p6.yaml", [8, 16, 32])])
-def test_a_teacher_of_more_levels_teaches_those_that_both_have(teacher, strides, subset, tmp_path):
-    trainer = train(subset, tmp_path, teacher=YOLO(teacher), distillation_loss="cwd+response").trainer
+@pytest.mark.parametrize(
+    ("student", "teacher", "levels", "strides"),
+    [
+        ("yolo11n", "yolov8n-p2", None, [8, 16, 32]),
+        ("yolov8n-p2", "yolo11n", None, [8, 16, 32]),
+        ("yolo11n", "yolov8n-p6", "8,32", [8, 32]),
+        ("yolov8n-p6", "yolov8n-p2", (16, 32), [16, 32]),
+    ],
+)
+def test_models_of_different_levels_share_those_of_equal_stride(student, teacher, levels, strides, subset, tmp_path):
+    trainer = train(
+        subset, tmp_path, student=f"{student}.yaml", teacher=with_signal(YOLO(f"{teacher}.yaml")),
+        distillation_levels=levels, distillation_loss="cwd+response", distillation_weight=0.02,
+    ).trainer  # fmt: skip
     (row,) = rows(trainer.save_dir)
     assert [name for name in row if "cosine" in name] == [f"kd/cosine_stride{s}" for s in strides]
     assert float(row["train/kd_response"]) > 0
+
+
+def test_levels_that_only_one_model_has_are_refused_before_anything_is_written(subset, teacher_file, tmp_path):
+    for student, levels in (("yolo11n.yaml", 4), ("yolov8n-p2.yaml", "4,8")):
+        with pytest.raises(UserError, match="no stride 4, only 8, 16, 32"):
+            train(subset, tmp_path, student=student, teacher=teacher_file, distillation_levels=levels)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_levels_are_those_of_equal_stride():
@@ -605,10 +629,21 @@ def test_autocast(loss, dtype, precision, subset, teacher_file, tmp_path, monkey
     assert trainer.criterion.scale() == (2.0**4 if enabled else 1.0)
 
 
-@pytest.mark.parametrize(("student", "teacher"), [("yolo26n.yaml", "yolo26s.yaml"), ("yolov8n.yaml", "yolo11l.yaml")])
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [("yolo26n", "yolo26s"), ("yolo26n", "yolo26l"), ("yolo11n", "yolo26l"), ("yolov8n", "yolo11l")],
+)
 def test_families(student, teacher, subset, tmp_path):
-    row = rows(train(subset, tmp_path, student=student, teacher=YOLO(teacher), optimizer="MuSGD").trainer.save_dir)[0]
-    assert float(row["train/kd_loss"]) > 0
+    images = sorted((subset / "images" / "train2017").iterdir())[:4]
+    random_teacher(f"{teacher}.yaml", images, 64, 1, tmp_path / "teacher.pt")
+    trainer = train(
+        subset, tmp_path, student=f"{student}.yaml", teacher=tmp_path / "teacher.pt", optimizer="MuSGD", lr0=0.001,
+        warmup_epochs=0,
+    ).trainer  # fmt: skip
+    (row,) = rows(trainer.save_dir)
+    assert float(row["train/kd_loss"]) > 0 and 1e-3 < float(row["kd/gradient_ratio"]) < 10
+    assert ("train/l1_loss" in row) == (student == "yolo26n")  # without a distribution over distances
+    assert type(trainer.criterion.task).__name__ == ("E2ELoss" if student == "yolo26n" else "v8DetectionLoss")
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "yolo11l", "yolo11x", "yolov8m", "yolo26n", "yolov10n", "yolov5n"])

@@ -8,13 +8,14 @@ from copy import deepcopy
 import pytest
 import torch
 import ultralytics
+from studies import with_signal
 from test_distillation import final_weights, rows, tiny_batch, tiny_detector, train
 from torchvision.ops import generalized_box_iou
 
 from coco1k_kd import YOLO, UserError
 from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
 from coco1k_kd.distill.distiller import FIT_BATCHES, Distiller
-from coco1k_kd.distill.response import Response, ResponseLoss, of_levels, shared_classes
+from coco1k_kd.distill.response import LEAST, Response, ResponseLoss, localisation_distance, of_levels, shared_classes
 from coco1k_kd.distill.seams import branch_gains, branches_of, detect_head, neck_channels, student_answer
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher
@@ -27,7 +28,7 @@ def response(seed: int, classes: int, bins: int) -> Response:
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.randn(2, 4 * bins, 30, dtype=torch.float64, generator=generator) * 2
     scores = torch.randn(2, classes, 30, dtype=torch.float64, generator=generator) * 3 - 3
-    return Response(boxes + 2 if bins == 1 else boxes, scores)
+    return Response(boxes + 4 if bins == 1 else boxes, scores)
 
 
 def softmax(logits: list[float]) -> list[float]:
@@ -62,7 +63,8 @@ def reference(student: Response, teacher: Response, classes: list[tuple[int, int
                 boxes = []
                 for side in sides:
                     left, top, right, bottom = (
-                        s[0] if len(s) == 1 else sum(i * share for i, share in enumerate(softmax(s))) for s in side
+                        max(s[0], LEAST) if len(s) == 1 else sum(i * share for i, share in enumerate(softmax(s)))
+                        for s in side
                     )
                     boxes.append(torch.tensor([[x - left, y - top, x + right, y + bottom]], dtype=torch.float64))
                 distance = 1 - float(generalized_box_iou(*boxes))
@@ -89,6 +91,13 @@ def test_the_loss_is_the_papers_formula(bins, classes):
     assert (expected[0] == 0) == (not classes) and expected[1] > 0
     half = [Response(*(part.float() for part in side)) for side in (student, teacher)]
     assert [float(v) for v in ResponseLoss(classes)(*half, LEVELS)] == pytest.approx(expected, rel=1e-4)
+
+
+def test_boxes_turned_inside_out_have_no_negative_loss():
+    """As a fresh head without distributions says them: 1 - GIoU of such boxes would have no lower end."""
+    student, teacher = torch.randn(2, 2, 4, 30, generator=torch.Generator().manual_seed(0))
+    distance = localisation_distance(student, teacher, LEVELS)
+    assert float(distance.min()) > -1e-4 and float(distance.max()) <= 2
 
 
 def test_gradients_are_those_of_the_formula():
@@ -336,7 +345,7 @@ def test_responses_teach_a_head_over_a_frozen_body(subset, teacher_file, tmp_pat
 
 
 def test_a_teacher_of_other_classes_teaches_boxes_alone_and_the_log_says_so(subset, tmp_path, caplog, capsys):
-    trainer = train(subset, tmp_path, teacher=YOLO("yolov8n.yaml"), distillation_loss="response").trainer
+    trainer = train(subset, tmp_path, teacher=with_signal(YOLO("yolov8n.yaml")), distillation_loss="response").trainer
     (row,) = rows(trainer.save_dir)
     assert float(row["train/kd_cls"]) == 0 < float(row["train/kd_box"]) == float(row["train/kd_loss"])
     assert "its responses teach boxes alone" in caplog.text + capsys.readouterr().out
@@ -344,7 +353,9 @@ def test_a_teacher_of_other_classes_teaches_boxes_alone_and_the_log_says_so(subs
 
 @pytest.mark.parametrize(("student", "teacher"), [("yolo26n.yaml", "yolo26s.yaml"), ("yolo11n.yaml", "yolo26s.yaml")])
 def test_families(student, teacher, subset, tmp_path):
-    trainer = train(subset, tmp_path, student=student, teacher=YOLO(teacher), distillation_loss="cwd+response").trainer
+    trainer = train(
+        subset, tmp_path, student=student, teacher=with_signal(YOLO(teacher)), distillation_loss="cwd+response"
+    ).trainer
     assert float(rows(trainer.save_dir)[0]["train/kd_response"]) > 0
     assert len(trainer.teacher.network.model[-1].branches) == (2 if "26" in student else 1)
 
