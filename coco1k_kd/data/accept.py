@@ -39,8 +39,8 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def accept(data: Data, *judges: Split) -> list[str]:
-    """Check a study's data and its further judges before anything is trained.
+def accept(data: Data) -> list[str]:
+    """Check a study's data before anything is trained.
 
     Ultralytics' label caches are there from then on: runs that start at once would each write them.
 
@@ -52,14 +52,19 @@ def accept(data: Data, *judges: Split) -> list[str]:
     """
     fixed, keypoints = data.manifest.exists(), yaml.safe_load(data.yaml.read_bytes()).get("kpt_shape")
     found = [examine(split, data.classes, fixed=fixed, keypoints=keypoints) for split in data.splits.values()]
-    found += [examine(judge, data.classes, labels=False) for judge in judges]
     faults = [fault for findings in found for fault in findings.faults]
-    judging = [*(split for name, split in data.splits.items() if name != "train"), *judges]
+    judging = [split for name, split in data.splits.items() if name != "train"]
     faults += [fault for split in judging for fault in leaks(data.train, split)]
     faults += leaks(data.val, data.test, CHOOSES) if data.test else []
     if faults:
         raise UserError(faults[0] + (f" ({len(faults):,} such faults in all)" if len(faults) > 1 else ""))
     return [warning for findings in found for warning in findings.warnings]
+
+
+def judge_faults(judge: Split, drawn: Sequence[Data]) -> list[str]:
+    """Why a study of some data cannot be judged by further images, which need no labels; each in a line."""
+    faults = examine(judge, drawn[0].classes, labels=False).faults
+    return faults + [fault for data in drawn for fault in leaks(data.train, judge)]
 
 
 def examine(

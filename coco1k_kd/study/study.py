@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from coco1k_kd.data.accept import accept
+from coco1k_kd.data.accept import accept, judge_faults
 from coco1k_kd.data.own import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
@@ -32,7 +32,7 @@ from coco1k_kd.study.arms import BASELINE, STOCK, WEIGHT0, Key, distilled
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.hours import SECONDS, Hours
-from coco1k_kd.study.judge import WrittenJudge, find_judge
+from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
 from coco1k_kd.study.plan import Settings, Study, arm_distillation
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
@@ -276,10 +276,16 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
     further = further_draws(data, settings.draws, settings.coco_root, project)
     study = replace(found or study, further=further)
     slots.check(settings.device, project, study.files())
-    judges = [judge.split] if judge else []
-    for split in (data.val, *judges):
+    warnings = [warning for drawn in study.drawn for warning in accept(drawn)]
+    if judge and (faults := judge_faults(judge.split, study.drawn)):
+        if settings.judge != AUTO:
+            raise UserError(faults[0])
+        warnings.append(
+            f"the verdict is taken on the val images, since the rest of the source cannot judge: {faults[0]}"
+        )
+        judge = None
+    for split in (data.val, *([judge.split] if judge else [])):
         check_truth(split.annotations)
-    warnings = [warning for drawn in study.drawn for warning in accept(drawn, *judges)]
     for warning in dict.fromkeys(warnings):
         print(f"warning: {warning}", flush=True)
     if study.stamp:

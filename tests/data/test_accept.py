@@ -21,9 +21,9 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ultralytics.utils.patches import imread
 
 import create_coco1k
-from coco1k_kd.data.accept import accept, leaks
+from coco1k_kd.data.accept import accept, judge_faults, leaks
 from coco1k_kd.data.annotations import SUFFIXES, read
-from coco1k_kd.data.dataset import Split, read_data
+from coco1k_kd.data.dataset import Split, read_data, read_split
 from coco1k_kd.data.images import Seen, image_fault, see, without_trailer
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.data.verify import verify
@@ -452,6 +452,19 @@ def test_an_image_in_train_and_val_is_refused_by_name(base: tuple[Path, Path], t
     with pytest.raises(UserError, match=says):
         study(made)
     assert any(re.search(says, line) for line in verify(made))
+
+
+def test_further_judges_need_no_labels_but_right_images(base: tuple[Path, Path], tmp_path: Path) -> None:
+    data, root = read_data(base[1] / "coco1k.yaml"), shutil.copytree(base[0], tmp_path / "root")
+
+    def judge() -> list[str]:
+        path = root / "annotations/instances_val2017.json"
+        return judge_faults(read_split(path, root / "val2017", data.classes), [data])
+
+    assert judge() == []
+    shutil.copy(root / "train2017/train03.jpg", root / "val2017/val02.jpg")
+    turned(6)(root / "val2017/val05.jpg")
+    assert [re.search(r"val0\d.jpg", fault)[0] for fault in judge()] == ["val05.jpg", "val02.jpg"]
 
 
 def test_leaks_read_no_file_whose_size_is_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
