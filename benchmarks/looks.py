@@ -94,22 +94,21 @@ def study(number: int, design: Design, truth: float, share: float, heavy: bool, 
     )
 
 
-def table(design: Design, studies: int, arms: int, truths: Sequence[float]) -> str:
-    """A row for each share of the images, true difference and kind of seeds."""
-    lines = [
-        "| images' share | true difference | seeds | false, % | truth in the interval, % | settled, % | seeds used |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def table(design: Design, studies: int, arms: int, truths: Sequence[float]) -> None:
+    """Print a row for each share of the images, true difference and kind of seeds."""
+    print(
+        "| images' share | true difference | seeds | false, % | truth in the interval, % | settled, % | seeds used |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for share in SHARES:
             for truth in truths:
                 for heavy in (False, True):
                     one = partial(study, design=design, truth=truth, share=share, heavy=heavy, arms=arms)
-                    ends = list(pool.map(one, range(studies), chunksize=100))
+                    ends = list(pool.map(one, range(studies), chunksize=50))
                     seeds, false, given, held = np.mean(ends, axis=0) * (1, 100, 100, 100)
                     head = f"| {share} | {100 * truth:+.1f} | {'heavy' if heavy else 'normal'}"
-                    lines.append(f"{head} | {false:.1f} | {held:.1f} | {given:.0f} | {seeds:.1f} |")
-    return "\n".join(lines)
+                    print(f"{head} | {false:.1f} | {held:.1f} | {given:.0f} | {seeds:.1f} |", flush=True)
 
 
 def main() -> None:
@@ -122,7 +121,7 @@ def main() -> None:
     levels = ", ".join(f"{100 * level:.2f}%" for level in design.levels)
     looks = ", ".join(map(str, design.looks))
     print(f"Looks at {looks} seeds, levels {levels}; {args.arms} arm(s); {args.studies} studies a row.\n")
-    print(table(design, args.studies, args.arms, TRUTHS if args.arms == 1 else TRUTHS[:1]))
+    table(design, args.studies, args.arms, TRUTHS if args.arms == 1 else TRUTHS[:1])
 
 
 if __name__ == "__main__":

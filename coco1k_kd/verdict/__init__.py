@@ -1,5 +1,5 @@
 """Predictions in, verdict out.
 
 In: COCO annotations and the predictions of two arms by replicate. Out: AP, differences, intervals and a verdict.
-Start reading at `compare.py`. It imports `errors` and `files` alone, and no torch.
+Start reading at `compare.py`. It imports `data`, `errors` and `files`, and no torch.
 """
