@@ -37,6 +37,8 @@ HELP = {
     "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. frozen: the same with "
     "the backbone left alone, the best of few epochs. backbone: with a fresh neck, too. What is fresh is trained with "
     "AdamW, learning rate 0.001, a step per batch",
+    "freeze-bn": "with --start weights, keep the statistics of all batch norms as the student has them, in all arms; "
+    "their weights move",
     "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
     "teacher": "any Ultralytics detector with as many levels",
     "loss": f"of {', '.join(registry.names())}, or a sum: how the arm beside the baseline is distilled",
@@ -110,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--controls", action="store_true", help=HELP["controls"])
     how = p.add_argument_group("how it is trained, the same for all arms")
     add(how, "start", "weights", choices=STARTS)
+    how.add_argument("--freeze-bn", action="store_true", help=HELP["freeze-bn"])
     add(how, "train", [], nargs="+", metavar="KEY=VALUE")
     add(how, "epochs", 100, type=int, metavar="N")
     add(how, "batch", 16, type=int, metavar="N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 WEIGHTS, FROZEN, NECK, BACKBONE = STARTS = ("weights", "frozen", "neck", "backbone")
 
@@ -32,6 +33,20 @@ def frozen_layers(weights: str | Path) -> int:
     import ultralytics
 
     return len(ultralytics.YOLO(str(weights)).model.yaml["backbone"])
+
+
+def keep_statistics(trainer: Any) -> None:
+    """A callback for `on_train_batch_start`: the student's batch norms keep their statistics, their weights move.
+
+    At the start of an epoch Ultralytics puts all of the model into training mode, after its callbacks.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm  # of all dimensions, and synchronised
+
+    from coco1k_kd.runs.record import student_of
+
+    for module in student_of(trainer).modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def partial_start(weights: str | Path, keep: str, seed: int, output: Path) -> Path:

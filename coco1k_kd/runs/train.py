@@ -27,7 +27,7 @@ from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
 from coco1k_kd.files import atomic, write_json
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
-from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, partial_start
+from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statistics, partial_start
 from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
 from coco1k_kd.runs.predict import predict
 from coco1k_kd.runs.ranks import run_ranks
@@ -49,8 +49,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one arm with one seed, then write the predictions of its best and last checkpoint.
 
     Args:
-        spec: `folder`, `arm`, `seed`, `student`, `start` (of `start.STARTS`), `teacher` (path or None),
-            `random_teacher` (bool), `distillation` ("cwd", "mgd", "ultralytics" or None), `distillation_settings` (of
+        spec: `folder`, `arm`, `seed`, `student`, `start` (of `initial.STARTS`), `freeze_bn` (bool), `teacher` (path or
+            None), `random_teacher` (bool), `distillation` (a loss, "ultralytics" or None), `distillation_settings` (of
             `settings.Distillation`), `annotations`, `images` (their folder), `at_once`, and `train_args`, handed to
             Ultralytics as it stands.
 
@@ -82,7 +82,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         "seconds": trained["figures"]["earlier_seconds"] + time.time() - spec["launched"],
         "ultralytics": own["best"],
         "ultralytics_last": own["last"],
-        "work": {**trained["work"], "versions": _versions(), "code": code_hash()},
+        "work": {**trained["work"], "versions": _versions(), "code": code_hash(), "freeze_bn": spec["freeze_bn"]},
     }
 
 
@@ -100,6 +100,8 @@ def fit(spec: dict[str, Any]) -> dict[str, Any]:
     model, extra = _model(spec, folder / "weights" / "last.pt" if snapshot else fresh)
     recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
     recorder.attach(model)
+    if spec["freeze_bn"]:
+        model.add_callback("on_train_batch_start", keep_statistics)
     if snapshot:
         print(f"continuing after epoch {snapshot['epoch'] + 1} of {args['epochs']}", flush=True)
         extra |= {"resume": True}

@@ -66,6 +66,7 @@ class Settings:
     controls: bool = False
     judge: str = AUTO
     start: str = WEIGHTS
+    freeze_bn: bool = False
     train: list[str] = field(default_factory=list)
     epochs: int = 100
     batch: int = 16
@@ -112,6 +113,8 @@ class Settings:
             raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
         if self.start not in STARTS:
             raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
+        if self.freeze_bn and (self.start != WEIGHTS or not self.student.endswith(".pt")):
+            raise UserError("--freeze-bn keeps a checkpoint's statistics: give --start weights and a .pt student")
         if self.start != WEIGHTS and not self.student.endswith(".pt"):
             raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
         if read_train_args(self.train).get("compile") and STOCK in arms:
@@ -266,6 +269,7 @@ class Study:
             "folder": str(self.folder(arm, replicate)),
             "student": self.student.path,
             "start": s.start,
+            "freeze_bn": s.freeze_bn,
             "teacher": self.teacher.path if self.teacher and distillation else None,
             "random_teacher": arm == RANDOM,
             "placebo_images": images if arm == RANDOM else [],

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import ultralytics
+from studies import run
+from ultralytics.nn.tasks import load_checkpoint
 
-from coco1k_kd.runs.initial import frozen_layers, partial_start
+from coco1k_kd.runs.initial import frozen_layers, keep_statistics, partial_start
 from coco1k_kd.runs.launch import launch
 
 
@@ -68,3 +70,24 @@ def test_a_frozen_run_leaves_the_backbone_and_trains_the_rest(whole: SimpleNames
     before, after = _weights(tmp_path / "start.pt"), _weights(tmp_path / "weights" / "last.pt")
     changed = {int(name.split(".")[1]) for name, weight in after.items() if not torch.equal(weight, before[name])}
     assert changed == {13, 16, 17, 19, 20, 22, 23}  # of YOLO11's neck and head, those that have weights
+
+
+def test_frozen_statistics_stay_and_weights_move(command: list[str], tmp_path: Path) -> None:
+    done = run([*command[:-1], str(tmp_path), "--arms", "baseline", "--epochs", "1", "--freeze-bn"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    (last,) = tmp_path.glob("baseline_*/weights/last.pt")
+    given, found = (
+        load_checkpoint(path)[0].float().state_dict() for path in (command[command.index("--student") + 1], last)
+    )
+    statistics = [name for name in given if name.endswith(("running_mean", "running_var"))]
+    assert statistics and all(torch.equal(found[name], given[name]) for name in statistics)
+    assert any(not torch.equal(found[name], given[name]) for name in given if name.endswith("bn.weight"))
+
+
+def test_only_the_students_statistics_are_frozen() -> None:
+    student, teacher = (torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1)) for _ in range(2))
+    both = torch.nn.ModuleDict({"student": student, "teacher": teacher}).train()
+    both.student_model = student  # as Ultralytics' own distillation wraps it
+    keep_statistics(SimpleNamespace(model=both))
+    assert not student[1].training and student[0].training and student[1].weight.requires_grad
+    assert teacher[1].training
