@@ -89,9 +89,9 @@ def read_data(path: Path) -> Data:
         root = Path(content.get("path") or path.parent)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{path} is no data YAML with train, val and names ({reason})") from None
+        raise UserError(f"{path} is not a data YAML with train, val and names ({reason})") from None
     if not root.is_dir():
-        raise UserError(f"{path} says path: {root}, which is no folder: correct it, or make the subset anew")
+        raise UserError(f"{path} has path: {root}, which is not a folder; correct it, or make the subset again")
     files = [root / "annotations" / f"instances_{Path(place).name}.json" for place in places]
     train, val, *test = (
         read_split(file, root / place, classes)

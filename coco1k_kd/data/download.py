@@ -219,7 +219,7 @@ _local = threading.local()
 
 
 def _blocks(response: requests.Response, stop: threading.Event | None = None) -> Iterator[bytes]:
-    """The body of a response. Raises _Again when it is short or too slow, UserError when told to stop."""
+    """The body of a response. Raises _Again when it is short or too slow, UserError when it must stop."""
     if response.status_code == 416:
         return
     begun, size = time.monotonic(), 0
@@ -246,7 +246,7 @@ def _retrying(
             fault = str(error)
         except requests.RequestException as error:
             if isinstance(error, ValueError):
-                raise UserError(f"{url} is no address: {error}") from None
+                raise UserError(f"{url} is not an address: {error}") from None
             fault = _plain(error)
             kind = _Unreachable if isinstance(error, (requests.ConnectionError, requests.Timeout)) else UserError
         if gained() >= most + _PROGRESS:

@@ -145,7 +145,7 @@ def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
 
 
 def _open(file: BinaryIO) -> Pillow.Image:
-    """As `PIL.Image.open`, which Ultralytics replaces by one that installs a package for what is no image."""
+    """As `PIL.Image.open`, which Ultralytics replaces by one that installs packages for files it does not know."""
     Pillow.init()
     begin = file.read(16)
     for factory, accepts in Pillow.OPEN.values():

@@ -101,7 +101,7 @@ def draw(pool: Pool, size: int, seed: int, balance: str, tolerance: int) -> np.n
     many points the context may move. Raise UserError when the pool is too small.
     """
     if size > len(pool.ids):
-        raise UserError(f"asked for {size} images, but only {len(pool.ids)} have a valid box; ask for fewer")
+        raise UserError(f"{size} images are wanted, but only {len(pool.ids)} have a valid box; choose fewer")
     pool = pool.ordered(seed)
     base, supply = goals(pool, size, balance, tolerance), pool.supply[pool.balanced(balance)]
     lowest, level = levels(pool, size, balance, tolerance)

@@ -200,7 +200,7 @@ def test_no_server_and_no_address(images, monkeypatch):
         download.fetch_images(wanted, workers=1)
     assert len(tried) <= 3 * download.ATTEMPTS  # and not 300 times as many
     monkeypatch.setenv("COCO_URL_BASE", "mirror.example")
-    with pytest.raises(UserError, match=r"mirror\.example/train2017/0\.jpg is no address"):
+    with pytest.raises(UserError, match=r"mirror\.example/train2017/0\.jpg is not an address"):
         download.fetch_images(wanted, workers=1)
 
 

@@ -116,7 +116,7 @@ def test_the_order_of_the_pool_does_not_matter():
 def test_the_whole_pool_and_more_than_that():
     pool = make_pool(60, 5)
     assert draw(pool, 60, 0, "context", 2).tolist() == pool.ids.tolist()
-    with pytest.raises(UserError, match="asked for 61 images, but only 60 have a valid box"):
+    with pytest.raises(UserError, match="61 images are wanted, but only 60 have a valid box"):
         draw(pool, 61, 0, "context", 2)
 
 

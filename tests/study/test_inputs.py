@@ -90,7 +90,7 @@ def _no_yaml(folder: Path) -> None:
         (_drop_annotations, "cannot read"),
         (_tear_annotations, "not a whole COCO instances file"),
         (_rename_class, "unicorn"),
-        (_break_yaml, "no data YAML"),
+        (_break_yaml, "not a data YAML"),
         (_no_yaml, "create_coco1k.py"),
     ],
 )
