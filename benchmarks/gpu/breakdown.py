@@ -2,8 +2,8 @@
 """Where the time of a training goes, arm by arm: loader, teacher, student, losses, backward, optimizer, validation.
 
     python benchmarks/gpu/breakdown.py --data coco1k/coco1k.yaml --teacher yolov8m.pt --imgsz 416 --device 0
-    python benchmarks/gpu/breakdown.py --data ... --arms cwd --workers 2 --cache ram --compile      # what does each bring?
-    python benchmarks/gpu/breakdown.py --data ... --together 6 --workers 2                # six runs at once on one card
+    python benchmarks/gpu/breakdown.py --data ... --arms cwd --workers 2 --cache ram --compile   # what does each bring?
+    python benchmarks/gpu/breakdown.py --data ... --together 6 --workers 2             # six runs at once on one card
 
 Trains for a few steps through Ultralytics' own trainer, loader and validator. First the parts, with the device waited
 for at every change of part, so that they add up; then as many steps undisturbed, which give the speed; on a GPU ten
