@@ -6,7 +6,7 @@ shopt -s inherit_errexit
 
 usage() {
   cat <<'TEXT'
-  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, 5 minutes
+  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, 6 minutes
   ./run_coco1k_kd.sh --coco-root /data/coco        # your COCO 2017; for 100 epochs take a GPU
   ./run_coco1k_kd.sh --download --judge full       # no COCO yet: fetches 1.4 GB of it (0.6 without --judge)
   SEEDS="0 1 2" LOSS=mgd ./run_coco1k_kd.sh --coco-root /data/coco -- --imgsz 416 --controls
@@ -26,6 +26,7 @@ Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the
 
 environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS (auto)
              DEVICE (first GPU, else CPU)  TARGET_SIZE (1500)  VAL_SIZE (400)  VENV (.venv beside this script)
+             WORLD (0): the seed of the demo's generated scenes
 exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted, 141 output closed
 TEXT
 }
@@ -69,8 +70,9 @@ if [[ $demo ]]; then
   [[ ! $download ]] || die "--demo makes its own data: leave --download out"
   coco_root=$out/coco
   : "${TEACHER:=$out/teacher/weights/last.pt}" "${STUDENT:=$out/student/weights/last.pt}"
-  : "${EPOCHS:=4}" "${BATCH:=8}" "${SEEDS:=0 1}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}"
-  extra=(--imgsz 96 "${extra[@]}")
+  : "${EPOCHS:=4}" "${BATCH:=8}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}" "${LOSS:=cwd+response}" "${WORLD:=0}"
+  # a fresh head, which a teacher helps; the placebo beside it, a teacher of random weights, does not help
+  extra=(--imgsz 96 --start neck --controls --parallel 2 --workers 0 --train cache=ram "${extra[@]}")
 fi
 : "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=auto}" "${EPOCHS:=100}" "${BATCH:=16}"
 : "${TARGET_SIZE:=1500}" "${VAL_SIZE:=400}" "${DEVICE:=}"
@@ -103,9 +105,9 @@ headless() { # a bare server lacks the desktop libraries that Ultralytics' OpenC
 data() {
   local draw=("$python" "$here/create_coco1k.py" --coco-root "$coco_root" --force)
   if [[ $demo ]]; then
-    run "$python" -m coco1k_kd.demo "$coco_root"
+    run "$python" -m coco1k_kd.demo "$coco_root" --train 1000 --val 700 --seed "$WORLD"
     # what the models have seen before the study, as the published ones have seen all of COCO
-    run "${draw[@]}" --output-dir "$out/pool" --target-size 500 --val-size "$VAL_SIZE"
+    run "${draw[@]}" --output-dir "$out/pool" --target-size 800 --val-size "$VAL_SIZE"
   elif [[ $download ]]; then
     draw+=(--download --workers 16) # connections wait more than they work
   fi
@@ -115,9 +117,12 @@ data() {
 
 weights() {
   if [[ $demo ]]; then
-    # a teacher that is larger and has learnt longer; both from nothing, on the pool
-    pretrain yolo11n.yaml 3 student
+    # a teacher that is larger and has learnt longer; both from nothing, on the pool, at once
+    pretrain yolo11n.yaml 3 student &
+    local student=$!
+    [[ ! $dry ]] || wait "$student" # the commands in one order, since they are a part of the stage's key
     pretrain yolo11s.yaml 6 teacher
+    wait "$student"
   else
     run "$python" -c "$fetch" "$TEACHER" "$STUDENT"
   fi
@@ -126,7 +131,7 @@ weights() {
 pretrain() { # architecture, epochs, name
   run "$venv/bin/yolo" detect train model="$1" epochs="$2" name="$3" project="$out" exist_ok=True \
     data="$out/pool/coco1k.yaml" imgsz=96 batch=8 nbs=8 optimizer=AdamW lr0=0.002 warmup_epochs=1 mosaic=0 \
-    val=False plots=False workers=1 ${DEVICE:+device="$DEVICE"}
+    val=False plots=False workers=0 cache=ram ${DEVICE:+device="$DEVICE"}
 }
 fetch='import sys; from coco1k_kd.errors import run_cli; from coco1k_kd.distill.weights import read_weights
 run_cli(lambda: [read_weights(*pair) for pair in zip(sys.argv[1:], ("teacher", "student"))] and 0)'
@@ -279,7 +284,7 @@ fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
 stage weights "$TEACHER" "$out/pool/manifest.json"
 # the study itself knows which code its trainings depend on; what only judges or reports trains nothing anew
-studies=("$here/test_coco1k_kd.py" "$code"/{distill,runs,study,verdict}/*.py) reports=("$code"/report/*.py)
+studies=("$here/test_coco1k_kd.py" "$code"/{distill,runs,study,verdict}/*.py) reports=("$code"/report/*.{py,html})
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
 stage report "$(newest report html)" "${reports[@]}" "$(newest comparison json)"
 
