@@ -1,4 +1,4 @@
-"""Every command in the README runs, and the Korean README has the same commands, code and pictures."""
+"""Every command in the README runs, the Korean README has the same commands, code and pictures; lines are short."""
 
 from __future__ import annotations
 
@@ -102,6 +102,17 @@ def test_what_the_readmes_name_exists():
     for file in (README, KOREAN):
         for target in re.findall(r"\]\((?!http)([^)]+)\)", file.read_text()):
             assert (PROJECT / target).exists(), f"{file.name} names {target}"
+
+
+def test_lines_of_the_docs_are_short():
+    files = [README, KOREAN, *(PROJECT / "docs").rglob("*.md")]
+    long = [
+        f"{file.relative_to(PROJECT)}:{number}"
+        for file in files
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if len(re.sub(r"https?://\S+", "", line)) > 120
+    ]
+    assert len(files) > 10 and not long, f"over 120 characters: {long}"
 
 
 @pytest.mark.parametrize("script", sorted((PROJECT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
