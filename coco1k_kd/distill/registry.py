@@ -31,7 +31,7 @@ class Loss:
         made_by: its class, or "module:class" of it, imported once it is needed.
         weight: its default weight.
         fresh_weight: its default weight under a fresh head.
-        cost: seconds of its training step over those of a plain one; it decides nothing but the order of runs.
+        cost: seconds of its training step over those of a plain one; it orders runs and estimates their time.
         compares: `FEATURES` or `RESPONSES`.
         file: the user's file that it was registered in; "" for those of this package.
     """
