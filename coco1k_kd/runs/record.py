@@ -30,7 +30,7 @@ from coco1k_kd.files import atomic, write_atomic
 from coco1k_kd.runs.ranks import gathered
 
 SNAPSHOT = "resume.pt"
-SNAPSHOT_SECONDS = 30.0  # between two: with MGD one takes 441 MB and a second (docs/benchmarks.md)
+SNAPSHOT_SECONDS = 30.0  # between two: with MGD one takes 441 MB and a second (docs/lab/scaling-on-paper.md)
 _FIRST_BATCHES = 3
 _NEVER = 10**9
 _EVENTS = (
