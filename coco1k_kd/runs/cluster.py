@@ -17,11 +17,11 @@ from concurrent.futures import Future
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
+from coco1k_kd.runs.spec import Evaluation, Result, Spec
 
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what a study does is nobody else's business
@@ -127,7 +127,7 @@ class Cluster:
         if found := [fault for fault in faults if fault]:
             raise UserError(f"--ray: {found[0]}")
 
-    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+    def submit(self, spec: Spec, label: str) -> Future[Result | Evaluation]:
         """Start `spec` as soon as a node has room; the future raises what `launch` does."""
         task = ray.remote(
             num_gpus=self.gpus,
@@ -138,7 +138,7 @@ class Cluster:
             scheduling_strategy="SPREAD",
         )(_run)
         threads = os.environ.get("OMP_NUM_THREADS")
-        answer: Future[dict[str, Any]] = Future()
+        answer: Future[Result | Evaluation] = Future()
         sent = task.options(name=label).remote(spec, label, bool(self.gpus), threads, self._needs)
         sent.future().add_done_callback(partial(_hand_over, answer, label))
         return answer
@@ -200,8 +200,8 @@ def unfit(probe: Path, files: Sequence[Path], versions: dict[str, str]) -> str:
 
 
 def _run(
-    spec: dict[str, Any], label: str, gpu: bool, threads: str | None, needs: tuple[Path, list[Path], dict[str, str]]
-) -> dict[str, Any]:
+    spec: Spec, label: str, gpu: bool, threads: str | None, needs: tuple[Path, list[Path], dict[str, str]]
+) -> Result | Evaluation:
     """The task: a late node has not been looked at yet, and Ray's settings for its workers are not the run's."""
     if fault := unfit(*needs):
         raise UserError(f"--ray: {fault}")
@@ -211,7 +211,7 @@ def _run(
     return launch(spec, label)
 
 
-def _hand_over(answer: Future[dict[str, Any]], label: str, sent: Future[dict[str, Any]]) -> None:
+def _hand_over(answer: Future[Result | Evaluation], label: str, sent: Future[Result | Evaluation]) -> None:
     try:
         answer.set_result(sent.result())
     except RayTaskError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_RUN = ("devices", "initial", "predict", "ranks", "record", "train")  # of runs/
+_RUN = ("devices", "initial", "predict", "ranks", "record", "spec", "train")  # of runs/
 
 
 @lru_cache

@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from msgspec import structs
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import write_json
+from coco1k_kd.runs.spec import SPEC, Evaluation, Result, Spec, TrainSpec, finished, write
 
-SPEC, RESULT, FAILURE, LOG, LOCK = "spec.json", "result.json", "failure.json", "train.log", "run.lock"
+FAILURE, LOG, LOCK = "failure.json", "train.log", "run.lock"
 TIED = "--tied"  # tells a run that its standard input is its study's life line
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
@@ -40,12 +41,6 @@ class Stopped(Exception):
     """The study ends, and with it a run that is under way."""
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The result of a run that has ended well, else None."""
-    path = folder / RESULT
-    return json.loads(path.read_bytes()) if path.exists() else None
-
-
 def holder(folder: Path) -> str:
     """Host and process that run in `folder`, or did when they were killed; "" for none."""
     with contextlib.suppress(OSError):
@@ -53,7 +48,7 @@ def holder(folder: Path) -> str:
     return ""
 
 
-def launch(spec: dict[str, Any], label: str, stop: threading.Event | None = None) -> dict[str, Any]:
+def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Result | Evaluation:
     """Run `spec` in a process of its own until it ends, however long that takes; return its result.
 
     The run's output goes to `train.log` in its folder. Interrupted or told to `stop`, it ends the run before it lets
@@ -65,12 +60,13 @@ def launch(spec: dict[str, Any], label: str, stop: threading.Event | None = None
         RunFailed: it failed otherwise.
         Stopped: as it was told.
     """
-    folder, stop = Path(spec["folder"]), stop or threading.Event()
+    folder, stop = Path(spec.folder), stop or threading.Event()
+    kind = Result if isinstance(spec, TrainSpec) else Evaluation
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, stop) as lock, (folder / LOG).open("ab") as log:
-        if result := finished(folder):  # by whom we waited for
+        if result := finished(folder, kind):  # by whom we waited for
             return result
-        write_json(folder / SPEC, spec | {"launched": time.time()})
+        write(folder / SPEC, structs.replace(spec, launched=time.time()))
         (folder / FAILURE).unlink(missing_ok=True)
         # Its standard input is our life line: closed by the system when we end, however we do.
         child = subprocess.Popen(
@@ -87,7 +83,7 @@ def launch(spec: dict[str, Any], label: str, stop: threading.Event | None = None
         except BaseException:
             _end(child)
             raise
-        result = finished(folder)
+        result = finished(folder, kind)
     if child.returncode == 0 and result is not None:
         return result
     raise _failure(folder, label, child.returncode)

@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from msgspec import structs
 from torch import nn
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from coco1k_kd.files import atomic, write_atomic
 from coco1k_kd.runs.ranks import gathered
+from coco1k_kd.runs.spec import Figures
 
 SNAPSHOT = "resume.pt"
 SNAPSHOT_SECONDS = 30.0  # between two: with MGD one takes 441 MB and a second (docs/lab/scaling-on-paper.md)
@@ -64,25 +66,10 @@ class Recorder:
         self.seed = seed
         self.snapshot = snapshot
         self.work: dict[str, Any] = {}
-        self.figures: dict[str, Any] = {
-            "init_hash": "",
-            "batch_hash": "",
-            "stream_hash": "",
-            "world_size": 1,
-            "effective_batch": 0,
-            "epochs": 0,
-            "images": 0,
-            "train_seconds": 0.0,
-            "val_seconds": 0.0,
-            "peak_memory_bytes": 0,
-            "resumed_after_epochs": [],
-            "earlier_seconds": 0.0,  # of training and validation before the run was resumed
-            "steps_taken": 0,
-        }
+        self.figures = Figures(**snapshot["figures"]) if snapshot else Figures()
         if snapshot:
-            self.figures.update(snapshot["figures"])
-            self.figures["earlier_seconds"] = self.figures["train_seconds"] + self.figures["val_seconds"]
-            self.figures["resumed_after_epochs"] = [*self.figures["resumed_after_epochs"], snapshot["epoch"] + 1]
+            self.figures.earlier_seconds = self.figures.train_seconds + self.figures.val_seconds
+            self.figures.resumed_after_epochs = [*self.figures.resumed_after_epochs, snapshot["epoch"] + 1]
         self._clock = self._val_clock = 0.0
         self._saved_at = -SNAPSHOT_SECONDS  # the first epoch has a snapshot, whenever it ends
         self._batch_index = 0
@@ -100,9 +87,9 @@ class Recorder:
         if self.snapshot:
             _restore(trainer, self.snapshot)
         else:
-            self.figures["init_hash"] = state_hash(student_of(trainer))
-        self.figures["world_size"] = world = max(trainer.world_size, 1)
-        self.figures["effective_batch"] = trainer.batch_size // world * world
+            self.figures.init_hash = state_hash(student_of(trainer))
+        self.figures.world_size = world = max(trainer.world_size, 1)
+        self.figures.effective_batch = trainer.batch_size // world * world
         self.work = _describe(trainer)
         preprocess, step = trainer.preprocess_batch, trainer.optimizer_step
 
@@ -135,9 +122,9 @@ class Recorder:
     def on_train_epoch_end(self, trainer: Any) -> None:
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
-        self.figures["train_seconds"] += time.perf_counter() - self._clock
-        self.figures["epochs"] = trainer.epoch + 1
-        self.figures["images"] += len(trainer.train_loader.sampler) * self.figures["world_size"]
+        self.figures.train_seconds += time.perf_counter() - self._clock
+        self.figures.epochs = trainer.epoch + 1
+        self.figures.images += len(trainer.train_loader.sampler) * self.figures.world_size
         bad = [name for name, value in (trainer.tloss or {}).items() if not torch.isfinite(value).all()]
         if bad:
             raise RunError(
@@ -149,13 +136,13 @@ class Recorder:
         self._val_clock = time.perf_counter()
 
     def on_val_end(self, _: Any) -> None:
-        self.figures["val_seconds"] += time.perf_counter() - self._val_clock
+        self.figures.val_seconds += time.perf_counter() - self._val_clock
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         if trainer.epoch >= trainer.epochs:
             return  # Ultralytics calls this once more, after its last validation of the best checkpoint
         peak = max(gathered(peak_memory(trainer.device)))
-        self.figures["peak_memory_bytes"] = max(self.figures["peak_memory_bytes"], peak)
+        self.figures.peak_memory_bytes = max(self.figures.peak_memory_bytes, peak)
         if trainer.epoch + 1 < trainer.epochs:  # a kill after the last epoch repeats that one: it ends the run properly
             _average_outside(trainer)
             if RANK in {-1, 0} and time.monotonic() - self._saved_at >= SNAPSHOT_SECONDS:
@@ -163,7 +150,7 @@ class Recorder:
                 self._saved_at = time.monotonic()
 
     def on_train_end(self, trainer: Any) -> None:
-        due, taken = trainer.ema.updates, steps_taken(trainer.optimizer, self.figures["steps_taken"])
+        due, taken = trainer.ema.updates, steps_taken(trainer.optimizer, self.figures.steps_taken)
         self.work |= {"optimizer_steps_due": due, "optimizer_steps": taken}
         if taken < due / 2:
             raise RunError(
@@ -172,16 +159,16 @@ class Recorder:
             )
 
     def _count_step(self, *_: object) -> None:
-        self.figures["steps_taken"] += 1
+        self.figures.steps_taken += 1
 
     def _see(self, trainer: Any, batch: dict[str, Any]) -> None:
         """Hash what the model is fed; hold back a resumed run's first step until it is due."""
         started = time.perf_counter()
         self._batch_index += 1
         if trainer.epoch == 0 and self._batch_index < _FIRST_BATCHES:
-            self.figures["batch_hash"] = _over_ranks(batch_hash(batch, self.figures["batch_hash"]))
+            self.figures.batch_hash = _over_ranks(batch_hash(batch, self.figures.batch_hash))
         if self._batch_index == 0:
-            self.figures["stream_hash"] = _over_ranks(batch_hash(batch, self.figures["stream_hash"]))
+            self.figures.stream_hash = _over_ranks(batch_hash(batch, self.figures.stream_hash))
         self._clock += time.perf_counter() - started  # the audit's work is not the training's time
         if self._accumulate is not None:
             # Ultralytics forgets on resume when it last stepped, and would step at the first batch.
@@ -270,13 +257,13 @@ def _average_outside(trainer: Any) -> None:
             parameter.grad /= trainer.world_size
 
 
-def _save_snapshot(trainer: Any, folder: Path, figures: dict[str, Any], stepped_at: int) -> None:
+def _save_snapshot(trainer: Any, folder: Path, figures: Figures, stepped_at: int) -> None:
     paths = [path for path in (trainer.last, trainer.best, trainer.csv) if path.exists()]
     # As tensors, and written as they come: pickled bytes are copied again and again, 2 GB in a run with MGD.
     files = {str(path.relative_to(folder)): torch.from_numpy(np.fromfile(path, np.uint8)) for path in paths}
     snapshot = {
         "epoch": trainer.epoch,
-        "figures": dict(figures),
+        "figures": structs.asdict(figures),
         "stepped_at": stepped_at,
         "files": files,
         "model": _without_teacher(unwrap_model(trainer.model).state_dict()),

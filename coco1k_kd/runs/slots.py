@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.launch import launch
+from coco1k_kd.runs.spec import Evaluation, Result, Spec
 
 
 class Slots:
@@ -36,6 +36,6 @@ class Slots:
         """UserError if the device is not there. `Cluster` also looks whether its nodes see the files."""
         check_device(device)
 
-    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+    def submit(self, spec: Spec, label: str) -> Future[Result | Evaluation]:
         """Start `spec` as soon as a slot is free; the future raises what `launch` does."""
         return self._threads.submit(launch, spec, label, self._stop)

@@ -1,13 +1,12 @@
 """One run of a study in a process of its own: `python -m coco1k_kd.runs.train SPEC.json`.
 
-A run is a function of its spec, a plain JSON object, and of the files it names. It ends with `result.json` in the run
-folder, or with `failure.json` and an exit code. Its own process gives it a clean random state, a memory figure of its
-own, and nobody to harm when it dies.
+A run is a function of its spec and of the files it names. It ends with `result.json` in the run folder, or with
+`failure.json` and an exit code. Its own process gives it a clean random state, a memory figure of its own, and nobody
+to harm when it dies.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import ultralytics
+from msgspec import structs
 from torch import nn
 from ultralytics.utils import RANK
 
@@ -28,10 +28,22 @@ from coco1k_kd.files import atomic, write_json
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statistics, partial_start
-from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, RESULT, SPEC, TIED
+from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, TIED
 from coco1k_kd.runs.predict import predict
 from coco1k_kd.runs.ranks import run_ranks
 from coco1k_kd.runs.record import SNAPSHOT, Recorder, RunError, load_snapshot, read_snapshot
+from coco1k_kd.runs.spec import (
+    RESULT,
+    SPEC,
+    EvaluateSpec,
+    Evaluation,
+    Result,
+    Trained,
+    TrainSpec,
+    read,
+    read_spec,
+    write,
+)
 
 _START = "start.pt"
 _PLACEBO = "placebo.pt"
@@ -45,78 +57,64 @@ _OUT_OF_MEMORY = (
 )  # as GPU and CPU allocators say it
 
 
-def train(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train one arm with one seed, then write the predictions of its best and last checkpoint.
-
-    Args:
-        spec: `folder`, `arm`, `seed`, `student`, `start` (of `initial.STARTS`), `freeze_bn` (bool), `teacher` (path or
-            None), `random_teacher` (bool), `distillation` (a loss, "ultralytics" or None), `distillation_settings` (of
-            `settings.Distillation`), `annotations`, `images` (their folder), `at_once`, and `train_args`, handed to
-            Ultralytics as it stands.
-
-    Returns:
-        The run's figures and its `work`, all that the audit compares.
-    """
-    folder, args = Path(spec["folder"]), spec["train_args"]
+def train(spec: TrainSpec) -> Result:
+    """Train one arm with one seed, then write the predictions of its best and last checkpoint."""
+    folder, args = Path(spec.folder), spec.train_args
     devices = read_devices(args["device"] or "")
     _prepare(spec, folder)
-    if spec["random_teacher"] and not (folder / _PLACEBO).exists():
-        images = [Path(path) for path in spec["placebo_images"]]
-        random_teacher(spec["teacher"], images, args["imgsz"], spec["seed"], folder / _PLACEBO)
+    if spec.random_teacher and not (folder / _PLACEBO).exists():
+        images = [Path(path) for path in spec.placebo_images]
+        random_teacher(spec.teacher, images, args["imgsz"], spec.seed, folder / _PLACEBO)
     trained = fit(spec) if len(devices) == 1 else _fit_on_ranks(folder, len(devices))
     settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
     own = {
         name: predict(
             folder / "weights" / f"{name}.pt",
-            Path(spec["annotations"]),
-            Path(spec["images"]),
+            Path(spec.annotations),
+            Path(spec.images),
             folder / f"predictions_{name}.json",
             **settings,
         )
         for name in ("best", "last")
     }
     (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
-    return {
-        **trained["figures"],
-        "at_once": spec["at_once"],
-        "seconds": trained["figures"]["earlier_seconds"] + time.time() - spec["launched"],
-        "ultralytics": own["best"],
-        "ultralytics_last": own["last"],
-        "work": {**trained["work"], "versions": _versions(), "code": code_hash(), "freeze_bn": spec["freeze_bn"]},
-    }
+    return Result(
+        **structs.asdict(trained.figures),
+        at_once=spec.at_once,
+        seconds=trained.figures.earlier_seconds + time.time() - spec.launched,
+        ultralytics=own["best"],
+        ultralytics_last=own["last"],
+        work={**trained.work, "versions": _versions(), "code": code_hash(), "freeze_bn": spec.freeze_bn},
+    )
 
 
-def fit(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train to the end, from the snapshot where there is one; on several GPUs every rank does.
-
-    Returns:
-        `figures` and `work` of the recorder; those of rank 0 are complete.
-    """
-    folder, args = Path(spec["folder"]), spec["train_args"]
-    if spec["start"] == FROZEN:
-        args = {"freeze": frozen_layers(spec["student"]), **args}
+def fit(spec: TrainSpec) -> Trained:
+    """Train to the end, from the snapshot where there is one; on several GPUs every rank does."""
+    folder, args = Path(spec.folder), spec.train_args
+    if spec.start == FROZEN:
+        args = {"freeze": frozen_layers(spec.student), **args}
     snapshot = read_snapshot(folder)
-    fresh = spec["student"] if spec["start"] == WEIGHTS else folder / _START
+    fresh = spec.student if spec.start == WEIGHTS else folder / _START
     model, extra = _model(spec, folder / "weights" / "last.pt" if snapshot else fresh)
-    recorder = Recorder(folder, args["batch"], spec["seed"], snapshot)
+    recorder = Recorder(folder, args["batch"], spec.seed, snapshot)
     recorder.attach(model)
-    if spec["freeze_bn"]:
+    if spec.freeze_bn:
         model.add_callback("on_train_batch_start", keep_statistics)
     if snapshot:
         print(f"continuing after epoch {snapshot['epoch'] + 1} of {args['epochs']}", flush=True)
         extra |= {"resume": True}
     model.train(**args, save_dir=str(folder), **extra)
-    return {"figures": recorder.figures, "work": recorder.work}
+    return Trained(recorder.figures, recorder.work)
 
 
-def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
-    """Write predictions_<name>.json for each of `spec["weights"]`, checkpoints by name."""
-    folder, truth = Path(spec["folder"]), (Path(spec["annotations"]), Path(spec["images"]))
+def evaluate(spec: EvaluateSpec) -> Evaluation:
+    """Write predictions_<name>.json for each of `spec.weights`, checkpoints by name."""
+    folder, truth = Path(spec.folder), (Path(spec.annotations), Path(spec.images))
     own = {
-        name: predict(Path(weights), *truth, folder / f"predictions_{name}.json", **spec["val_args"])
-        for name, weights in spec["weights"].items()
+        name: predict(Path(weights), *truth, folder / f"predictions_{name}.json", **spec.val_args)
+        for name, weights in spec.weights.items()
     }
-    return {"ultralytics": own, "seconds": time.time() - spec["launched"]}
+    return Evaluation(own, time.time() - spec.launched)
 
 
 def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:
@@ -147,22 +145,22 @@ def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, outp
         teacher.save(file)
 
 
-def _model(spec: dict[str, Any], weights: Path | str) -> tuple[Any, dict[str, Any]]:
+def _model(spec: TrainSpec, weights: Path | str) -> tuple[Any, dict[str, Any]]:
     """The object to train, and the arguments that its arm adds to `train`."""
-    if spec["distillation"] is None:
+    if spec.distillation is None:
         return ultralytics.YOLO(str(weights)), {}
-    if spec["distillation"] == "ultralytics":
-        return ultralytics.YOLO(str(weights)), {"distill_model": spec["teacher"]}
+    if spec.distillation == "ultralytics":
+        return ultralytics.YOLO(str(weights)), {"distill_model": spec.teacher}
     from coco1k_kd import YOLO
 
     return YOLO(str(weights)), {
-        "teacher": str(Path(spec["folder"]) / _PLACEBO) if spec["random_teacher"] else spec["teacher"],
-        "distillation_loss": spec["distillation"],
-        **{f"distillation_{name}": value for name, value in spec["distillation_settings"].items()},
+        "teacher": str(Path(spec.folder) / _PLACEBO) if spec.random_teacher else spec.teacher,
+        "distillation_loss": spec.distillation,
+        **{f"distillation_{name}": value for name, value in spec.distillation_settings.items()},
     }
 
 
-def _prepare(spec: dict[str, Any], folder: Path) -> None:
+def _prepare(spec: TrainSpec, folder: Path) -> None:
     """Make the run folder what the training begins with: the state of its snapshot, or nothing but its start."""
     try:
         if load_snapshot(folder):
@@ -172,18 +170,18 @@ def _prepare(spec: dict[str, Any], folder: Path) -> None:
     for path in folder.iterdir():  # what an earlier attempt left; Ultralytics would append to its results.csv
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if spec["start"] != WEIGHTS:
-        partial_start(spec["student"], spec["start"], spec["seed"], folder / _START)
+    if spec.start != WEIGHTS:
+        partial_start(spec.student, spec.start, spec.seed, folder / _START)
 
 
-def _fit_on_ranks(folder: Path, number: int) -> dict[str, Any]:
+def _fit_on_ranks(folder: Path, number: int) -> Trained:
     """`fit` in a process for each device."""
     code = run_ranks(number, [sys.executable, "-m", "coco1k_kd.runs.train", str(folder / SPEC), TIED])
     if code < 0 and not (folder / FAILURE).exists():
         os.kill(os.getpid(), -code)  # as the rank was: a study tells runs that were killed from those that failed
     if code:
         sys.exit(1)
-    trained = json.loads((folder / _TRAINED).read_bytes())
+    trained = read(folder / _TRAINED, Trained)
     (folder / _TRAINED).unlink()
     return trained
 
@@ -193,7 +191,7 @@ def _versions() -> dict[str, str]:
 
     return {
         "python": sys.version.split()[0],
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a type of its own
         "ultralytics": ultralytics.__version__,
         "numpy": numpy.__version__,
     }
@@ -214,11 +212,11 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    spec = json.loads(Path(sys.argv[1]).read_text())
-    folder = Path(spec["folder"])
+    folder = Path(sys.argv[1]).parent
     if TIED in sys.argv[2:]:
         _end_with_parent()
-    work = fit if RANK > -1 else train if spec["kind"] == "train" else evaluate
+    spec = read_spec(folder)
+    work = fit if RANK > -1 else train if isinstance(spec, TrainSpec) else evaluate
     try:
         result = work(spec)
     except DistillationError as error:
@@ -227,7 +225,7 @@ def main() -> int:
         return _fail(folder, "input", str(error))
     except Exception as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
-            fewer = " or fewer runs at a time with --parallel" if spec.get("at_once", 1) > 1 else ""
+            fewer = " or fewer runs at a time with --parallel" if spec.at_once > 1 else ""
             error = RunError(f"out of memory; take a smaller --batch or --imgsz{fewer}")
         if isinstance(error, RunError):
             return _fail(folder, "run", str(error))
@@ -237,7 +235,7 @@ def main() -> int:
     if RANK > -1:
         dist.destroy_process_group()  # left to the interpreter's end, gloo may abort there: pytorch/pytorch#179291
     if RANK < 1:
-        write_json(folder / (_TRAINED if RANK == 0 else RESULT), result)
+        write(folder / (_TRAINED if RANK == 0 else RESULT), result)
     return 0
 
 

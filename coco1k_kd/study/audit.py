@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.runs.spec import Result
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label
 
 # Where a run lies and whom it learns from is what may differ.
@@ -18,11 +19,11 @@ _FEW_STEPS, _STEP_SHARE = 5, 0.01
 _DRAW = frozenset({"train_args.data"})
 
 
-def audit(results: Mapping[Key, Mapping[str, Any]], train_images: int, val_images: int) -> dict[str, Any]:
+def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> dict[str, Any]:
     """Compare the work of every run with that of the baseline of the same replicate, and the baselines with each other.
 
     Args:
-        results: (arm, (draw, seed)) -> what `training.train` returned.
+        results: of each run.
         train_images: how many images the data set has to train on.
         val_images: and to validate on.
 
@@ -100,9 +101,9 @@ def _differ(name: str, work: Mapping[str, Any], other: Mapping[str, Any]) -> boo
     return one != two
 
 
-def _work(result: Mapping[str, Any]) -> dict[str, Any]:
+def _work(result: Result) -> dict[str, Any]:
     keys = ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "effective_batch", "world_size")
-    return {key: result[key] for key in keys} | dict(result["work"])
+    return {key: getattr(result, key) for key in keys} | result.work
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

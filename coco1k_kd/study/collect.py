@@ -18,13 +18,14 @@ import msgspec
 import coco1k_kd
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Arm, Comparison, Failure, Git, Judged, Reference, Run
+from coco1k_kd.runs.spec import Result
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import EPOCHS, Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.matching import coco_metrics
 
-Results = Mapping[Key, Mapping[str, Any]]
+Results = Mapping[Key, Result]
 Runs = Mapping[Key, Run]
 STATE_TOLERANCE = 1e-3  # relative, of half-precision checkpoints
 AP_TOLERANCE = 0.003  # where the GPU's own sums differ from run to run
@@ -72,7 +73,7 @@ def build(
     )
 
 
-def _run(study: Study, key: Key, result: Mapping[str, Any], evaluator: Evaluator) -> Run:
+def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in EPOCHS)
     same = (
@@ -85,10 +86,10 @@ def _run(study: Study, key: Key, result: Mapping[str, Any], evaluator: Evaluator
         "dir": str(folder),
         **best,
         **{f"{name}_last": value for name, value in last.items()},
-        "ultralytics": result["ultralytics"],
-        "ultralytics_last": result["ultralytics_last"],
-        **{name: result[name] for name in same},
-        "images_per_second": result["images"] / result["train_seconds"],
+        "ultralytics": result.ultralytics,
+        "ultralytics_last": result.ultralytics_last,
+        **{name: getattr(result, name) for name in same},
+        "images_per_second": result.images / result.train_seconds,
         "curves": _curves(folder / "results.csv"),
         "predictions": str(evaluator.predictions(key, "best")),
     }
@@ -109,7 +110,7 @@ def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entr
     first = study.replicates[0]
     found: dict[str, Any] = {}
     if (WEIGHT0, first) in runs:
-        found[WEIGHT0] = _weight0(study, runs, first, results[WEIGHT0, first]["work"]["device"])
+        found[WEIGHT0] = _weight0(study, runs, first, results[WEIGHT0, first].work["device"])
     for entry in entries:
         if (entry.arm, entry.against) == (RANDOM, BASELINE):
             found[RANDOM] = {"loss": study.control_loss, "d_ap": entry.d_ap.mean, "verdict": entry.verdict}
@@ -198,8 +199,8 @@ def _hardware(results: Results) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     first = next(iter(results.values()))
     return {
-        "device": first["work"]["device"],
-        "devices_per_run": first["world_size"],
+        "device": first.work["device"],
+        "devices_per_run": first.world_size,
         "cpu": cpu,
         "cores": os.cpu_count(),
         "memory_bytes": memory,

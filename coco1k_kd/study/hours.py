@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
+from coco1k_kd.runs.spec import Result
 from coco1k_kd.study.arms import Key, step_cost
 
 SECONDS = 3600.0
@@ -39,24 +39,24 @@ class Hours:
         return seconds <= self.left
 
 
-def run_seconds(results: Mapping[Key, Mapping[str, Any]], arm: str, control_loss: str) -> float:
+def run_seconds(results: Mapping[Key, Result], arm: str, control_loss: str) -> float:
     """What a run of `arm` takes, by those that are finished: of the arm, else of others by the cost of their steps.
 
     Validation after every epoch costs all arms the same.
     """
-    same = [result["seconds"] for key, result in results.items() if key[0] == arm]
+    same = [result.seconds for key, result in results.items() if key[0] == arm]
     if same:
         return sum(same) / len(same)
     cost = step_cost(arm, control_loss)
     guesses = [
-        result["seconds"] + result["train_seconds"] * (cost / step_cost(other, control_loss) - 1)
+        result.seconds + result.train_seconds * (cost / step_cost(other, control_loss) - 1)
         for (other, _), result in results.items()
     ]
     return max(guesses, default=0.0)
 
 
 def unit_seconds(
-    results: Mapping[Key, Mapping[str, Any]], keys: Iterable[Key], control_loss: str, at_once: int, judging: float
+    results: Mapping[Key, Result], keys: Iterable[Key], control_loss: str, at_once: int, judging: float
 ) -> float:
     """What the runs `keys` take together where `at_once` run side by side, and their evaluation, `judging` each."""
     each = [run_seconds(results, arm, control_loss) + judging for arm, _ in keys]

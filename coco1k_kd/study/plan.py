@@ -15,6 +15,7 @@ from coco1k_kd.files import sha256
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import STARTS, WEIGHTS, start_training
+from coco1k_kd.runs.spec import TrainSpec
 from coco1k_kd.study.arms import (
     BASELINE,
     RANDOM,
@@ -249,8 +250,8 @@ class Study:
     def _preferred(self, arms: list[str]) -> str:
         return self.settings.loss if self.settings.loss in arms else arms[0]
 
-    def spec(self, arm: str, replicate: Replicate, epochs: int) -> dict[str, Any]:
-        """All that `training.train` needs to know, as plain JSON."""
+    def spec(self, arm: str, replicate: Replicate, epochs: int) -> TrainSpec:
+        """All that `runs.train` needs to know."""
         s, data = self.settings, self.drawn[replicate[0]]
         control = arm in (WEIGHT0, RANDOM)
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
@@ -262,22 +263,21 @@ class Study:
         own = {"weight": weight, **own_settings(arm)} if ours else {}
         if ours and s.loss_file:
             own["loss_file"] = str(s.loss_file.resolve())
-        return {
-            "kind": "train",
-            "arm": arm,
-            "seed": replicate[1],
-            "folder": str(self.folder(arm, replicate)),
-            "student": self.student.path,
-            "start": s.start,
-            "freeze_bn": s.freeze_bn,
-            "teacher": self.teacher.path if self.teacher and distillation else None,
-            "random_teacher": arm == RANDOM,
-            "placebo_images": images if arm == RANDOM else [],
-            "distillation": distillation,
-            "distillation_settings": own,
-            "annotations": str(self.data.val.annotations),
-            "images": str(data.val.images),
-            "train_args": {
+        return TrainSpec(
+            arm=arm,
+            seed=replicate[1],
+            folder=str(self.folder(arm, replicate)),
+            student=self.student.path,
+            start=s.start,
+            freeze_bn=s.freeze_bn,
+            teacher=self.teacher.path if self.teacher and distillation else None,
+            random_teacher=arm == RANDOM,
+            placebo_images=images if arm == RANDOM else [],
+            distillation=distillation,
+            distillation_settings=own,
+            annotations=str(self.data.val.annotations),
+            images=str(data.val.images),
+            train_args={
                 **self.val_args(),
                 "data": str(data.yaml),
                 "device": s.device or None,
@@ -291,7 +291,7 @@ class Study:
                 "plots": False,
                 "exist_ok": True,
             },
-        }
+        )
 
     def val_args(self) -> dict[str, Any]:
         """What training and validation share; of several devices validation has the first."""

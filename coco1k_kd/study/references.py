@@ -15,8 +15,8 @@ import msgspec
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Reference
-from coco1k_kd.runs.launch import finished
 from coco1k_kd.runs.slots import Slots
+from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, finished
 from coco1k_kd.study.arms import Key, run_label
 from coco1k_kd.study.judge import WrittenJudge
 from coco1k_kd.study.plan import EPOCHS, Study
@@ -36,7 +36,7 @@ class Evaluator:
         """Student and teacher on the study's val images."""
         study, split = self.study, self.study.data.val
         rows: dict[str, dict[str, Any]] = {}
-        begun: dict[str, tuple[Path, Future[dict[str, Any]] | None]] = {}
+        begun: dict[str, tuple[Path, Future[Evaluation] | None]] = {}
         for role, weights in (("student", study.student), ("teacher", study.teacher)):
             if weights is None:
                 continue
@@ -53,9 +53,9 @@ class Evaluator:
                 folder = study.project / "references" / self._name(split, args, sha256(Path(weights.path)))
                 begun[role] = folder, self._begin(folder, {_GIVEN: weights.path}, split, args, f"{role} as given")
         for role, (folder, future) in begun.items():
-            result = future.result() if future else finished(folder) or {}
+            result = future.result() if future else finished(folder, Evaluation)
             predictions = folder / f"predictions_{_GIVEN}.json"
-            figures = {"ultralytics": result["ultralytics"][_GIVEN], "predictions": str(predictions)}
+            figures = {"ultralytics": result.ultralytics[_GIVEN], "predictions": str(predictions)}
             rows[role] |= coco_metrics(split.annotations, predictions) | figures
         return msgspec.convert(rows, dict[str, Reference])
 
@@ -63,7 +63,7 @@ class Evaluator:
         """Have the judge's images detected by the best and last checkpoint of every run; seconds that a run took."""
         if not self.judge:
             return 0.0
-        begun: dict[Key, Future[dict[str, Any]]] = {}
+        begun: dict[Key, Future[Evaluation]] = {}
         for key in keys:
             weights = {epoch: str(self.study.folder(*key) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
             args = weights, self.judge.split, self._judge_args(), run_label(*key)
@@ -71,7 +71,7 @@ class Evaluator:
                 begun[key] = future
         for future in begun.values():
             future.result()
-        seconds = [(finished(self._judged_folder(key)) or {}).get("seconds", 0.0) for key in keys]
+        seconds = [finished(self._judged_folder(key), Evaluation).seconds for key in keys]
         return sum(seconds) / len(seconds) if seconds else 0.0
 
     def predictions(self, key: Key, epoch: str) -> Path:
@@ -104,17 +104,16 @@ class Evaluator:
 
     def _begin(
         self, folder: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any], label: str
-    ) -> Future[dict[str, Any]] | None:
+    ) -> Future[Evaluation] | None:
         """Start an evaluation that is not there yet."""
-        if finished(folder):
+        if finished(folder, Evaluation):
             return None
         print(f"evaluating on {split.size:,} images: {label}", flush=True)
-        spec = {
-            "kind": "evaluate",
-            "folder": str(folder),
-            "weights": dict(weights),
-            "annotations": str(split.annotations),
-            "images": str(split.images),
-            "val_args": dict(args),
-        }
+        spec = EvaluateSpec(
+            folder=str(folder),
+            weights=dict(weights),
+            annotations=str(split.annotations),
+            images=str(split.images),
+            val_args=dict(args),
+        )
         return self.slots.submit(spec, label)

@@ -25,8 +25,9 @@ from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
-from coco1k_kd.runs.launch import RunFailed, finished
+from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
+from coco1k_kd.runs.spec import finished
 from coco1k_kd.study import collect, comparing, store
 from coco1k_kd.study.arms import BASELINE, STOCK, WEIGHT0, Key, distilled
 from coco1k_kd.study.audit import audit
@@ -119,7 +120,7 @@ class Course:
         self.study, self.command, self.language = study, command, language
         self.design, self.unplanned = comparing.looks_of(study)
         done = [result for key in study.plan() if (result := finished(study.folder(*key)))]
-        spent = sum(result["seconds"] / result["at_once"] for result in done)
+        spent = sum(result.seconds / result.at_once for result in done)
         self.hours = Hours(study.settings.hours or math.inf, spent, clock)
         self.training = Training(study, slots, self.hours)
         self.evaluator = Evaluator(study, slots, judge)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+
+from msgspec import structs
 
 from coco1k_kd.report.comparison import Failure
 from coco1k_kd.runs.board import Board
-from coco1k_kd.runs.launch import SPEC, RunFailed, finished
+from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
+from coco1k_kd.runs.spec import SPEC, Result, finished, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label, step_cost
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.matching import coco_metrics
 
 _POLL_SECONDS = 0.5
-
-Result = dict[str, Any]
 
 
 class Training:
@@ -110,7 +109,7 @@ class Training:
         study = self.study
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
         board.add(run_label(*key), study.folder(*key), epochs)
-        spec = study.spec(*key, epochs) | {"at_once": min(self.slots.number, runs)}
+        spec = structs.replace(study.spec(*key, epochs), at_once=min(self.slots.number, runs))
         return self.slots.submit(spec, run_label(*key))
 
     def _take(self, key: Key, future: Future[Result], board: Board) -> bool:
@@ -129,11 +128,11 @@ class Training:
     def _line(self, key: Key) -> str:
         result = self.results[key]
         best = coco_metrics(self.study.data.val.annotations, self.study.predictions(key, "best"))
-        minutes, speed = result["train_seconds"] / 60, result["images"] / result["train_seconds"]
-        resumed = "".join(f", resumed after epoch {epoch}" for epoch in result["resumed_after_epochs"])
+        minutes, speed = result.train_seconds / 60, result.images / result.train_seconds
+        resumed = "".join(f", resumed after epoch {epoch}" for epoch in result.resumed_after_epochs)
         return (
             f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f}, {minutes:.1f} min of training, "
-            f"{speed:.1f} images/s, {result['peak_memory_bytes'] / 2**30:.1f} GiB{resumed}"
+            f"{speed:.1f} images/s, {result.peak_memory_bytes / 2**30:.1f} GiB{resumed}"
         )
 
 
@@ -151,9 +150,9 @@ def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:
     """
     settings, arm = study.settings, study.timed_arm
     for key in study.plan():
-        begun = study.folder(*key) / SPEC
-        if key[0] == SAME_TIME and begun.exists():  # once one has begun, the number stands
-            return json.loads(begun.read_bytes())["train_args"]["epochs"]
+        folder = study.folder(*key)
+        if key[0] == SAME_TIME and (folder / SPEC).exists():  # once one has begun, the number stands
+            return read_spec(folder).train_args["epochs"]
     timed = study.timed_runs()
-    seconds = {name: sum(results[key]["train_seconds"] for key in timed if key[0] == name) for name in (BASELINE, arm)}
+    seconds = {name: sum(results[key].train_seconds for key in timed if key[0] == name) for name in (BASELINE, arm)}
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))

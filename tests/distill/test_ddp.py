@@ -18,10 +18,12 @@ import pytest
 import torch
 import ultralytics
 import yaml
+from msgspec import structs
 from studies import PROGRAM, alive, environment, run, wait_for
 
 from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
 from coco1k_kd.runs.ranks import run_ranks
+from coco1k_kd.runs.spec import finished, read_spec
 from coco1k_kd.study.collect import state_difference
 
 WORKER = Path(__file__).parents[1] / "ddp_worker.py"
@@ -131,8 +133,8 @@ def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
     assert runs["cwd"]["resumed_after_epochs"] == [1] and min(runs["cwd"]["curves"]["kd_loss"]) > 0
     assert runs["cwd"]["images_per_second"] * runs["cwd"]["train_seconds"] == pytest.approx(2 * 48)
 
-    spec = json.loads((cwd / "spec.json").read_bytes()) | {"folder": str(tmp_path / "undisturbed")}
-    undisturbed = Path(spec["folder"])
+    undisturbed = tmp_path / "undisturbed"
+    spec = structs.replace(read_spec(cwd), folder=str(undisturbed))
     with ThreadPoolExecutor() as pool:
         loses_a_rank = pool.submit(launch, spec, "cwd, seed 0")
         own = wait_for(lambda: found if len(found := processes(undisturbed)) == 3 else None)
@@ -141,17 +143,18 @@ def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
             loses_a_rank.result()
     assert not any(map(alive, own)), "the other rank goes on"
     result = launch(spec, "cwd, seed 0")
-    assert result["resumed_after_epochs"] == []
-    resumed = json.loads((cwd / "result.json").read_bytes())
+    assert result.resumed_after_epochs == []
+    resumed = finished(cwd)
     for key in ("init_hash", "batch_hash", "stream_hash", "images", "epochs", "effective_batch"):
-        assert result[key] == resumed[key]
+        assert getattr(result, key) == getattr(resumed, key)
     assert rows(undisturbed) == rows(cwd) and len(rows(cwd)) == 2
     assert state_difference(undisturbed / "weights" / "last.pt", cwd / "weights" / "last.pt") == 0
     assert state_difference(cwd / "weights" / "last.pt", Path(runs["baseline"]["dir"]) / "weights" / "last.pt") > 0
     for file in ("predictions_last.json", "predictions_best.json"):
         assert (undisturbed / file).read_bytes() == (cwd / file).read_bytes()
 
-    spec |= {"folder": str(tmp_path / "broken"), "train_args": spec["train_args"] | {"data": "gone.yaml"}}
+    args = spec.train_args | {"data": "gone.yaml"}
+    spec = structs.replace(spec, folder=str(tmp_path / "broken"), train_args=args)
     with pytest.raises(RunFailed, match=r"broken failed: rank \d: RuntimeError: Dataset .*gone\.yaml.*\n  log: .*"):
         launch(spec, "broken")
 

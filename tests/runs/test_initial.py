@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import ultralytics
+from msgspec import structs
 from studies import run
 from ultralytics.nn.tasks import load_checkpoint
 
 from coco1k_kd.runs.initial import frozen_layers, keep_statistics, partial_start
 from coco1k_kd.runs.launch import launch
+from coco1k_kd.runs.spec import read_spec
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +65,10 @@ def test_the_backbone_is_what_is_frozen(trained: Path) -> None:
 
 
 def test_a_frozen_run_leaves_the_backbone_and_trains_the_rest(whole: SimpleNamespace, tmp_path: Path) -> None:
-    spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
-    spec |= {"folder": str(tmp_path), "start": "frozen", "train_args": {**spec["train_args"], "epochs": 1, "nbs": 8}}
-    assert launch(spec, "cwd, seed 0")["work"]["train_args"]["freeze"] == 11  # as the audit compares it between arms
+    spec = read_spec(Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]))
+    args = {**spec.train_args, "epochs": 1, "nbs": 8}
+    spec = structs.replace(spec, folder=str(tmp_path), start="frozen", train_args=args)
+    assert launch(spec, "cwd, seed 0").work["train_args"]["freeze"] == 11  # as the audit compares it between arms
     before, after = _weights(tmp_path / "start.pt"), _weights(tmp_path / "weights" / "last.pt")
     changed = {int(name.split(".")[1]) for name, weight in after.items() if not torch.equal(weight, before[name])}
     assert changed == {13, 16, 17, 19, 20, 22, 23}  # of YOLO11's neck and head, those that have weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 from coco1k_kd.errors import DistillationError, UserError
 from coco1k_kd.runs import train
 from coco1k_kd.runs.launch import LOG, RunFailed, _failure
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, write
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,10 @@ def test_a_run_that_does_not_distil_has_failed_and_bad_input_is_bad_input(error,
     def end(_: object) -> None:
         raise error
 
-    (tmp_path / "spec.json").write_text(json.dumps({"folder": str(tmp_path), "kind": "train"}))
+    spec = EvaluateSpec(folder=str(tmp_path), annotations="", images="", weights={}, val_args={})
+    write(tmp_path / SPEC, spec)
     (tmp_path / LOG).write_text("epoch 1 of 5\n")
-    monkeypatch.setattr(train, "train", end)
+    monkeypatch.setattr(train, "evaluate", end)
     monkeypatch.setattr(sys, "argv", ["training", str(tmp_path / "spec.json")])
     assert train.main() == code
     said = _failure(tmp_path, "cwd, seed 1", code)

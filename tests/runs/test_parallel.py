@@ -18,7 +18,8 @@ from studies import alive, assert_same_study, children_of, environment, run, wai
 
 from coco1k_kd.runs import board as boards
 from coco1k_kd.runs.board import CURVES, Board
-from coco1k_kd.runs.launch import LOCK, RESULT, RunFailed, Stopped, holder, launch
+from coco1k_kd.runs.launch import LOCK, RunFailed, Stopped, holder, launch
+from coco1k_kd.runs.spec import RESULT, EvaluateSpec, Evaluation, write
 
 
 def test_two_at_a_time_are_the_same_study(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
@@ -67,22 +68,23 @@ def test_a_run_that_is_killed_costs_its_arm_alone(command: list[str], tmp_path: 
 
 
 def test_no_two_processes_write_into_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EvaluateSpec(folder=str(tmp_path), annotations="", images="", weights={}, val_args={})
     (tmp_path / LOCK).write_text("77 on node-b")
     with (tmp_path / LOCK).open("a") as orphan:
         fcntl.flock(orphan, fcntl.LOCK_EX)
         monkeypatch.setattr("coco1k_kd.runs.launch._LOCK_SECONDS", 0.1)
         with pytest.raises(RunFailed, match="still written to by process 77 on node-b"):
-            launch({"folder": str(tmp_path)}, "cwd, seed 0")
+            launch(spec, "cwd, seed 0")
         assert {path.name for path in tmp_path.iterdir()} == {LOCK}, "it wrote all the same"
         monkeypatch.setattr("coco1k_kd.runs.launch._LOCK_SECONDS", 60)
         stop = threading.Event()
         stop.set()
         with pytest.raises(Stopped):
-            launch({"folder": str(tmp_path)}, "cwd, seed 0", stop)
-        (tmp_path / RESULT).write_text('{"by": "the orphan"}')
+            launch(spec, "cwd, seed 0", stop)
+        write(tmp_path / RESULT, Evaluation({"orphan": {}}, 1.0))
         threading.Timer(0.5, orphan.close).start()
-        result = launch({"folder": str(tmp_path)}, "cwd, seed 0")
-        assert result["by"] == "the orphan"
+        result = launch(spec, "cwd, seed 0")
+        assert result.ultralytics == {"orphan": {}}
     assert holder(tmp_path) == ""
 
 

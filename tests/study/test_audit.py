@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
 import pytest
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.runs.spec import Result
+from coco1k_kd.study import audit as audits
 from coco1k_kd.study.arms import Key
-from coco1k_kd.study.audit import audit
 
 RESULT: dict[str, Any] = {
     "init_hash": "a" * 64,
@@ -20,6 +22,9 @@ RESULT: dict[str, Any] = {
     "effective_batch": 16,
     "world_size": 1,
     "train_seconds": 1.0,
+    "seconds": 2.0,
+    "ultralytics": {},
+    "ultralytics_last": {},
     "work": {
         "optimizer": {
             "name": "AdamW",
@@ -34,6 +39,11 @@ RESULT: dict[str, Any] = {
         "train_args": {"seed": 0, "model": "a.pt", "epochs": 5, "iou": 0.7, "lr0": 0.001},
     },
 }
+
+
+def audit(results: dict[Key, dict[str, Any]], train_images: int, val_images: int) -> dict[str, Any]:
+    made = {key: msgspec.convert(result, Result) for key, result in results.items()}
+    return audits.audit(made, train_images, val_images)
 
 
 def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[Key, dict[str, Any]]:
@@ -70,7 +80,7 @@ def test_equal_arms_pass_and_say_what_was_compared() -> None:
         ("world_size", 2),
         ("work.optimizer.name", "SGD"),
         ("work.optimizer.groups.0.initial_lr", 0.01),
-        ("work.optimizer_steps", 29),
+        ("work.optimizer_steps", 24),
         ("work.amp", True),
         ("work.checkpoint_rule.patience", 10),
         ("work.versions.torch", "2.8"),
@@ -85,6 +95,12 @@ def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
     message = str(caught.value)
     assert field.removeprefix("work.") in message and str(value)[:8] in message
     assert "cwd (seed 1)" in message and "baseline (seed 1)" in message
+
+
+def test_half_precision_may_leave_out_a_few_steps() -> None:
+    skipped = results("baseline", "cwd")
+    skipped["cwd", (0, 0)]["work"]["optimizer_steps"] = 25
+    assert audit(skipped, 100, 20)["passed"]
 
 
 def test_the_cause_is_named_before_what_follows_from_it() -> None:

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.report import write
+from coco1k_kd.report import write as reports
 from coco1k_kd.runs.board import Board
-from coco1k_kd.runs.launch import RunFailed, finished
+from coco1k_kd.runs.launch import RunFailed
+from coco1k_kd.runs.spec import RESULT, EvaluateSpec, Evaluation, Result, Spec, TrainSpec, finished, write
 from coco1k_kd.study import store, study, training
 from coco1k_kd.study.plan import Settings
 
@@ -63,18 +64,18 @@ class Actor:
     def check(self, *_: object) -> None:
         pass
 
-    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
-        future: Future[dict[str, Any]] = Future()
+    def submit(self, spec: Spec, label: str) -> Future[Result | Evaluation]:
+        future: Future[Result | Evaluation] = Future()
         if label == self.stops:
             raise KeyboardInterrupt
         if label in self.fails:
             future.set_exception(RunFailed(f"{label} failed: its gradient is 124 times the task's"))
             return future
-        folder = Path(spec["folder"])
+        folder = Path(spec.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if spec["kind"] == "evaluate":
-            runs = {name: Path(weights) for name, weights in spec["weights"].items()}
-            result: dict[str, Any] = {"seconds": 1.0, "ultralytics": dict.fromkeys(runs, OWN)}
+        if isinstance(spec, EvaluateSpec):
+            runs = {name: Path(weights) for name, weights in spec.weights.items()}
+            result: Result | Evaluation = Evaluation(dict.fromkeys(runs, OWN), 1.0)
             for name, weights in runs.items():
                 run = json.loads((weights.parent / "run.json").read_bytes()) if name != "given" else ["student", 0]
                 self._detect(spec, folder / f"predictions_{name}.json", *run)
@@ -83,34 +84,27 @@ class Actor:
             self.begun.append(label)
             self.now += self.seconds
             result = self._train(spec, folder)
-        (folder / "result.json").write_text(json.dumps(result))
+        write(folder / RESULT, result)
         future.set_result(result)
         return future
 
-    def _train(self, spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-        epochs, seed = spec["train_args"]["epochs"], spec["seed"]
+    def _train(self, spec: TrainSpec, folder: Path) -> Result:
+        epochs, seed = spec.train_args["epochs"], spec.seed
         for name in ("best", "last"):
-            self._detect(spec, folder / f"predictions_{name}.json", spec["arm"], seed)
+            self._detect(spec, folder / f"predictions_{name}.json", spec.arm, seed)
         (folder / "weights").mkdir(exist_ok=True)
-        (folder / "weights" / "run.json").write_text(json.dumps([spec["arm"], seed]))
+        (folder / "weights" / "run.json").write_text(json.dumps([spec.arm, seed]))
         (folder / "results.csv").write_text("epoch,metrics/mAP50-95(B)\n1,0.1\n")
         figures = {"train_seconds": self.seconds / 2, "val_seconds": 1.0, "seconds": self.seconds, "at_once": 1}
         counts = {"epochs": epochs, "images": 48 * epochs, "effective_batch": 8, "world_size": 1}
         same = {"init_hash": "i", "batch_hash": f"b{seed}", "stream_hash": f"s{seed}", "resumed_after_epochs": []}
         work = {"train_images": 48, "val_images": 24, "device": "cpu", "train_args": {"seed": seed}}
-        return {
-            **figures,
-            **counts,
-            **same,
-            "peak_memory_bytes": 9,
-            "ultralytics": OWN,
-            "ultralytics_last": OWN,
-            "work": work,
-        }
+        end = {"peak_memory_bytes": 9, "ultralytics": OWN, "ultralytics_last": OWN, "work": work}
+        return Result(**figures, **counts, **same, **end)
 
-    def _detect(self, spec: dict[str, Any], output: Path, arm: str, seed: int) -> None:
+    def _detect(self, spec: Spec, output: Path, arm: str, seed: int) -> None:
         """Detections that find each box with the arm's chance; the same boxes in all arms but for that chance."""
-        truth = json.loads(Path(spec["annotations"]).read_bytes())
+        truth = json.loads(Path(spec.annotations).read_bytes())
         skill = self.skill.get(arm, 0.5)
         chance = skill(seed) if callable(skill) else skill
         rng = np.random.default_rng([seed, len(truth["images"])])
@@ -127,7 +121,7 @@ def study_of(
     subset: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, dict[str, Any]]]:
     """Do a study with an actor in `tmp_path`/project; its exit code and its comparison."""
-    monkeypatch.setattr(write, "draw", lambda *_: b"")  # a second for each look
+    monkeypatch.setattr(reports, "draw", lambda *_: b"")  # a second for each look
 
     def do(actor: Actor, resume: bool = True, **settings: Any) -> tuple[int, dict[str, Any]]:
         chosen = Settings(

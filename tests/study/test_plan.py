@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from ultralytics import YOLO
@@ -18,6 +19,7 @@ from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.initial import STARTS
+from coco1k_kd.runs.spec import SPEC, Result, TrainSpec, write
 from coco1k_kd.study import collect, comparing, store, training
 from coco1k_kd.study.hours import Hours
 from coco1k_kd.study.plan import Settings, Study
@@ -62,51 +64,49 @@ def test_folders_have_the_names_of_the_contract() -> None:
 def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone() -> None:
     plan = made(arms=["cwd", "ultralytics"], controls=True, distillation_weight=2.0)
     specs = {arm: plan.spec(arm, (0, 0), 7) for arm, _ in plan.plan()}
-    assert json.loads(json.dumps(specs)) == specs
+    assert all(msgspec.json.decode(msgspec.json.encode(spec), type=TrainSpec) == spec for spec in specs.values())
     for spec in specs.values():
-        assert spec["train_args"] == specs["baseline"]["train_args"]
-        assert spec["student"] == "/w/student.pt"
-    assert specs["baseline"]["teacher"] is None and specs["baseline"]["distillation"] is None
-    chosen = {
-        arm: (spec["distillation"], spec["distillation_settings"]) for arm, spec in specs.items() if arm != "baseline"
-    }
+        assert spec.train_args == specs["baseline"].train_args
+        assert spec.student == "/w/student.pt"
+    assert specs["baseline"].teacher is None and specs["baseline"].distillation is None
+    chosen = {arm: (spec.distillation, spec.distillation_settings) for arm, spec in specs.items() if arm != "baseline"}
     assert chosen == {
         "cwd": ("cwd", {"weight": 2.0}),
         "ultralytics": ("ultralytics", {}),
         "weight0": ("cwd", {"weight": 0.0}),
         "random_teacher": ("cwd", {"weight": 2.0}),
     }
-    assert [arm for arm, spec in specs.items() if spec["random_teacher"]] == ["random_teacher"]
-    fixed = specs["cwd"]["train_args"]
+    assert [arm for arm, spec in specs.items() if spec.random_teacher] == ["random_teacher"]
+    fixed = specs["cwd"].train_args
     assert (fixed["epochs"], fixed["patience"], fixed["deterministic"], fixed["optimizer"]) == (7, 0, True, "AdamW")
 
 
 def test_values_are_read_as_ultralytics_reads_them() -> None:
     chosen = made(train=["lr0=1e-3", "cache=ram", "cos_lr=True", "optimizer=SGD"]).spec("baseline", (0, 0), 7)
     wanted = {"lr0": 0.001, "cache": "ram", "cos_lr": True, "optimizer": "SGD"}
-    assert {key: chosen["train_args"][key] for key in wanted} == wanted
+    assert {key: chosen.train_args[key] for key in wanted} == wanted
 
 
 @pytest.mark.parametrize(("loss", "arms", "taught"), [("cwd", ["mgd"], "mgd"), ("mgd", ["cwd", "mgd"], "mgd")])
 def test_controls_distil_with_a_loss_that_is_compared(loss: str, arms: list[str], taught: str) -> None:
     plan = made(loss=loss, arms=arms, controls=True)
-    assert {plan.spec(arm, (0, 0), 7)["distillation"] for arm in ("weight0", "random_teacher")} == {taught}
+    assert {plan.spec(arm, (0, 0), 7).distillation for arm in ("weight0", "random_teacher")} == {taught}
     assert (taught, "random_teacher") in comparing.pairs(plan, ["baseline", *arms, "random_teacher"])
 
 
 def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
     plan = made(arms=["cwd"], start="backbone", student="s.pt", batch=8, train=["lr0=0.005", "cos_lr=True"])
     baseline, cwd = (plan.spec(arm, (0, 3), 7) for arm in ("baseline", "cwd"))
-    assert baseline["start"] == cwd["start"] == "backbone" and baseline["train_args"] == cwd["train_args"]
+    assert baseline.start == cwd.start == "backbone" and baseline.train_args == cwd.train_args
     wanted = {"nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
-    assert {key: cwd["train_args"][key] for key in wanted} == wanted
-    assert "nbs" not in made().spec("baseline", (0, 0), 7)["train_args"]
-    warmed = {start: made(start=start, student="s.pt").spec("baseline", (0, 0), 7)["train_args"] for start in STARTS}
+    assert {key: cwd.train_args[key] for key in wanted} == wanted
+    assert "nbs" not in made().spec("baseline", (0, 0), 7).train_args
+    warmed = {start: made(start=start, student="s.pt").spec("baseline", (0, 0), 7).train_args for start in STARTS}
     biases = {start: (args["momentum"], args["warmup_bias_lr"]) for start, args in warmed.items()}
     assert biases == {"weights": (0.9, 0.0), "frozen": (0.937, 0.1), "neck": (0.9, 0.0), "backbone": (0.9, 0.0)}
-    assert (baseline["distillation_settings"], cwd["distillation_settings"]) == ({}, {"weight": 3.0})
+    assert (baseline.distillation_settings, cwd.distillation_settings) == ({}, {"weight": 3.0})
     chosen = made(arms=["mgd"], start="neck", student="s.pt", distillation_weight=2.0)
-    assert chosen.spec("mgd", (0, 3), 7)["distillation_settings"] == {"weight": 2.0}
+    assert chosen.spec("mgd", (0, 3), 7).distillation_settings == {"weight": 2.0}
 
 
 def test_arms_with_settings_of_their_own() -> None:
@@ -116,14 +116,14 @@ def test_arms_with_settings_of_their_own() -> None:
     arms = plan.settings.arms
     assert arms == ["baseline", "cwd", "cwd:weight=auto:levels=16,32", "mgd:mask_ratio=0.4", "ultralytics"]
     specs = {arm: plan.spec(arm, (0, 0), 7) for arm in arms}
-    assert {arm: (spec["distillation"], spec["distillation_settings"]) for arm, spec in specs.items()} == {
+    assert {arm: (spec.distillation, spec.distillation_settings) for arm, spec in specs.items()} == {
         "baseline": (None, {}),
         "cwd": ("cwd", {"weight": 3.0}),
         "cwd:weight=auto:levels=16,32": ("cwd", {"weight": "auto", "levels": "16,32"}),
         "mgd:mask_ratio=0.4": ("mgd", {"weight": 12.0, "mask_ratio": "0.4"}),
         "ultralytics": ("ultralytics", {}),
     }
-    assert all(spec["train_args"] == specs["baseline"]["train_args"] for spec in specs.values())
+    assert all(spec.train_args == specs["baseline"].train_args for spec in specs.values())
     assert plan.folder(arms[2], (0, 0)).name == "kd_cwd_weight=auto_levels=16,32_20260101_120000"
     pairs = comparing.pairs(plan, arms)
     assert ("cwd:weight=auto:levels=16,32", "cwd") in pairs and ("mgd:mask_ratio=0.4", "mgd") not in pairs
@@ -177,8 +177,12 @@ def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_t
 ) -> None:
     plan = made(arms=["mgd", "cwd", "baseline_same_time"], loss="mgd", seeds=[0, 1], epochs=10)
     took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
-    results = {(arm, (0, seed)): {"train_seconds": took[arm] + seed} for arm in took for seed in (0, 1)}
+    results = {(arm, (0, seed)): timed(took[arm] + seed) for arm in took for seed in (0, 1)}
     assert training.same_time_epochs(plan, results) == epochs
+
+
+def timed(seconds: float) -> Result:
+    return Result(train_seconds=seconds, seconds=seconds, ultralytics={}, ultralytics_last={}, work={})
 
 
 class Instant:
@@ -189,10 +193,10 @@ class Instant:
     def __init__(self) -> None:
         self.begun: list[str] = []
 
-    def submit(self, spec: dict[str, Any], label: str) -> Future[dict[str, Any]]:
+    def submit(self, spec: TrainSpec, label: str) -> Future[Result]:
         self.begun.append(label)
-        future: Future[dict[str, Any]] = Future()
-        future.set_result({"train_seconds": 30.0 if spec["arm"] == "cwd" else 10.0})
+        future: Future[Result] = Future()
+        future.set_result(timed(30.0 if spec.arm == "cwd" else 10.0))
         return future
 
 
@@ -311,19 +315,16 @@ def test_every_draw_has_its_own_data_and_folder() -> None:
     specs = {key: plan.spec(*key, 3) for key in plan.plan()}
     assert [key for key in specs if key[0] == "cwd"] == [("cwd", (0, 0)), ("cwd", (1, 0))]
     for (_, (draw, _)), spec in specs.items():
-        assert spec["train_args"]["data"] == str(plan.drawn[draw].yaml)
-        assert spec["annotations"] == str(plan.data.val.annotations), "one val set measures all"
-        assert ("_draw1" in spec["folder"]) == (draw == 1)
+        assert spec.train_args["data"] == str(plan.drawn[draw].yaml)
+        assert spec.annotations == str(plan.data.val.annotations), "one val set measures all"
+        assert ("_draw1" in spec.folder) == (draw == 1)
     assert other.yaml in plan.files() and plan.data.yaml in plan.files()
 
 
 def test_the_timed_baseline_keeps_the_epochs_that_it_began_with(tmp_path: Path) -> None:
     plan = replace(made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10), project=tmp_path)
-    results = {
-        (arm, (0, seed)): {"train_seconds": time} for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)
-    }
+    results = {(arm, (0, seed)): timed(time) for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)}
     assert training.same_time_epochs(plan, results) == 30
-    begun = plan.folder("baseline_same_time", (0, 0))
-    begun.mkdir()
-    (begun / "spec.json").write_text(json.dumps({"train_args": {"epochs": 27}}))
+    key = ("baseline_same_time", (0, 0))
+    write(plan.folder(*key) / SPEC, plan.spec(*key, 27))
     assert training.same_time_epochs(plan, results) == 27

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 import torch
+from msgspec import structs
 from studies import (
     EPOCHS,
     PROGRAM,
@@ -29,6 +30,7 @@ from studies import (
 from coco1k_kd.runs import record
 from coco1k_kd.runs.launch import RunFailed, launch
 from coco1k_kd.runs.record import Recorder, RunError, batch_hash
+from coco1k_kd.runs.spec import EvaluateSpec, read_spec
 from coco1k_kd.study.collect import state_difference
 from coco1k_kd.verdict.matching import coco_metrics
 
@@ -103,8 +105,8 @@ def test_controls_equal_time_and_a_judge_of_all_val_images(command: list[str], c
     weight0, placebo = (content["controls"][name] for name in ("weight0", "random_teacher"))
     assert weight0["passed"] and weight0["state_difference"] == 0
     assert state_difference(Path(weight0["dir"]) / "weights" / "last.pt", last["baseline"]) == 0
-    spec = json.loads((Path(weight0["dir"]) / "spec.json").read_bytes())
-    assert spec["distillation"] == "cwd" and spec["distillation_settings"] == {"weight": 0} and spec["teacher"]
+    spec = read_spec(Path(weight0["dir"]))
+    assert spec.distillation == "cwd" and spec.distillation_settings == {"weight": 0} and spec.teacher
     compared = entries["random_teacher", "baseline"]
     assert placebo["verdict"] == compared["verdict"] and placebo["d_ap"] == compared["d_ap"]["mean"]
     for arm in ("baseline", "cwd"):
@@ -209,8 +211,8 @@ def test_a_report_is_drawn_again_from_its_json_alone(whole: SimpleNamespace, tmp
 
 
 def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_path: Path) -> None:
-    spec = json.loads((Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]) / "spec.json").read_bytes())
-    spec |= {"folder": str(tmp_path), "distillation_settings": {"weight": 1e38}}
+    spec = read_spec(Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]))
+    spec = structs.replace(spec, folder=str(tmp_path), distillation_settings={"weight": 1e38})
     with pytest.raises(Exception, match="cwd, seed 0") as caught:
         launch(spec, "cwd, seed 0")
     assert "loss" in str(caught.value) and "epoch" in str(caught.value)
@@ -218,11 +220,11 @@ def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_p
 
 
 def test_a_run_that_crashes_shows_the_end_of_its_log(subset: Path, tmp_path: Path) -> None:
-    spec = {"kind": "evaluate", "folder": str(tmp_path), "weights": {"given": "gone.pt"}, "val_args": {}}
-    truth = subset / "annotations" / "instances_val2017.json"
-    spec |= {"images": str(subset / "images" / "val2017")}
+    truth, images = subset / "annotations" / "instances_val2017.json", subset / "images" / "val2017"
+    given = {"folder": str(tmp_path), "annotations": str(truth), "images": str(images)}
+    spec = EvaluateSpec(**given, weights={"given": "gone.pt"}, val_args={})
     with pytest.raises(RunFailed, match=r"(?s)the teacher failed.*gone\.pt.*train\.log"):
-        launch(spec | {"annotations": str(truth)}, "the teacher")
+        launch(spec, "the teacher")
 
 
 def test_a_halved_batch_is_no_fair_run(tmp_path: Path) -> None:

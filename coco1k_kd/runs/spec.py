@@ -1,0 +1,113 @@
+"""What a run is given and what it gives back: `spec.json` and `result.json` in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import write_json
+
+SPEC, RESULT = "spec.json", "result.json"
+T = TypeVar("T")
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every run needs to know."""
+
+    folder: str
+    annotations: str  # of the val images, in COCO's format
+    images: str  # the folder that the annotations' file names are relative to
+    launched: float = 0.0  # seconds since 1970
+    at_once: int = 1  # runs that share the machine
+
+
+class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
+    """A training. `train_args` go to Ultralytics as they stand."""
+
+    arm: str
+    seed: int
+    student: str
+    start: str  # of `initial.STARTS`
+    freeze_bn: bool
+    teacher: str | None
+    random_teacher: bool
+    placebo_images: list[str]  # give the random teacher its statistics
+    distillation: str | None  # a loss, or "ultralytics"
+    distillation_settings: dict[str, Any]  # of `distill.settings.Distillation`
+    train_args: dict[str, Any]
+
+
+class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
+    """An evaluation of checkpoints by name, each of which has its own predictions."""
+
+    weights: dict[str, str]
+    val_args: dict[str, Any]
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """What is counted, timed and hashed while a run trains."""
+
+    init_hash: str = ""
+    batch_hash: str = ""
+    stream_hash: str = ""
+    world_size: int = 1
+    effective_batch: int = 0
+    epochs: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+    val_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    resumed_after_epochs: list[int] = []
+    earlier_seconds: float = 0.0  # of training and validation before the run was resumed
+    steps_taken: int = 0
+
+
+class Trained(msgspec.Struct):
+    """The end of a training: its figures, and its `work`, which the audit compares between arms."""
+
+    figures: Figures
+    work: dict[str, Any]
+
+
+class Result(Figures, kw_only=True):
+    """A training and its evaluation. `ultralytics` has Ultralytics' own figures of the best epoch."""
+
+    seconds: float
+    at_once: int = 1
+    ultralytics: dict[str, float]
+    ultralytics_last: dict[str, float]
+    work: dict[str, Any]
+
+
+class Evaluation(msgspec.Struct):
+    """Ultralytics' own figures of each checkpoint by name."""
+
+    ultralytics: dict[str, dict[str, float]]
+    seconds: float
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """Read one of these from its file. UserError if the file holds something else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path} was not written by this version ({error}); remove its folder") from None
+
+
+def write(path: Path, content: msgspec.Struct) -> None:
+    """Write one of these as indented JSON, atomically."""
+    write_json(path, msgspec.to_builtins(content))
+
+
+def read_spec(folder: Path) -> TrainSpec | EvaluateSpec:
+    """The spec of the run in `folder`."""
+    return read(folder / SPEC, TrainSpec | EvaluateSpec)
+
+
+def finished(folder: Path, kind: type[T] = Result) -> T | None:
+    """The result of a run that has ended well, else None."""
+    path = folder / RESULT
+    return read(path, kind) if path.exists() else None
