@@ -19,116 +19,61 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from coco1k_kd.data import own
-from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.report.words import LANGUAGES
-from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import study
-from coco1k_kd.study.arms import arm_names
-from coco1k_kd.verdict.looks import LOOKS
+from coco1k_kd.study.settings import HOW, WHAT, WHERE, Settings
 
-HELP = {
-    "data": "a data YAML: of create_coco1k.py, or your own in Ultralytics' format",
-    "student": "a checkpoint to train further, or a .yaml to train from scratch",
-    "start": "weights: the student as it is given. neck: with a fresh head, as for new classes. frozen: the same with "
-    "the backbone left alone, the best of few epochs. backbone: with a fresh neck, too. What is fresh is trained with "
-    "AdamW, learning rate 0.001, a step per batch",
-    "freeze-bn": "with --start weights, keep the statistics of all batch norms as the student has them, in all arms; "
-    "their weights move",
-    "train": "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
-    "teacher": "any Ultralytics detector with as many levels",
-    "loss": f"of {', '.join(registry.names())}, or a sum: how the arm beside the baseline is distilled",
-    "arms": f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
-    "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd may carry settings, "
-    "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
-    "seeds": "auto: more seeds until the verdict is known, in planned looks (default; with --draws: 0). Or a fixed "
-    "list, with a run of each arm per seed: one seed compares this pair of models only",
-    "looks": "with --seeds auto, after how many seeds the result is judged",
-    "hours": "the study begins nothing that would not end within so many hours; the first pair of runs is always "
-    "finished (default: 6 with --seeds auto, else inf)",
-    "judge": "the images that the verdict is taken on. auto: a data YAML's test split, or all of the val images that "
-    "the subset was drawn from and does not hold, where they are at hand. val: the subset's val images. full: as auto, "
-    "and an error where they are missing. DIR: the val2017 of a COCO root",
-    "draws": "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds "
-    "beyond one choice of images",
-    "coco-root": "what the subset was drawn from, for --draws and --judge: the folder of COCO, or the data YAML",
-    "loss-file": "a Python file that registers a loss of your own, for --loss and --arms (docs/adding-a-loss.md)",
-    "distillation-weight": "of the loss, of a sum one for all parts or one for each, as 1,3; default: each loss's own, "
-    "with a fresh head three times that",
-    "controls": "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
-    "imgsz": "pixels, a multiple of 32",
-    "device": "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU. 0,1 trains every run on two GPUs, "
-    "which share the batch",
-    "workers": "data loaders; a CPU run has none",
-    "parallel": "runs at a time on this machine, 1 by default: several small students fit on one card. Their times are "
-    "then those of runs that share the machine",
-    "ray": "run on the Ray cluster at ADDRESS, by default the one this machine belongs to: every run a task with its "
-    "share of a node, started again elsewhere if the node dies. Needs requirements-ray.txt, and --project, data and "
-    "weights on storage that all nodes see at the same path",
-    "gpus-per-run": "with --ray, also a part of a card: 0.25 puts four runs on one (default: those that --device "
-    "names, 1 where there are any)",
-    "cpus-per-run": "with --ray (default: by its share of the cards the run's share of its node's cores)",
-    "memory-per-run": "with --ray, in GiB (default: 4)",
-    "project": "folder of the runs and the comparison",
-    "resume": "go on with the newest study of these settings in --project, or add arms, seeds or draws to it; where "
-    "there is none, start it",
-    "check": "only look at --data: print images, boxes and classes of each split, and what is wrong with it",
-    "report-only": "make the report of a comparison again, without training",
-    "language": "of the report: en or ko",
-}
-_SHARE = ("gpus", "cpus", "memory")  # of a run on a cluster
+_SHARE = {
+    "gpus": "with --ray, also a part of a card: 0.25 puts four runs on one (default: those that --device names, 1 "
+    "where there are any)",
+    "cpus": "with --ray (default: by its share of the cards the run's share of its node's cores)",
+    "memory": "with --ray, in GiB (default: 4)",
+}  # of a run on a cluster
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every flag of the program."""
+    """Every flag of the program: the fields of `Settings`, then where runs go and what is done instead of runs."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {title: p.add_argument_group(title) for title in (WHAT, HOW, WHERE)}
 
-    def add(group: argparse._ArgumentGroup, name: str, default: object = None, **options: object) -> None:
-        shown = (
-            ""
-            if default in (None, [])
-            else f" (default: {' '.join(map(str, default if isinstance(default, list) else [default]))})"
-        )
-        group.add_argument(f"--{name}", default=default, help=HELP.get(name, "") + shown, **options)
+    def add(group: str, name: str, text: str, default: object = None, **options: object) -> None:
+        shown = " ".join(map(str, default if isinstance(default, list) else [default] if default else []))
+        text += f" (default: {shown})" * bool(shown)
+        groups[group].add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **options)
 
-    what = p.add_argument_group("what is compared")
-    add(what, "data", Path("coco1k/coco1k.yaml"), type=Path, metavar="YAML")
-    add(what, "student", "yolo11n.pt", metavar="MODEL")
-    add(what, "teacher", "yolo11l.pt", metavar="MODEL")
-    add(what, "loss", "cwd")
-    add(what, "arms", nargs="+", metavar="ARM")
-    what.add_argument("--seeds", nargs="+", metavar="N", help=HELP["seeds"])
-    add(what, "looks", list(LOOKS), nargs="+", type=int, metavar="N")
-    add(what, "hours", type=float, metavar="H")
-    add(what, "judge", "auto", metavar="auto|val|full|DIR")
-    add(what, "draws", 1, type=int, metavar="N")
-    add(what, "coco-root", type=Path, metavar="DIR")
-    add(what, "loss-file", type=Path, metavar="FILE")
-    add(what, "distillation-weight", metavar="W")
-    what.add_argument("--controls", action="store_true", help=HELP["controls"])
-    how = p.add_argument_group("how it is trained, the same for all arms")
-    add(how, "start", "weights", choices=STARTS)
-    how.add_argument("--freeze-bn", action="store_true", help=HELP["freeze-bn"])
-    add(how, "train", [], nargs="+", metavar="KEY=VALUE")
-    add(how, "epochs", 100, type=int, metavar="N")
-    add(how, "batch", 16, type=int, metavar="N")
-    add(how, "imgsz", 640, type=int, metavar="N")
-    add(how, "device")
-    add(how, "workers", 8, type=int, metavar="N")
-    where = p.add_argument_group("where it goes")
-    add(where, "parallel", type=int, metavar="N")
-    add(where, "project", Path("coco1k_kd_experiments"), type=Path, metavar="DIR")
-    where.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=HELP["ray"])
-    for name in _SHARE:
-        add(where, f"{name}-per-run", type=float, metavar="X")
-    where.add_argument("--resume", action="store_true", help=HELP["resume"])
-    where.add_argument("--check", action="store_true", help=HELP["check"])
-    add(where, "report-only", type=Path, metavar="JSON")
-    add(where, "language", "en", choices=sorted(LANGUAGES))
+    for setting in fields(Settings):
+        if options := dict(setting.metadata):
+            default = setting.default_factory() if setting.default is MISSING else setting.default
+            add(options.pop("group"), setting.name, options.pop("help"), default, **options)
+    ray = (
+        "run on the Ray cluster at ADDRESS, by default the one this machine belongs to: every run a task with its "
+        "share of a node, started again elsewhere if the node dies. Needs requirements-ray.txt, and --project, data "
+        "and weights on storage that all nodes see at the same path"
+    )
+    parallel = (
+        "runs at a time on this machine, 1 by default: several small students fit on one card. Their times are then "
+        "those of runs that share the machine"
+    )
+    resume = (
+        "go on with the newest study of these settings in --project, or add arms, seeds or draws to it; where there is "
+        "none, start it"
+    )
+    check = "only look at --data: print images, boxes and classes of each split, and what is wrong with it"
+    report = "make the report of a comparison again, without training"
+    add(WHERE, "parallel", parallel, type=int, metavar="N")
+    add(WHERE, "ray", ray, nargs="?", const="", metavar="ADDRESS")
+    for name, text in _SHARE.items():
+        add(WHERE, f"{name}-per-run", text, type=float, metavar="X")
+    add(WHERE, "resume", resume, False, action="store_true")
+    add(WHERE, "check", check, False, action="store_true")
+    add(WHERE, "report-only", report, type=Path, metavar="JSON")
+    add(WHERE, "language", "of the report: en or ko", "en", choices=sorted(LANGUAGES))
     return p
 
 
@@ -168,10 +113,9 @@ def main() -> int:
     if args.pop("check"):
         own.check(args["data"])
         return 0
-    args["device"] = args["device"] or ""
     args["seeds"] = read_seeds(args["seeds"])
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare
-    return study.run(study.Settings(**args), resume, shlex.join([*program, *sys.argv[1:]]), places, language)
+    return study.run(Settings(**args), resume, shlex.join([*program, *sys.argv[1:]]), places, language)
 
 
 if __name__ == "__main__":

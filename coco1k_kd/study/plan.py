@@ -1,158 +1,37 @@
-"""What a study is: its arms, seeds and settings, and each run as a function of a plain spec. Nothing is done here."""
+"""What a study is: its runs by arm, draw and seed, and each of them as a spec. Nothing is done here."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
-from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
-from coco1k_kd.runs.initial import STARTS, WEIGHTS, start_training
+from coco1k_kd.runs.initial import WEIGHTS, start_training
 from coco1k_kd.runs.spec import TrainSpec
 from coco1k_kd.study.arms import (
     BASELINE,
     RANDOM,
     SAME_TIME,
-    STOCK,
     WEIGHT0,
     Key,
     Replicate,
-    arm_names,
     distilled,
-    in_order,
-    is_arm,
     kind,
     own_settings,
 )
 from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
-from coco1k_kd.study.judge import AUTO
-from coco1k_kd.verdict.looks import LOOKS, sequential
-
-if TYPE_CHECKING:
-    from coco1k_kd.distill.settings import Distillation
+from coco1k_kd.study.settings import Settings
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
-_STRIDE = 32
-SEEDS_AUTO = "auto"
-AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
 EPOCHS = ("best", "last")  # of each run the checkpoints that are evaluated
 FREE = ("project", "coco_root", "hours", "judge")  # may change between a study and its --resume
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What `test_coco1k_kd.py` is asked for; flags of the same names."""
-
-    data: Path
-    student: str = "yolo11n.pt"
-    teacher: str = "yolo11l.pt"
-    loss: str = "cwd"
-    arms: list[str] | None = None
-    seeds: list[int] | str | None = None  # "auto": as many of those up to the last look as it takes
-    looks: list[int] = field(default_factory=lambda: list(LOOKS))
-    hours: float | None = None
-    auto: bool = False  # set by `checked`
-    draws: int = 1
-    coco_root: Path | None = None
-    loss_file: Path | None = None
-    distillation_weight: float | str | None = None
-    controls: bool = False
-    judge: str = AUTO
-    start: str = WEIGHTS
-    freeze_bn: bool = False
-    train: list[str] = field(default_factory=list)
-    epochs: int = 100
-    batch: int = 16
-    imgsz: int = 640
-    device: str = ""
-    workers: int = 8
-    project: Path = Path("coco1k_kd_experiments")
-
-    def checked(self) -> Settings:
-        """The same with the arms written out. UserError if something cannot be."""
-        if self.loss_file:
-            registry.load(self.loss_file)
-        loss = self.loss.lower()
-        registry.parts(loss)
-        arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
-        for arm in arms:
-            arm_distillation(arm, self.distillation_weight)
-        looks, seeds = sequential(self.looks).looks, self.seeds
-        if seeds == SEEDS_AUTO and self.draws > 1:
-            raise UserError(f"--draws {self.draws}: draws are repeated then in place of seeds; give --seeds a list")
-        if auto := seeds == SEEDS_AUTO or (seeds is None and self.draws == 1):
-            seeds = list(range(looks[-1]))
-        seeds = seeds or [0]
-        for name, values in (("--arms", arms), ("--seeds", seeds)):
-            if len(set(values)) < len(values):
-                raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
-        arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
-        if SAME_TIME in arms and not distilled(arms):
-            raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
-        for flag, value, least in (
-            ("--epochs", self.epochs, 1),
-            ("--batch", self.batch, 1),
-            ("--workers", self.workers, 0),
-            ("--draws", self.draws, 1),
-        ):
-            if value < least:
-                raise UserError(f"{flag} {value}: must be at least {least}")
-        if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:  # numpy's
-            raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
-        if self.hours is not None and not self.hours > 0:
-            raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
-        hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
-        if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
-            raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
-        if self.start not in STARTS:
-            raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
-        if self.freeze_bn and (self.start != WEIGHTS or not self.student.endswith(".pt")):
-            raise UserError("--freeze-bn keeps a checkpoint's statistics: give --start weights and a .pt student")
-        if self.start != WEIGHTS and not self.student.endswith(".pt"):
-            raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
-        if read_train_args(self.train).get("compile") and STOCK in arms:
-            raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
-        if self.batch % len(devices := read_devices(self.device)):
-            raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
-        chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
-        return Settings(**{**vars(self), **chosen, "hours": hours})
-
-
-def arm_distillation(arm: str, weight: float | str | None = None) -> Distillation | None:
-    """What an arm that distils asks for, `weight` being the study's; None for one that does not distil.
-
-    UserError if there is no such arm or setting.
-    """
-    if not is_arm(arm):
-        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(arm_names())}, or a sum of losses")
-    if not registry.is_loss(kind(arm)):
-        if arm != kind(arm):
-            raise UserError(f"arm {arm}: only arms of a loss take settings ({', '.join(registry.names())})")
-        return None
-    from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
-
-    try:
-        own = own_settings(arm)
-    except ValueError:
-        raise UserError(f"arm {arm}: settings are given as {kind(arm)}:SETTING=VALUE") from None
-    for name in own:
-        if name not in OF_AN_ARM:
-            raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
-    given = {"loss": kind(arm), "weight": weight, **own}
-    try:
-        return Distillation.of(None, given, f"arm {arm}: ")
-    except UserError as error:
-        if "weight" in own or weight is None:
-            raise
-        raise UserError(f"--distillation-weight {weight}, arm {arm}: {error}") from None
 
 
 @dataclass(frozen=True)

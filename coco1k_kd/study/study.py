@@ -34,9 +34,10 @@ from coco1k_kd.study.audit import audit
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
-from coco1k_kd.study.plan import Settings, Study, arm_distillation
+from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
+from coco1k_kd.study.settings import Settings, arm_distillation
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.training import Training
 from coco1k_kd.verdict.entry import Entry

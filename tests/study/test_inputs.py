@@ -22,8 +22,8 @@ from coco1k_kd.files import sha256
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.predict import predict
 from coco1k_kd.study.hyperparameters import resolve_optimizer
+from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
-from coco1k_kd.study.study import Settings
 
 VAL = "annotations/instances_val2017.json"
 

@@ -22,7 +22,7 @@ from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.spec import RESULT, EvaluateSpec, Evaluation, Result, Spec, TrainSpec, finished, write
 from coco1k_kd.study import store, study, training
-from coco1k_kd.study.plan import Settings
+from coco1k_kd.study.settings import Settings
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "comparison.schema.json"
 OWN = {"map50": 0.5, "map50_95": 0.3}  # Ultralytics' figures of every run

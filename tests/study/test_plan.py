@@ -22,7 +22,8 @@ from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.runs.spec import SPEC, Result, TrainSpec, write
 from coco1k_kd.study import collect, comparing, store, training
 from coco1k_kd.study.hours import Hours
-from coco1k_kd.study.plan import Settings, Study
+from coco1k_kd.study.plan import Study
+from coco1k_kd.study.settings import Settings
 
 
 def made(**settings: Any) -> Study:

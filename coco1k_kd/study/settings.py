@@ -1,0 +1,228 @@
+"""What a study is asked for: the flags of `test_coco1k_kd.py`, their defaults and help texts, and which go together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coco1k_kd.distill import registry
+from coco1k_kd.errors import UserError
+from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.initial import STARTS, WEIGHTS
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, arm_names, distilled, in_order, is_arm, kind, own_settings
+from coco1k_kd.study.hyperparameters import read_train_args
+from coco1k_kd.study.judge import AUTO
+from coco1k_kd.verdict.looks import LOOKS, sequential
+
+if TYPE_CHECKING:
+    from coco1k_kd.distill.settings import Distillation
+
+_STRIDE = 32
+SEEDS_AUTO = "auto"
+AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
+WHAT, HOW, WHERE = "what is compared", "how it is trained, the same for all arms", "where it goes"  # groups of flags
+
+
+def flag(default: Any, text: str, group: str = WHAT, **options: Any) -> Any:
+    """A setting that is a flag of its name, too; `options` are those of argparse's `add_argument`."""
+    given = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
+    return field(**given, metadata={"group": group, "help": text, **options})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study is asked for: the flags of `test_coco1k_kd.py`, whose parser is made of these fields."""
+
+    data: Path = flag(
+        Path("coco1k/coco1k.yaml"),
+        "a data YAML: of create_coco1k.py, or your own in Ultralytics' format",
+        type=Path,
+        metavar="YAML",
+    )
+    student: str = flag(
+        "yolo11n.pt", "a checkpoint to train further, or a .yaml to train from scratch", metavar="MODEL"
+    )
+    teacher: str = flag("yolo11l.pt", "any Ultralytics detector with as many levels", metavar="MODEL")
+    loss: str = flag("cwd", f"of {', '.join(registry.names())}, or a sum: how the arm beside the baseline is distilled")
+    arms: list[str] | None = flag(
+        None,
+        f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
+        "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd may carry settings, "
+        "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
+        nargs="+",
+        metavar="ARM",
+    )
+    seeds: list[int] | str | None = flag(
+        None,
+        "auto: more seeds until the verdict is known, in planned looks (default; with --draws: 0). Or a fixed list, "
+        "with a run of each arm per seed: one seed compares this pair of models only",
+        nargs="+",
+        metavar="N",
+    )
+    looks: list[int] = flag(
+        list(LOOKS),
+        "with --seeds auto, after how many seeds the result is judged",
+        nargs="+",
+        type=int,
+        metavar="N",
+    )
+    hours: float | None = flag(
+        None,
+        "the study begins nothing that would not end within so many hours; the first pair of runs is always finished "
+        f"(default: {AUTO_HOURS:g} with --seeds auto, else inf)",
+        type=float,
+        metavar="H",
+    )
+    auto: bool = False  # set by `checked`
+    judge: str = flag(
+        AUTO,
+        "the images that the verdict is taken on. auto: a data YAML's test split, or all of the val images that the "
+        "subset was drawn from and does not hold, where they are at hand. val: the subset's val images. full: as auto, "
+        "and an error where they are missing. DIR: the val2017 of a COCO root",
+        metavar="auto|val|full|DIR",
+    )
+    draws: int = flag(
+        1,
+        "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds beyond "
+        "one choice of images",
+        type=int,
+        metavar="N",
+    )
+    coco_root: Path | None = flag(
+        None,
+        "what the subset was drawn from, for --draws and --judge: the folder of COCO, or the data YAML",
+        type=Path,
+        metavar="DIR",
+    )
+    loss_file: Path | None = flag(
+        None,
+        "a Python file that registers a loss of your own, for --loss and --arms (docs/adding-a-loss.md)",
+        type=Path,
+        metavar="FILE",
+    )
+    distillation_weight: float | str | None = flag(
+        None,
+        "of the loss, of a sum one for all parts or one for each, as 1,3; default: each loss's own, with a fresh head "
+        "three times that",
+        metavar="W",
+    )
+    controls: bool = flag(
+        False,
+        "also distil with weight 0, which must equal the baseline, and from a teacher of random weights",
+        action="store_true",
+    )
+    start: str = flag(
+        WEIGHTS,
+        "weights: the student as it is given. neck: with a fresh head, as for new classes. frozen: the same with the "
+        "backbone left alone, the best of few epochs. backbone: with a fresh neck, too. What is fresh is trained with "
+        "AdamW, learning rate 0.001, a step per batch",
+        HOW,
+        choices=STARTS,
+    )
+    freeze_bn: bool = flag(
+        False,
+        "with --start weights, keep the statistics of all batch norms as the student has them, in all arms; their "
+        "weights move",
+        HOW,
+        action="store_true",
+    )
+    train: list[str] = flag(
+        [],
+        "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
+        HOW,
+        nargs="+",
+        metavar="KEY=VALUE",
+    )
+    epochs: int = flag(100, "", HOW, type=int, metavar="N")
+    batch: int = flag(16, "", HOW, type=int, metavar="N")
+    imgsz: int = flag(640, f"pixels, a multiple of {_STRIDE}", HOW, type=int, metavar="N")
+    device: str = flag(
+        "",
+        "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU. 0,1 trains every run on two GPUs, which "
+        "share the batch",
+        HOW,
+    )
+    workers: int = flag(8, "data loaders; a CPU run has none", HOW, type=int, metavar="N")
+    project: Path = flag(
+        Path("coco1k_kd_experiments"), "folder of the runs and the comparison", WHERE, type=Path, metavar="DIR"
+    )
+
+    def checked(self) -> Settings:
+        """The same with the arms written out. UserError if something cannot be."""
+        if self.loss_file:
+            registry.load(self.loss_file)
+        loss = self.loss.lower()
+        registry.parts(loss)
+        arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
+        for arm in arms:
+            arm_distillation(arm, self.distillation_weight)
+        looks, seeds = sequential(self.looks).looks, self.seeds
+        if seeds == SEEDS_AUTO and self.draws > 1:
+            raise UserError(f"--draws {self.draws}: draws are repeated then in place of seeds; give --seeds a list")
+        if auto := seeds == SEEDS_AUTO or (seeds is None and self.draws == 1):
+            seeds = list(range(looks[-1]))
+        seeds = seeds or [0]
+        for name, values in (("--arms", arms), ("--seeds", seeds)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
+        arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
+        if SAME_TIME in arms and not distilled(arms):
+            raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
+        for flag, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--batch", self.batch, 1),
+            ("--workers", self.workers, 0),
+            ("--draws", self.draws, 1),
+        ):
+            if value < least:
+                raise UserError(f"{flag} {value}: must be at least {least}")
+        if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:  # numpy's
+            raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
+        if self.hours is not None and not self.hours > 0:
+            raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
+        hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
+        if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
+            raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
+        if self.start not in STARTS:
+            raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
+        if self.freeze_bn and (self.start != WEIGHTS or not self.student.endswith(".pt")):
+            raise UserError("--freeze-bn keeps a checkpoint's statistics: give --start weights and a .pt student")
+        if self.start != WEIGHTS and not self.student.endswith(".pt"):
+            raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
+        if read_train_args(self.train).get("compile") and STOCK in arms:
+            raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
+        if self.batch % len(devices := read_devices(self.device)):
+            raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
+        chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
+        return Settings(**{**vars(self), **chosen, "hours": hours})
+
+
+def arm_distillation(arm: str, weight: float | str | None = None) -> Distillation | None:
+    """What an arm that distils asks for, `weight` being the study's; None for one that does not distil.
+
+    UserError if there is no such arm or setting.
+    """
+    if not is_arm(arm):
+        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(arm_names())}, or a sum of losses")
+    if not registry.is_loss(kind(arm)):
+        if arm != kind(arm):
+            raise UserError(f"arm {arm}: only arms of a loss take settings ({', '.join(registry.names())})")
+        return None
+    from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
+
+    try:
+        own = own_settings(arm)
+    except ValueError:
+        raise UserError(f"arm {arm}: settings are given as {kind(arm)}:SETTING=VALUE") from None
+    for name in own:
+        if name not in OF_AN_ARM:
+            raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
+    given = {"loss": kind(arm), "weight": weight, **own}
+    try:
+        return Distillation.of(None, given, f"arm {arm}: ")
+    except UserError as error:
+        if "weight" in own or weight is None:
+            raise
+        raise UserError(f"--distillation-weight {weight}, arm {arm}: {error}") from None
