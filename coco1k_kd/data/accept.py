@@ -104,18 +104,23 @@ def examine(
 
 
 def leaks(train: Split, judge: Split, used: str = "which is trained on") -> list[str]:
-    """Images to judge by that are also in `train`, in a line that names its use: the same bytes. Few files are read."""
-    sizes: dict[int, list[Path]] = defaultdict(list)
-    for path in _files(train):
-        sizes[path.stat().st_size].append(path)
-    suspects = [(path, sizes[size]) for path in _files(judge) if (size := path.stat().st_size) in sizes]
-    known = {digest: path for path, digest in _digests({path for _, paths in suspects for path in paths})}
-    digests = dict(_digests({path for path, _ in suspects}))
+    """Images to judge by that are also in `train`, each in a line that names its use."""
     return [
-        f"{path}: the same image as {known[digest]}, {used}; remove it from one of the two splits"
-        for path, digest in digests.items()
-        if digest in known
+        f"{judge.images / name}: the same image as {twin}, {used}; remove it from one of the two splits"
+        for name, twin in same_images(judge, train).items()
     ]
+
+
+def same_images(split: Split, other: Split) -> dict[str, Path]:
+    """Names in `split` of images that are also in `other`, byte by byte, with their files there. Few files are read."""
+    sizes: dict[int, list[Path]] = defaultdict(list)
+    for path in _files(other).values():
+        sizes[path.stat().st_size].append(path)
+    suspects = {name: path for name, path in _files(split).items() if path.stat().st_size in sizes}
+    twins = {twin for path in suspects.values() for twin in sizes[path.stat().st_size]}
+    known = {digest: path for path, digest in _digests(twins).items()}
+    digests = _digests(set(suspects.values()))
+    return {name: known[digests[path]] for name, path in suspects.items() if digests[path] in known}
 
 
 def _examine_images(split: Split, annotations: Annotations, fixed: bool, findings: Findings) -> None:
@@ -236,11 +241,11 @@ def _same(wanted: np.ndarray, found: np.ndarray) -> bool:
     return bool(near.any(axis=0).all() and near.any(axis=1).all())
 
 
-def _files(split: Split) -> list[Path]:
-    return [path for name in split.names if (path := split.images / name).is_file()]
+def _files(split: Split) -> dict[str, Path]:
+    return {name: path for name in split.names if (path := split.images / name).is_file()}
 
 
-def _digests(paths: set[Path]) -> list[tuple[Path, str]]:
+def _digests(paths: set[Path]) -> dict[Path, str]:
     ordered = sorted(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(zip(ordered, pool.map(sha256, ordered), strict=True))
+        return dict(zip(ordered, pool.map(sha256, ordered), strict=True))

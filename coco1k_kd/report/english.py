@@ -34,7 +34,7 @@ TEXTS = {
     "{images}. Run at least {more}.",
     "says_inconclusive": "Inconclusive: {seen} with {design}. This study would have found a true difference of "
     "{mde} AP points with 80% probability. {advice}",
-    "says_few_images": "Inconclusive: {images} are too few to know how sure {mean} AP points are.",
+    "says_few_images": "Inconclusive: {images} cannot show how sure {mean} AP points are.",
     "says_no_spread": "Inconclusive: these {images} do not show how much {mean} AP points vary from image to image.",
     "advice_ways": "To settle it, {ways}.",
     "advice_units": "run {more}",

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -215,9 +214,3 @@ def _tag(
 def _font(texts: Sequence[str], longest: int) -> ImageFont.FreeTypeFont:
     """A font with the letters of the texts, in a size for an image of this length."""
     return ImageFont.truetype(file_with("".join(texts)), max(11, longest // 40))
-
-
-def boxes_of(detections: Sequence[Mapping[str, Any]], names: Mapping[int, str], least: float) -> list[Box]:
-    """Detections in COCO's results format from a score up."""
-    kept = [d for d in detections if d["score"] >= least]
-    return [Box(names[d["category_id"]], tuple(d["bbox"]), d["score"]) for d in kept]

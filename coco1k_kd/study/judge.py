@@ -7,7 +7,6 @@ subset's own.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal
 import numpy as np
 import yaml
 
+from coco1k_kd.data.accept import same_images
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
@@ -129,21 +129,7 @@ def _beyond(source: Source, data: Data, flag: str) -> Judge:
             f"{missing[0]}); fetch them with create_coco1k.py --download --judge full, or give --judge val"
         )
     split = Split(annotations.path, images, names)
-    own = frozenset(_same_images(split, data.val))
+    own = frozenset(same_images(split, data.val))
     if len(own) == len(names):
         raise UserError(f"{flag}: {images} holds only images that choose the best epoch; give --judge val")
     return Judge("full_val", split, own)
-
-
-def _same_images(split: Split, other: Split) -> list[str]:
-    """The names of the images of `split` that are also in `other`, byte by byte."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for name in other.names:
-        by_size[(other.images / name).stat().st_size].append(other.images / name)
-    found = []
-    for name in split.names:
-        path = split.images / name
-        twins = by_size.get(path.stat().st_size, ())
-        if any(path.samefile(twin) for twin in twins) or (twins and sha256(path) in map(sha256, twins)):
-            found.append(name)
-    return found

@@ -77,7 +77,7 @@ def entry(**changes: object) -> dict:
         ),
         (
             {"verdict": "inconclusive", "reason": "few_images", "images": 2},
-            "Inconclusive: 2 images are too few to know how sure +0.6 AP points are.",
+            "Inconclusive: 2 images cannot show how sure +0.6 AP points are.",
             "결론 보류: 이미지 2장만으로는 +0.6 AP 포인트가 얼마나 확실한지 알 수 없습니다.",
         ),
         (
