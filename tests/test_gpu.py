@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu" / "all.sh"
 
 
+@pytest.mark.slow
 def test_everything_that_needs_a_card_runs_at_toy_size_and_is_done_once(
     coco_root: Path, models: Path, tmp_path: Path
 ) -> None:

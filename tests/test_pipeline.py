@@ -72,7 +72,7 @@ class Pipeline:
     def run(self, *args: str, code: int = 0, **env: str) -> str:
         """Run to the end, check the exit code, return all output."""
         process = self.start(*args, **env)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == code, out + err
         return out + err
 
