@@ -17,11 +17,12 @@ export PATH=$venv/bin:$PATH OMP_NUM_THREADS=1
 
 ruff check --quiet .
 ruff format --check --quiet .
-shellcheck run_coco1k_kd.sh tests/run.sh .ci/run benchmarks/*.sh
+shellcheck run_coco1k_kd.sh tests/run.sh .ci/run benchmarks/*.sh benchmarks/gpu/*.sh
 markers=(-m "not slow")
 if [[ ${1-} == --slow ]]; then
   markers=() && shift
   # one test opens the report in a browser; without one it is skipped
   command -v chromium >/dev/null || { [[ $EUID != 0 ]] || quietly apt-get install -qq chromium || true; }
 fi
-python -m pytest "${markers[@]}" "$@"
+# two workers, since a training keeps one core busy; by file, so that tests share their trainings
+python -m pytest -n 2 --dist loadfile "${markers[@]}" "$@"
