@@ -150,8 +150,9 @@ class Words:
         if not compared:
             return self("one_arm")
         first = compared[0]
-        student = PurePath((comparison.get("settings") or {}).get("student") or self("student")).stem
-        names = {"arm": first["arm"], "student": student}
+        path = PurePath((comparison.get("settings") or {}).get("student") or self("student"))
+        of_a_run = path.stem in ("best", "last") and len(path.parts) > 2  # RUN/weights/last.pt has its run's name
+        names = {"arm": first["arm"], "student": path.parents[1].name if of_a_run else path.stem}
         said = self(f"open_{first['verdict']}", seen=self.seen(first), design=self.sample(first), **names)
         by_verdict: dict[str, list[str]] = {}
         for entry in compared[1:]:

@@ -180,6 +180,8 @@ def test_the_opening_is_one_sentence_and_names_the_other_arms():
         "Other arms: mgd (improves); ultralytics (inconclusive)."
     )
     assert KO.opening(content).startswith("예: cwd 증류는 yolo11n 성능을 높입니다.")
+    content["settings"]["student"] = "runs/yolo11n.v2/weights/last.pt"
+    assert "cwd improves yolo11n.v2 by" in EN.opening(content), "a checkpoint of a run has its run's name"
 
 
 def test_markdown_in_korean_has_no_english_sentence():
