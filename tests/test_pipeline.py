@@ -348,7 +348,7 @@ def test_read_only_coco_and_real_programs_from_data_to_report(coco_root, tmp_pat
     teacher = with_signal(YOLO("yolo11n.yaml"))
     teacher.save(folder / "teacher.pt")
     pipeline = Pipeline(PROJECT, folder, root)
-    sizes = {"TARGET_SIZE": "24", "VAL_SIZE": "16", "EPOCHS": "1", "BATCH": "8", "DEVICE": "cpu"}
+    sizes = {"TARGET_SIZE": "24", "VAL_SIZE": "16", "EPOCHS": "1", "BATCH": "8", "DEVICE": "cpu", "SEEDS": "0"}
     models = {"STUDENT": "yolo11n.yaml", "TEACHER": "teacher.pt", "VENV": sys.prefix, "PIP_NO_INDEX": ""}
     output = pipeline.run("--", "--imgsz", "64", **sizes, **models)
     (found,) = (folder / "coco1k_kd_experiments").glob("comparison_*.json")

@@ -30,7 +30,7 @@ from studies import (
 from coco1k_kd.runs import record
 from coco1k_kd.runs.launch import RunFailed, launch
 from coco1k_kd.runs.record import Recorder, RunError, batch_hash
-from coco1k_kd.runs.spec import EvaluateSpec, read_spec
+from coco1k_kd.runs.spec import EvaluateSpec, Figures, read_spec
 from coco1k_kd.study.collect import state_difference
 from coco1k_kd.verdict.matching import coco_metrics
 
@@ -254,7 +254,7 @@ def test_a_snapshot_holds_the_checkpoints_once_in_memory(tmp_path: Path) -> None
         optimizer=torch.optim.SGD(model.parameters()), scaler=torch.amp.GradScaler("cpu", enabled=False),
     )  # fmt: skip
     tracemalloc.start()
-    record._save_snapshot(trainer, tmp_path, {}, 0)
+    record._save_snapshot(trainer, tmp_path, Figures(), 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 2 * size <= peak < 3 * size
