@@ -350,7 +350,8 @@ def test_read_only_coco_and_real_programs_from_data_to_report(coco_root, tmp_pat
     pipeline = Pipeline(PROJECT, folder, root)
     sizes = {"TARGET_SIZE": "24", "VAL_SIZE": "16", "EPOCHS": "1", "BATCH": "8", "DEVICE": "cpu", "SEEDS": "0"}
     models = {"STUDENT": "yolo11n.yaml", "TEACHER": "teacher.pt", "VENV": sys.prefix, "PIP_NO_INDEX": ""}
-    output = pipeline.run("--", "--imgsz", "64", **sizes, **models)
+    flags = ("--imgsz", "64", "--distillation-weight", "0.05")  # random weights of both: a gradient of any size
+    output = pipeline.run("--", *flags, **sizes, **models)
     (found,) = (folder / "coco1k_kd_experiments").glob("comparison_*.json")
     comparison = json.loads(found.read_text())
     assert set(comparison["arms"]) == {"baseline", "cwd"}
@@ -358,5 +359,5 @@ def test_read_only_coco_and_real_programs_from_data_to_report(coco_root, tmp_pat
     (report,) = found.parent.glob("report_*.html")
     assert f"report:  {report}" in output
     assert sorted(str(path) for path in root.rglob("*")) == before
-    again = pipeline.run("--", "--imgsz", "64", **sizes, **models)
+    again = pipeline.run("--", *flags, **sizes, **models)
     assert [line.split()[1] for line in again.splitlines()[-5:]] == ["stands"] * 5
