@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,12 @@ class Evaluator:
         return self.study.val_args() | ({"data": str(self.judge.yaml)} if self.judge else {})
 
     def _judged_folder(self, key: Key) -> Path:
-        name = self._name(self.judge.split, self._judge_args()) if self.judge else ""
-        return self.study.folder(*key) / f"judged_{name}"
+        return self.study.folder(*key) / f"judged_{self._judge_name}"
+
+    @cached_property
+    def _judge_name(self) -> str:
+        """Once: it hashes annotations that may be those of all of val2017, and every file of predictions asks."""
+        return self._name(self.judge.split, self._judge_args()) if self.judge else ""
 
     def _name(self, split: Split, args: Mapping[str, Any], *what: str) -> str:
         """A name for an evaluation: the same evaluation has the same."""
