@@ -19,15 +19,13 @@ from coco1k_kd.report.words import Words
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth
 from coco1k_kd.verdict.compare import influence
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall, calibration, precision_recall
-from coco1k_kd.verdict.entry import ImageInfluence
+from coco1k_kd.verdict.entry import ImageInfluence, Replicate
 from coco1k_kd.verdict.errors_by_kind import KindOfError, errors_by_kind
 from coco1k_kd.verdict.matching import matched
 
 IOUS = (0.5, 0.75)  # of the precision-recall curves
 _ARMS = 6  # arms that have curves; more would hide each other
 _SHOWN = 6  # images at either end
-
-Replicate = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,13 @@ def _gathered(
     images: Path,
 ) -> Evidence:
     arms = list(files)[:_ARMS]
-    paths = {arm: list(files[arm].values()) for arm in arms}
-    curves = {f"{iou:g}": {arm: precision_recall(annotations, paths[arm], iou) for arm in arms} for iou in IOUS}
-    calibrated = {arm: calibration(annotations, paths[arm]) for arm in arms}
+    curves: dict[str, dict[str, PrecisionRecall]] = {f"{iou:g}": {} for iou in IOUS}
+    calibrated = {}
+    for arm in arms:  # arm by arm, since the matches of a few files are remembered
+        paths = list(files[arm].values())
+        for iou in IOUS:
+            curves[f"{iou:g}"][arm] = precision_recall(annotations, paths, iou)
+        calibrated[arm] = calibration(annotations, paths)
     examples, left_out = None, []
     if comparison["comparisons"]:
         entry = comparison["comparisons"][0]

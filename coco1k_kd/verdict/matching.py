@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from coco1k_kd.verdict.coco import SIZES, Detections, Ranking, Truth, rankings, 
 from coco1k_kd.verdict.precision import figures
 
 _KEPT = 64  # files whose figures are remembered: 1 MB each for 450 images, 8 MB for 5,000
+_MATCHED = 8  # files whose matches are remembered, those of an arm: 27 MB each for 5,000 images
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,12 @@ class Figures:
         return self.shown.shape[-1]
 
 
-_State = tuple[Any, ...]
-_known: dict[_State, Figures] = {}  # by files and their states, oldest first
-_metrics: dict[_State, dict[str, float | None]] = {}  # of all files
-
-
 def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float | None]:
     """COCOeval's AP, AP50, AP75 and AP by box size, as fractions; None (there -1) if there is no such box.
 
     Raises UserError if a file is missing, is not what it should be, or speaks of other images.
     """
-    state = _key(annotations, predictions)
-    if state not in _metrics:
-        figures_of(annotations, predictions)
-    return _metrics[state]
+    return _metrics(annotations, predictions, file_state(annotations), file_state(predictions))
 
 
 def check_truth(annotations: Path) -> None:
@@ -58,21 +50,12 @@ def check_truth(annotations: Path) -> None:
 
 def figures_of(annotations: Path, predictions: Path) -> Figures:
     """The figures of a file. Kept while the files stay the same."""
-    state = _key(annotations, predictions)
-    if state not in _known:
-        truth, _, by_class = matched(annotations, predictions)
-        _known[state] = of_rankings(by_class, truth.names)
-        _metrics[state] = _summary(_known[state])
-        if len(_known) > _KEPT:
-            del _known[next(iter(_known))]
-    return _known[state]
+    return _figures(annotations, predictions, file_state(annotations), file_state(predictions))
 
 
 def matched(annotations: Path, predictions: Path) -> tuple[Truth, Detections, list[Ranking]]:
-    """Ground truth, detections, and the matches of one to the other by class."""
-    truth = truth_of(annotations)
-    found = read_detections(predictions, truth)
-    return truth, found, rankings(truth, found)
+    """Ground truth, detections, and the matches of one to the other by class. Kept for a few files."""
+    return _matched(annotations, predictions, file_state(annotations), file_state(predictions))
 
 
 def truth_of(annotations: Path) -> Truth:
@@ -92,10 +75,6 @@ def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:
     )
 
 
-def _key(annotations: Path, predictions: Path) -> _State:
-    return annotations, predictions, file_state(annotations), file_state(predictions)
-
-
 def file_state(path: Path) -> tuple[int, int] | None:
     """Changes when the file does."""
     with contextlib.suppress(OSError):
@@ -104,8 +83,26 @@ def file_state(path: Path) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=2)
-def _truth(annotations: Path, _: tuple[int, int] | None) -> Truth:
+def _truth(annotations: Path, *_: object) -> Truth:
     return read_truth(annotations)
+
+
+@lru_cache(maxsize=_MATCHED)
+def _matched(annotations: Path, predictions: Path, *_: object) -> tuple[Truth, Detections, list[Ranking]]:
+    truth = truth_of(annotations)
+    found = read_detections(predictions, truth)
+    return truth, found, rankings(truth, found)
+
+
+@lru_cache(maxsize=_KEPT)
+def _figures(annotations: Path, predictions: Path, *_: object) -> Figures:
+    truth, _, by_class = matched(annotations, predictions)
+    return of_rankings(by_class, truth.names)
+
+
+@cache
+def _metrics(annotations: Path, predictions: Path, *_: object) -> dict[str, float | None]:
+    return _summary(figures_of(annotations, predictions))
 
 
 def _summary(of_file: Figures) -> dict[str, float | None]:
