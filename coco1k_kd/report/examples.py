@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from coco1k_kd.report.fonts import file_with
 from coco1k_kd.report.words import Words
+from coco1k_kd.verdict.coco import overlap
 
 _TRUTH, _HIT, _FALSE, _MISSED = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
 _DASH = {_TRUTH: (), _HIT: (), _FALSE: (9, 5), _MISSED: (2, 4)}  # pixels drawn and left out
@@ -127,24 +128,22 @@ def judged(found: Sequence[Box], truth: Sequence[Box]) -> tuple[list[Box], list[
     free, hits, false = [box for box in truth if not box.crowd], [], []
     crowds = [box for box in truth if box.crowd]
     for box in sorted(found, key=lambda box: -box.score):
-        overlaps = [_iou(box, other) if other.name == box.name else 0.0 for other in free]
-        best = int(np.argmax(overlaps)) if overlaps else -1
+        overlaps = _overlaps(box, free)
+        best = int(np.argmax(overlaps)) if len(overlaps) else -1
         if best >= 0 and overlaps[best] >= _IOU:
             hits.append(box)
             free.pop(best)
-        elif not any(other.name == box.name and _iou(box, other) >= _IOU for other in crowds):
+        elif not (_overlaps(box, crowds) >= _IOU).any():
             false.append(box)
     return hits, false, free
 
 
-def _iou(box: Box, other: Box) -> float:
-    """Intersection over union; over the box's own area where the other is a crowd."""
-    (x, y, w, h), (u, v, m, n) = box.bbox, other.bbox
-    across, down = min(x + w, u + m) - max(x, u), min(y + h, v + n) - max(y, v)
-    if across <= 0 or down <= 0:
-        return 0.0
-    shared = across * down
-    return shared / (w * h if other.crowd else w * h + m * n - shared)
+def _overlaps(box: Box, others: Sequence[Box]) -> np.ndarray:
+    """(N,) overlaps of a box with others, as the verdict has them; 0 with a box of another class."""
+    boxes = np.array([other.bbox for other in others], float).reshape(-1, 4)
+    same = np.array([other.name == box.name for other in others], bool)
+    crowd = np.array([other.crowd for other in others], bool)
+    return np.where(same, overlap(np.broadcast_to(np.array(box.bbox), boxes.shape), boxes, crowd), 0.0)
 
 
 def _draw(

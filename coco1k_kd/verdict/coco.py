@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from coco1k_kd.data.annotations import load_truth
+from coco1k_kd.data.annotations import MEDIUM, SMALL, load_truth
 from coco1k_kd.errors import UserError
 
 SIZES = ("all", "small", "medium", "large")
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_LIMITS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])  # square pixels, both ends included
+_LIMITS = np.array([[0, 1e10], [0, SMALL], [SMALL, MEDIUM], [MEDIUM, 1e10]])  # square pixels, both ends included
 _MOST = 100  # detections of one image and class that count
 
 
