@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,3 +79,14 @@ def whole(command: list[str]) -> SimpleNamespace:
     project = Path(command[-1])
     path = next(project.glob("comparison_*.json"))
     return SimpleNamespace(out=done.stdout, project=project, path=path, content=json.loads(path.read_bytes()))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order: two equal runs give equal weights."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -6,11 +6,9 @@ as Ultralytics' own dataset reads them, images by the size that they have after 
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ import yaml
 from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
 from coco1k_kd.data.images import see, size_fault
-from coco1k_kd.data.labels import label_clashes, label_file
+from coco1k_kd.data.labels import label_clashes, label_file, left_out
+from coco1k_kd.data.quiet import quiet
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
@@ -191,7 +190,7 @@ def _read_as_ultralytics(split: Split, data: dict[str, Any]) -> tuple[set[str], 
     """The images that Ultralytics finds, and (N, 5) class and box of those it keeps, by name."""
     from ultralytics.data.dataset import YOLODataset
 
-    with _quiet():
+    with quiet():
         try:
             dataset = YOLODataset(img_path=str(split.place), data=data, augment=False)
             listed = dataset.get_img_files(str(split.place))
@@ -208,27 +207,9 @@ def _label_file(image: Path) -> Path:
 
 def _reason(image: Path, data: dict[str, Any]) -> str:
     """Why Ultralytics leaves out an image."""
-    from ultralytics.data.utils import verify_image_label
-
-    with _quiet():
-        shape = data.get("kpt_shape", (0, 0))
-        text = verify_image_label((str(image), str(_label_file(image)), "", False, len(data["names"]), *shape, False))[
-            -1
-        ]
+    with quiet():
+        text = left_out(str(image), str(_label_file(image)), data)
     return " ".join(text.rpartition("ignoring corrupt image/label: ")[2].split()) or "its labels are damaged"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have Ultralytics print errors only."""
-    from ultralytics.utils import LOGGER
-
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
 
 
 def _same(wanted: np.ndarray, found: np.ndarray) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import Any
 
 
 def label_file(image: str) -> str:
@@ -15,6 +16,14 @@ def label_file(image: str) -> str:
     head, images, tail = f"/{image}".rpartition("/images/")
     path = f"{head}/labels/{tail}"[1:] if images else image
     return str(PurePosixPath(path).with_suffix(".txt"))
+
+
+def left_out(image: str, label: str, data: dict[str, Any]) -> str:
+    """What Ultralytics says of an image that it leaves out, with its label file; `data` as its dataset takes it."""
+    from ultralytics.data.utils import verify_image_label
+
+    shape = data.get("kpt_shape", (0, 0))
+    return verify_image_label((image, label, "", False, len(data["names"]), *shape, False))[-1]
 
 
 def label_clashes(names: Iterable[str]) -> list[str]:

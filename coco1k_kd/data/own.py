@@ -8,7 +8,6 @@ by the same boxes. Format: https://docs.ultralytics.com/datasets/detect/
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +25,9 @@ import yaml
 from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import CHOOSES, accept, leaks
 from coco1k_kd.data.dataset import Data, Split, read_data
-from coco1k_kd.data.labels import label_clashes
+from coco1k_kd.data.labels import label_clashes, label_file, left_out
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
+from coco1k_kd.data.quiet import quiet
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
 
@@ -131,15 +131,12 @@ def scan(path: Path, split: str, resolved: dict[str, Any]) -> Scan:
     Ultralytics writes its label cache beside the labels where it may. UserError if there is nothing to read.
     """
     from ultralytics.data.dataset import YOLODataset
-    from ultralytics.data.utils import verify_image_label
 
     with _in_one_line(f"{path}, {split}"):
         found = YOLODataset(img_path=resolved[split], data=resolved, augment=False)
         listed = found.get_img_files(resolved[split])
-    pose = resolved.get("kpt_shape", (0, 0))
     label_files = dict(zip(listed, found.label_files, strict=True))
     unread = sorted(set(listed) - set(found.im_files))
-    checks = ((file, label_files[file], "", False, len(resolved["names"]), *pose, False) for file in unread)
     files = tuple(Path(os.path.abspath(file)) for file in found.im_files)  # noqa: PTH100 - links stay links
     if len(set(files)) < len(files):
         twice = next(file for i, file in enumerate(files) if file in files[:i])
@@ -149,7 +146,7 @@ def scan(path: Path, split: str, resolved: dict[str, Any]) -> Scan:
         sizes=np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2),
         boxes=tuple(np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels),
         unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
-        left_out=tuple(_one_line(verify_image_label(check)[-1]) for check in checks),
+        left_out=tuple(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
     )
 
 
@@ -195,7 +192,7 @@ def faults(data: OwnData) -> list[str]:
             few = f"Ultralytics leaves out {len(split.left_out):,} of {listed:,} images"
             found.append(f"{name}: {few}, the first: {split.left_out[0]}")
         if not len(split.table):
-            places = f"{split.files[0]} has its labels in {_label_file(split.files[0])}"
+            places = f"{split.files[0]} has its labels in {label_file(split.files[0].as_posix())}"
             found.append(f"{name}: none of the {len(split.files):,} images has a box; {places}")
         found += [f"{name}: {clash}" for clash in label_clashes(split.names)]
     parts = {name: Split(data.yaml, split.root, split.names) for name, split in data.splits.items()}
@@ -323,12 +320,6 @@ def _is_subset(root: Path) -> bool:
     return False
 
 
-def _label_file(image: Path) -> str:
-    from ultralytics.data.utils import img2label_paths
-
-    return img2label_paths([image])[0]
-
-
 def _count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
@@ -336,18 +327,13 @@ def _count(number: int, one: str, many: str = "") -> str:
 @contextmanager
 def _in_one_line(where: str) -> Iterator[None]:
     """Ultralytics is quiet, and what it raises, of whatever kind, is a line about the user's files."""
-    from ultralytics.utils import LOGGER
-
-    level = LOGGER.level
     try:
-        LOGGER.setLevel(logging.ERROR)
-        yield
+        with quiet():
+            yield
     except UserError:
         raise
     except Exception as error:  # its errors have many kinds, which change from release to release
         raise UserError(f"{where}: {_one_line(error.__cause__ or error)}") from None
-    finally:
-        LOGGER.setLevel(level)
 
 
 def _one_line(message: object) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coco1k_kd.data.quiet import quiet
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
@@ -88,15 +88,11 @@ def _open(path: str, role: str) -> Any:
         raise UserError(f"the teacher {path} is an architecture, which has learnt nothing: give a checkpoint (.pt)")
     if not path.endswith((".pt", ".yaml", ".yml")):
         raise UserError(f"the {role} {path!r} is neither a checkpoint (.pt) nor an architecture (.yaml)")
-    logger = logging.getLogger("ultralytics")
-    level = logger.level
     try:
-        logger.setLevel(logging.ERROR)  # its warnings about a missing network would bury our line
-        return (ultralytics.RTDETR if "rtdetr" in Path(path).stem else ultralytics.YOLO)(path)
+        with quiet():  # its warnings about a missing network would bury our line
+            return (ultralytics.RTDETR if "rtdetr" in Path(path).stem else ultralytics.YOLO)(path)
     except Exception as error:  # Ultralytics raises whatever its download, unpickler or parser raised
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot load the {role} {path}: {reason} (a file that exists, or a name that Ultralytics can download)"
         ) from None
-    finally:
-        logger.setLevel(level)

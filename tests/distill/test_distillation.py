@@ -44,16 +44,8 @@ UNCHANGED_IMAGES = {
     "hsv_s": 0.0,
     "hsv_v": 0.0,
 }
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = {"batch": 8, "imgsz": 64, "workers": 0, "plots": False, "seed": 3, "verbose": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order: two equal runs give equal weights."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -25,16 +25,8 @@ SIZE = 64
 TRAINERS = {"segment": SegmentationTrainer, "pose": PoseTrainer, "obb": OBBTrainer}
 SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
 OWN_LOSS = {"segment": "seg_loss", "pose": "pose_loss", "obb": "angle_loss"}
+pytestmark = pytest.mark.usefixtures("one_thread")
 tasks = pytest.mark.parametrize("task", list(TRAINERS))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order: two equal runs give equal weights."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def label(task: str, corners: np.ndarray) -> str:
