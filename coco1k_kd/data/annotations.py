@@ -14,74 +14,33 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.lib.recfunctions import structured_to_unstructured
 
+from coco1k_kd.data.entries import (
+    SIDES,
+    Box,
+    Category,
+    Image,
+    LooseBox,
+    box_faults,
+    entry_fault,
+    malformed_entry,
+    shown,
+)
 from coco1k_kd.errors import UserError
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
-# Those that Ultralytics reads
-SUFFIXES = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
-OUTSIDE = 0.01  # of the image: how far a box may reach outside before Ultralytics leaves the image out
 TOLERATED = 0.01  # of the boxes, or of the images: what may be unusable before the whole file is refused
 _WRITTEN_FIRST = ("info", "licenses", "images", "annotations", "categories")
-_PLAIN_NAME = re.compile(rf"(?:[^/\\.][^/\\]*/)*[^/\\.][^/\\]*\.(?:{'|'.join(sorted(SUFFIXES))})", re.IGNORECASE)
-_EXCERPT = 90  # characters of an entry that a message shows
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-class Category(msgspec.Struct, frozen=True, gc=False):
-    """One class of the data set; its index in training is the rank of its id."""
-
-    id: int
-    name: str
-
-
-class Image(msgspec.Struct, frozen=True, gc=False):
-    """The fields of an image entry that are used here; width and height in pixels."""
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-    coco_url: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The path relative to the image folder by which the image is known: `file_name` without `./` and `//`."""
-        return str(PurePosixPath(self.file_name))
-
-
-class _Box(msgspec.Struct, frozen=True, gc=False):
-    """The fields of an annotation that are used here; `bbox` is left, top, width, height in pixels."""
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float | None = None
-    iscrowd: int | bool | None = 0
-
-
-class _LooseBox(msgspec.Struct):
-    """An annotation whose ids are sound; the rest may be anything."""
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: Any = None
-    area: Any = None
-    iscrowd: Any = 0
-
-
-_SIDES = ["left", "top", "width", "height"]
 _ROW = np.dtype(
-    [("id", "i8"), ("image", "i8"), ("category", "i8"), ("crowd", "?"), *((name, "f8") for name in ("area", *_SIDES))],
+    [("id", "i8"), ("image", "i8"), ("category", "i8"), ("crowd", "?"), *((name, "f8") for name in ("area", *SIDES))],
     align=True,
 )
 
@@ -220,7 +179,7 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     if missing := [key for key in ("images", "annotations", "categories") if key not in top]:
         raise UserError(f"{path}: not a COCO instances file, it has no {' and no '.join(missing)}")
     images, raw_images = _entries(top["images"], "images", path, Image)
-    bad_images = {entry.id: fault for entry in images if (fault := _image_fault(entry))}
+    bad_images = {entry.id: fault for entry in images if (fault := entry_fault(entry))}
     categories, _ = _entries(top["categories"], "categories", path, Category)
     names = [category.name for category in categories]
     if len(set(names)) < len(names):
@@ -236,9 +195,9 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     category_ids = np.array([category.id for category in categories], np.int64)
     image = _index(image_ids, table["image"], table["id"], "image", path)
     category = _index(category_ids, table["category"], table["id"], "category", path)
-    box, crowd = structured_to_unstructured(table[_SIDES]), table["crowd"]
+    box, crowd = structured_to_unstructured(table[SIDES]), table["crowd"]
 
-    faults = _box_faults(table, raws, sizes, image)
+    faults = box_faults(table, raws, sizes, image)
     for what, found, number in (("images", bad_images, len(image_ids)), ("annotations", faults, len(raws))):
         if len(found) > TOLERATED * number:
             some = f"{len(found):,} of {number:,} {what} cannot be used, the first" if len(found) > 1 else ""
@@ -279,7 +238,7 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
 
 def _rows(raws: list[msgspec.Raw], path: Path) -> Iterator[tuple[Any, ...]]:
     """Decode annotations one at a time (all at once would need 0.3 GB more) into the rows of a table."""
-    decode, nan = msgspec.json.Decoder(_Box).decode, float("nan")
+    decode, nan = msgspec.json.Decoder(Box).decode, float("nan")
     for position, raw in enumerate(raws):
         try:
             b = decode(raw)
@@ -292,74 +251,16 @@ def _rows(raws: list[msgspec.Raw], path: Path) -> Iterator[tuple[Any, ...]]:
 def _loose_row(raw: msgspec.Raw, position: int, path: Path) -> tuple[Any, ...]:
     """The row of an annotation that is not quite COCO's: NaN for a malformed box, and for an area that is no number."""
     try:
-        loose = msgspec.json.decode(raw, type=_LooseBox)
+        loose = msgspec.json.decode(raw, type=LooseBox)
         crowd = msgspec.convert(loose.iscrowd, int | float | None, strict=False)
     except msgspec.ValidationError as error:
-        raise _malformed(raw, "annotations", position, error, path) from None
+        raise malformed_entry(raw, "annotations", position, error, path) from None
     area = loose.area if isinstance(loose.area, (int, float)) else float("nan")
     try:
         box = msgspec.convert(loose.bbox, tuple[float, float, float, float])
     except msgspec.ValidationError:
         box = (float("nan"),) * 4
     return loose.id, loose.image_id, loose.category_id, crowd, area, *box
-
-
-def _box_faults(table: np.ndarray, raws: list[msgspec.Raw], sizes: np.ndarray, image: np.ndarray) -> dict[int, str]:
-    """What is wrong with boxes, by position: no four numbers, or not a place in the image, in pixels."""
-    malformed = np.zeros(len(raws), bool)
-    least, most = np.full(len(raws), np.inf), np.full(len(raws), -np.inf)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        for side, (begin, length) in enumerate((("left", "width"), ("top", "height"))):
-            begin, length, full = table[begin], table[length], sizes[image, side]
-            center = (begin + length / 2) / full
-            malformed |= ~np.isfinite(begin + length) | (length < 0)
-            np.minimum(least, center, out=least)
-            np.maximum(most, np.maximum(center, length / full), out=most)
-    counts = (
-        ~malformed & ~table["crowd"] & (sizes > 0).all(axis=1)[image] & (table["width"] > 0) & (table["height"] > 0)
-    )
-    outside = counts & ((least < -OUTSIDE) | (most > 1 + OUTSIDE))
-    fractions = counts & np.logical_and.reduce([table[side] <= 1 for side in _SIDES])
-    faults = {}
-    for i in np.flatnonzero(malformed | outside | fractions).tolist():
-        width, height = sizes[image[i]].tolist()
-        begin = f"annotation {table['id'][i]} has the bbox {_shown(msgspec.json.decode(raws[i]).get('bbox'))}"
-        if malformed[i]:
-            faults[i] = f"{begin}; it must be [left, top, width, height] in pixels: correct it or remove the annotation"
-        elif fractions[i]:
-            faults[i] = f"{begin}, which looks like shares of the image (0 to 1); COCO's boxes are in pixels"
-        else:
-            guess = _guess(*table[_SIDES][i].item(), width, height)
-            faults[i] = (
-                f"{begin} outside its image of {width}x{height}{guess}; it must be [left, top, width, height] in "
-                "pixels: correct it or remove the annotation"
-            )
-    return faults
-
-
-def _guess(left: float, top: float, right: float, bottom: float, width: int, height: int) -> str:
-    """Why a box may lie outside its image of `width` x `height`, where its numbers show it."""
-    if left < right <= width and top < bottom <= height:
-        return " (are these left, top, right, bottom?)"
-    if left + right <= height and top + bottom <= width:
-        return " (are width and height exchanged in the image's entry?)"
-    return ""
-
-
-def _image_fault(image: Image) -> str | None:
-    """Why an image cannot be used, as far as its entry shows it."""
-    if image.width < 1 or image.height < 1:
-        return f"image {image.id} has the size {image.width}x{image.height}; give its width and height in pixels"
-    if _PLAIN_NAME.fullmatch(image.file_name):
-        return None
-    begin, parts = f"image {image.id} has the file_name {_shown(image.file_name)}", PurePosixPath(image.file_name).parts
-    if not parts or ".." in parts or "\\" in image.file_name or PurePosixPath(image.file_name).is_absolute():
-        return f"{begin}, which is not a path relative to the image folder, with / between folders"
-    if any(part.startswith(".") for part in parts):
-        return f"{begin}; Ultralytics does not see names that begin with a dot"
-    if PurePosixPath(image.file_name).suffix[1:].lower() not in SUFFIXES:
-        return f"{begin}; Ultralytics reads the suffixes {', '.join(sorted(SUFFIXES))}: rename or convert the file"
-    return None
 
 
 def _shares(box: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -382,18 +283,9 @@ def _entries(raw: msgspec.Raw, what: str, path: Path, kind: type[T]) -> tuple[li
         try:
             entries.append(decode(entry))
         except msgspec.ValidationError as error:
-            raise _malformed(entry, what, position, error, path) from None
+            raise malformed_entry(entry, what, position, error, path) from None
     order = _order(np.fromiter((entry.id for entry in entries), np.int64, len(entries)), what, path)
     return [entries[i] for i in order], [raws[i] for i in order]
-
-
-def _malformed(raw: msgspec.Raw, what: str, position: int, error: Exception, path: Path) -> UserError:
-    """Name an entry that is not COCO's, and what about it is not."""
-    reason = str(error).replace(" - at `$.", " for `").replace("`$`", "the entry")
-    return UserError(
-        f"{path}: {what}[{position}] is not in COCO's format ({reason}): {_shown(msgspec.json.decode(raw))}; "
-        "correct the program that wrote it, or the file"
-    )
 
 
 def _not_json(data: bytes, error: Exception) -> str:
@@ -403,16 +295,10 @@ def _not_json(data: bytes, error: Exception) -> str:
     place = re.search(r"\(byte (\d+)\)", str(error))
     near = data[max(0, int(place[1]) - 30) :][:40].decode(errors="replace") if place else ""
     if re.search(r"\b(NaN|-?Infinity)\b", near):
-        return f"not valid JSON, which knows neither NaN nor Infinity (near {_shown(near)}); write numbers or null"
+        return f"not valid JSON, which knows neither NaN nor Infinity (near {shown(near)}); write numbers or null"
     if "truncated" in str(error):
         return f"not a whole COCO instances file ({error}); write or fetch it again"
-    return f"not a COCO instances file in UTF-8 JSON ({error}{f', near {_shown(near)}' if near else ''})"
-
-
-def _shown(value: Any) -> str:
-    """A value as JSON, on one line of limited length."""
-    text = " ".join(msgspec.json.encode(value).decode(errors="replace").split())
-    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
+    return f"not a COCO instances file in UTF-8 JSON ({error}{f', near {shown(near)}' if near else ''})"
 
 
 def _description(top: dict[str, msgspec.Raw]) -> str:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image as Pillow
 
-from coco1k_kd.data.annotations import SUFFIXES, Image
+from coco1k_kd.data.entries import SUFFIXES, Image
 
 _FORMATS = SUFFIXES | {"jpeg2000"}  # Pillow's names of what Ultralytics reads
 _SMALLEST = 10  # pixels a side: Ultralytics leaves smaller images out

@@ -18,8 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 from coco1k_kd.data.accept import accept
-from coco1k_kd.data.annotations import Annotations, Image, parse
+from coco1k_kd.data.annotations import Annotations, parse
 from coco1k_kd.data.dataset import Data, Split, read_split
+from coco1k_kd.data.entries import Image
 from coco1k_kd.data.images import image_fault, without_trailer
 from coco1k_kd.data.labels import label_clashes, label_file
 from coco1k_kd.data.manifest import MANIFEST, SCHEMA_VERSION, Manifest, SourceFile, SplitManifest, count, read_manifest

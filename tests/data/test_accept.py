@@ -22,8 +22,9 @@ from ultralytics.utils.patches import imread
 
 import create_coco1k
 from coco1k_kd.data.accept import accept, judge_faults, leaks
-from coco1k_kd.data.annotations import SUFFIXES, read
+from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Split, read_data, read_split
+from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.images import Seen, image_fault, see, without_trailer
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.data.verify import verify

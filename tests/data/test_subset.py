@@ -25,7 +25,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import create_coco1k
-from coco1k_kd.data.annotations import Image
+from coco1k_kd.data.entries import Image
 from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError
