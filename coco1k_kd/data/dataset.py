@@ -92,13 +92,18 @@ def read_data(path: Path) -> Data:
         raise UserError(f"{path} is not a data YAML with train, val and names ({reason})") from None
     if not root.is_dir():
         raise UserError(f"{path} has path: {root}, which is not a folder; correct it, or make the subset again")
-    files = [root / "annotations" / f"instances_{Path(place).name}.json" for place in places]
+    files = [annotations_beside(root, place) for place in places]
     train, val, *test = (
         read_split(file, root / place, classes)
         for number, (file, place) in enumerate(zip(files, places, strict=True))
         if number < 2 or file.is_file()  # COCO's own test images have no annotations
     )
     return Data(path.resolve(), root.resolve(), classes, train, val, *test)
+
+
+def annotations_beside(root: Path, place: str) -> Path:
+    """Where the COCO annotations of a split lie whose images are in `place`, as a data YAML under `root` names it."""
+    return root / "annotations" / f"instances_{Path(place).name}.json"
 
 
 def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split:

@@ -24,7 +24,7 @@ import yaml
 
 from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import CHOOSES, accept, leaks
-from coco1k_kd.data.dataset import Data, Split, read_data
+from coco1k_kd.data.dataset import Data, Split, annotations_beside, read_data
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.quiet import quiet
@@ -308,7 +308,7 @@ def _has_annotations(path: Path) -> bool:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         root = Path(content.get("path") or path.parent)
-        files = [root / "annotations" / f"instances_{Path(content[key]).name}.json" for key in ("train", "val")]
+        files = [annotations_beside(root, content[key]) for key in ("train", "val")]
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return False  # Ultralytics knows better what is wrong, or what the YAML means
     return all(file.is_file() for file in files) or _is_subset(root)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd.files import write_json
-from coco1k_kd.report.words import Words, entries
+from coco1k_kd.report.words import Words
 
 
 def log_study(comparison: Mapping[str, Any], files: Sequence[Path], words: Words) -> list[str]:
@@ -51,7 +51,7 @@ def log_study(comparison: Mapping[str, Any], files: Sequence[Path], words: Words
 def summary(comparison: Mapping[str, Any]) -> dict[str, float]:
     """The figures of every comparison by name, in AP points; a logger's names allow letters, digits, - _ . and /."""
     figures = {}
-    for entry in entries(comparison):
+    for entry in comparison["comparisons"]:
         low, high = entry["d_ap"].get("ci") or entry["d_ap"]["ci95"]
         name = _plain(f"{entry['arm']}_vs_{entry['against']}")
         for key, value in (("d_ap", entry["d_ap"]["mean"]), ("d_ap_low", low), ("d_ap_high", high)):
@@ -61,7 +61,7 @@ def summary(comparison: Mapping[str, Any]) -> dict[str, float]:
 
 def told(comparison: Mapping[str, Any], words: Words) -> dict[str, str]:
     """The verdict of every comparison in a sentence."""
-    return {_plain(f"{e['arm']}_vs_{e['against']}"): words.sentence(e) for e in entries(comparison)}
+    return {_plain(f"{e['arm']}_vs_{e['against']}"): words.sentence(e) for e in comparison["comparisons"]}
 
 
 def _plain(name: str) -> str:

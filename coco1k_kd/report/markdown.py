@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 from unicodedata import east_asian_width
 
-from coco1k_kd.report.words import Words, entries, points, repeats
+from coco1k_kd.report.words import Words, points, repeats
 
 EXTREMES = 5  # classes shown at either end
 _GIB = 2**30
@@ -20,7 +20,7 @@ def markdown(comparison: Mapping[str, Any], words: Words) -> str:
         _verdicts(comparison, words),
         _section(words("accuracy"), _table(*accuracy(comparison, words)), note_ap(comparison, words)),
         _differences(comparison, words),
-        *(_where(entry, words) for entry in entries(comparison)),
+        *(_where(entry, words) for entry in comparison["comparisons"]),
         _section(words("cost"), _table(*cost(comparison, words)), note_cost(comparison, words)),
         _section(words("checks"), _lines(checks(comparison, words))),
         _section(
@@ -41,7 +41,7 @@ def _lines(pairs: Iterable[tuple[str, str]]) -> str:
 
 def _verdicts(comparison: Mapping[str, Any], words: Words) -> str:
     told = []
-    for entry in entries(comparison):
+    for entry in comparison["comparisons"]:
         last = words.last(entry)
         told.append(f"- **{words.pair(entry)}**: {words.sentence(entry)}{f' **{last}**' if last else ''}")
     more = [*words.cautions(comparison), *words.design(comparison), *words.recommendations(comparison)]
@@ -72,7 +72,7 @@ def note_ap(comparison: Mapping[str, Any], words: Words) -> str:
 
 def differences(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: every comparison's figures."""
-    compared = entries(comparison)
+    compared = comparison["comparisons"]
     keys = ["arms", "dap", "ci", "p", "dap50", "ci", "p", "mde", "verdict", "dap_last"]
     head = [words(f"h_{key}") for key in keys]
     rows = [
@@ -104,7 +104,7 @@ def note_differences(comparison: Mapping[str, Any], words: Words) -> str:
 
 
 def _differences(comparison: Mapping[str, Any], words: Words) -> str:
-    compared = entries(comparison)
+    compared = comparison["comparisons"]
     if not compared:
         return ""
     shares = [(words.pair(e), shares) for e in compared if (shares := words.sources(e["d_ap"]["variance"]))]

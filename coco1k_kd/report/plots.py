@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from coco1k_kd.report.fonts import families
-from coco1k_kd.report.words import Words, entries, points, repeats
+from coco1k_kd.report.words import Words, points, repeats
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall
 from coco1k_kd.verdict.entry import Difference
 from coco1k_kd.verdict.errors_by_kind import KindOfError
@@ -48,7 +48,7 @@ class Plots:
     def __init__(self, comparison: Mapping[str, Any], words: Words, letters: int = _NAME) -> None:
         self.all, self.words, self.letters = comparison, words, letters
         self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
-        self.entries = entries(comparison)
+        self.entries = comparison["comparisons"]
         self.colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(self.arms)}
         rounds = [(i + i // len(PALETTE)) % len(MARKERS) for i in range(len(self.arms))]  # a colour's next marker
         self.marker = {name: MARKERS[i] for name, i in zip(self.arms, rounds, strict=True)}

@@ -97,7 +97,7 @@ class Words:
 
     def elsewhere(self, comparison: dict[str, Any]) -> str:
         """The images that judge, where these are others than those that choose the epochs."""
-        compared = entries(comparison)
+        compared = comparison["comparisons"]
         return self.judged_on(compared[0]) if compared and compared[0].get("judge", "val") != "val" else ""
 
     def sample(self, entry: dict[str, Any]) -> str:
@@ -146,7 +146,7 @@ class Words:
 
     def opening(self, comparison: dict[str, Any]) -> str:
         """The answer to the report's question in a sentence: of the first comparison, then the other arms' verdicts."""
-        compared = entries(comparison)
+        compared = comparison["comparisons"]
         if not compared:
             return self("one_arm")
         first = compared[0]
@@ -215,7 +215,7 @@ class Words:
         Seeds narrow the part of the variance that is between seeds; the images' part stays.
         """
         design, seeds = comparison["design"], repeats(comparison)[1]
-        open_entries = [e for e in entries(comparison) if e["verdict"] == "inconclusive"]
+        open_entries = [e for e in comparison["comparisons"] if e["verdict"] == "inconclusive"]
         further = [number for number in design["looks"] if number > seeds]
         if not further or not open_entries or seeds < 2:
             return ""
@@ -271,11 +271,6 @@ class Words:
         draws, seeds = repeats(comparison)
         of_seeds = self.count("seed", seeds)
         return self("draws_of_seeds", draws=self.count("draw", draws), seeds=of_seeds) if draws > 1 else of_seeds
-
-
-def entries(comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons in the order of the study."""
-    return list(comparison["comparisons"])
 
 
 def at_odds(entry: dict[str, Any]) -> bool:
