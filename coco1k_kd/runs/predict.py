@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from coco1k_kd.data.annotations import load_truth
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
+from coco1k_kd.runs.record import state_hash
 
 
 class CocoValidator(DetectionValidator):
@@ -46,11 +48,28 @@ class CocoValidator(DetectionValidator):
                 )
 
 
-def predict(weights: Path, annotations: Path, images: Path, output: Path, **settings: Any) -> dict[str, float]:
-    """Validate `weights` and write every detection (confidence >= 0.001) to `output` in COCO results format.
+def predict_each(
+    weights: Mapping[str, str | Path], annotations: Path, images: Path, folder: Path, **settings: Any
+) -> dict[str, dict[str, float]]:
+    """`predict` of checkpoints by name, into predictions_<name>.json of `folder`; equal weights predict once."""
+    figures: dict[str, dict[str, float]] = {}
+    names: dict[str, str] = {}  # by the hash of the weights
+    for name, checkpoint in weights.items():
+        model, output = YOLO(str(checkpoint)), folder / f"predictions_{name}.json"
+        first = names.setdefault(state_hash(model.model), name)
+        if first == name:
+            figures[name] = predict(model, annotations, images, output, **settings)
+        else:
+            figures[name] = figures[first]
+            write_atomic(output, (folder / f"predictions_{first}.json").read_bytes())
+    return figures
+
+
+def predict(model: YOLO, annotations: Path, images: Path, output: Path, **settings: Any) -> dict[str, float]:
+    """Validate `model` and write every detection (confidence >= 0.001) to `output` in COCO results format.
 
     Args:
-        weights: an Ultralytics detection checkpoint whose classes are those of `annotations`, in order of category id.
+        model: a detector whose classes are those of `annotations`, in order of category id.
         annotations: COCO annotation file of the val images.
         images: folder that its file names are relative to.
         output: the COCO results file, written atomically.
@@ -72,7 +91,7 @@ def predict(weights: Path, annotations: Path, images: Path, output: Path, **sett
         validators.append(CocoValidator(image_ids, category_ids, **kwargs))
         return validators[-1]
 
-    metrics = YOLO(str(weights)).val(
+    metrics = model.val(
         validator=build, conf=0.001, plots=False, verbose=False, save_dir=str(output.parent), split="val", **settings
     )
     if (seen := validators[-1].seen) != len(truth["images"]):  # Ultralytics leaves out what it cannot read

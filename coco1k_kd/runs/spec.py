@@ -24,6 +24,13 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     at_once: int = 1  # runs that share the machine
 
 
+class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
+    """An evaluation of checkpoints by name, each of which has its own predictions."""
+
+    weights: dict[str, str]
+    val_args: dict[str, Any]
+
+
 class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     """A training. `train_args` go to Ultralytics as they stand."""
 
@@ -38,13 +45,7 @@ class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     distillation: str | None  # a loss, or "ultralytics"
     distillation_settings: dict[str, Any]  # of `distill.settings.Distillation`
     train_args: dict[str, Any]
-
-
-class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
-    """An evaluation of checkpoints by name, each of which has its own predictions."""
-
-    weights: dict[str, str]
-    val_args: dict[str, Any]
+    judge: EvaluateSpec | None = None  # of its best and last checkpoint, where other images than these judge
 
 
 class Figures(msgspec.Struct, kw_only=True):

@@ -29,7 +29,7 @@ from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statistics, partial_start
 from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, TIED
-from coco1k_kd.runs.predict import predict
+from coco1k_kd.runs.predict import predict_each
 from coco1k_kd.runs.ranks import run_ranks
 from coco1k_kd.runs.record import SNAPSHOT, Recorder, RunError, load_snapshot, read_snapshot
 from coco1k_kd.runs.spec import (
@@ -67,16 +67,10 @@ def train(spec: TrainSpec) -> Result:
         random_teacher(spec.teacher, images, args["imgsz"], spec.seed, folder / _PLACEBO)
     trained = fit(spec) if len(devices) == 1 else _fit_on_ranks(folder, len(devices))
     settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
-    own = {
-        name: predict(
-            folder / "weights" / f"{name}.pt",
-            Path(spec.annotations),
-            Path(spec.images),
-            folder / f"predictions_{name}.json",
-            **settings,
-        )
-        for name in ("best", "last")
-    }
+    weights = {name: folder / "weights" / f"{name}.pt" for name in ("best", "last")}
+    own = predict_each(weights, Path(spec.annotations), Path(spec.images), folder, **settings)
+    if spec.judge:  # in this process, since to start another one takes longer than to judge some hundred images
+        write(Path(spec.judge.folder) / RESULT, evaluate(structs.replace(spec.judge, launched=time.time())))
     (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
     return Result(
         **structs.asdict(trained.figures),
@@ -109,11 +103,9 @@ def fit(spec: TrainSpec) -> Trained:
 
 def evaluate(spec: EvaluateSpec) -> Evaluation:
     """Write predictions_<name>.json for each of `spec.weights`, checkpoints by name."""
-    folder, truth = Path(spec.folder), (Path(spec.annotations), Path(spec.images))
-    own = {
-        name: predict(Path(weights), *truth, folder / f"predictions_{name}.json", **spec.val_args)
-        for name, weights in spec.weights.items()
-    }
+    folder = Path(spec.folder)
+    folder.mkdir(exist_ok=True)
+    own = predict_each(spec.weights, Path(spec.annotations), Path(spec.images), folder, **spec.val_args)
     return Evaluation(own, time.time() - spec.launched)
 
 

@@ -42,7 +42,7 @@ class Hours:
 def run_seconds(results: Mapping[Key, Result], arm: str, control_loss: str) -> float:
     """What a run of `arm` takes, by those that are finished: of the arm, else of others by the cost of their steps.
 
-    Validation after every epoch costs all arms the same.
+    Validation and evaluation cost all arms the same.
     """
     same = [result.seconds for key, result in results.items() if key[0] == arm]
     if same:
@@ -55,9 +55,7 @@ def run_seconds(results: Mapping[Key, Result], arm: str, control_loss: str) -> f
     return max(guesses, default=0.0)
 
 
-def unit_seconds(
-    results: Mapping[Key, Result], keys: Iterable[Key], control_loss: str, at_once: int, judging: float
-) -> float:
-    """What the runs `keys` take together where `at_once` run side by side, and their evaluation, `judging` each."""
-    each = [run_seconds(results, arm, control_loss) + judging for arm, _ in keys]
+def unit_seconds(results: Mapping[Key, Result], keys: Iterable[Key], control_loss: str, at_once: int) -> float:
+    """What the runs `keys` take together, their evaluation included, where `at_once` run side by side."""
+    each = [run_seconds(results, arm, control_loss) for arm, _ in keys]
     return max(sum(each) / at_once, max(each, default=0.0))

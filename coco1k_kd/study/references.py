@@ -52,7 +52,8 @@ class Evaluator:
             else:
                 args = study.val_args()
                 folder = study.project / "references" / self._name(split, args, sha256(Path(weights.path)))
-                begun[role] = folder, self._begin(folder, {_GIVEN: weights.path}, split, args, f"{role} as given")
+                spec = self._spec(folder, {_GIVEN: weights.path}, split, args)
+                begun[role] = folder, self._begin(spec, split, f"{role} as given")
         for role, (folder, future) in begun.items():
             result = future.result() if future else finished(folder, Evaluation)
             predictions = folder / f"predictions_{_GIVEN}.json"
@@ -60,20 +61,19 @@ class Evaluator:
             rows[role] |= coco_metrics(split.annotations, predictions) | figures
         return msgspec.convert(rows, dict[str, Reference])
 
-    def judged(self, keys: Iterable[Key]) -> float:
-        """Have the judge's images detected by the best and last checkpoint of every run; seconds that a run took."""
+    def of_run(self, key: Key) -> EvaluateSpec | None:
+        """How the run's best and last checkpoint are evaluated on the judge's images."""
         if not self.judge:
-            return 0.0
-        begun: dict[Key, Future[Evaluation]] = {}
-        for key in keys:
-            weights = {epoch: str(self.study.folder(*key) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
-            args = weights, self.judge.split, self._judge_args(), run_label(*key)
-            if future := self._begin(self._judged_folder(key), *args):
-                begun[key] = future
-        for future in begun.values():
-            future.result()
-        seconds = [finished(self._judged_folder(key), Evaluation).seconds for key in keys]
-        return sum(seconds) / len(seconds) if seconds else 0.0
+            return None
+        weights = {epoch: str(self.study.folder(*key) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
+        return self._spec(self._judged_folder(key), weights, self.judge.split, self._judge_args())
+
+    def judged(self, keys: Iterable[Key]) -> None:
+        """Evaluate what is missing of these runs: a run does it by itself, for the judge that its study then had."""
+        specs = {key: spec for key in keys if (spec := self.of_run(key))}
+        for future in [self._begin(spec, self.split, run_label(*key)) for key, spec in specs.items()]:
+            if future:
+                future.result()
 
     def predictions(self, key: Key, epoch: str) -> Path:
         """The run's detections on the images that judge it."""
@@ -107,18 +107,18 @@ class Evaluator:
         content = [sha256(split.annotations), *what, dict(args), self._versions]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def _begin(
-        self, folder: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any], label: str
-    ) -> Future[Evaluation] | None:
-        """Start an evaluation that is not there yet."""
-        if finished(folder, Evaluation):
-            return None
-        print(f"evaluating on {split.size:,} images: {label}", flush=True)
-        spec = EvaluateSpec(
+    def _spec(self, folder: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any]) -> EvaluateSpec:
+        return EvaluateSpec(
             folder=str(folder),
             weights=dict(weights),
             annotations=str(split.annotations),
             images=str(split.images),
             val_args=dict(args),
         )
+
+    def _begin(self, spec: EvaluateSpec, split: Split, label: str) -> Future[Evaluation] | None:
+        """Start an evaluation that is not there yet."""
+        if finished(Path(spec.folder), Evaluation):
+            return None
+        print(f"evaluating on {split.size:,} images: {label}", flush=True)
         return self.slots.submit(spec, label)

@@ -123,8 +123,8 @@ class Course:
         done = [result for key in study.plan() if (result := finished(study.folder(*key)))]
         spent = sum(result.seconds / result.at_once for result in done)
         self.hours = Hours(study.settings.hours or math.inf, spent, clock)
-        self.training = Training(study, slots, self.hours)
         self.evaluator = Evaluator(study, slots, judge)
+        self.training = Training(study, slots, self.hours, self.evaluator.of_run)
         self.references: dict[str, Reference] | None = None
         self.entries: dict[Pair, Entry] = {}  # of the newest look
         self.settled: dict[Pair, Entry] = {}
@@ -183,7 +183,7 @@ class Course:
         results = {key: found[key] for key in self.keys if key in found and (BASELINE, key[1]) in found}
         self.references = self.references or self.evaluator.references()
         counted = [key for key in results if key[0] != WEIGHT0]
-        self.training.extra = self.evaluator.judged(counted)
+        self.evaluator.judged(counted)
         checked = audit(results, study.data.train.size, study.data.val.size)
         print("comparing…", flush=True)
         self.entries = comparing.judge_all(

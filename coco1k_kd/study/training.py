@@ -13,7 +13,7 @@ from coco1k_kd.report.comparison import Failure
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import SPEC, Result, finished, read_spec
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, finished, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label, step_cost
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.plan import Study
@@ -28,14 +28,15 @@ class Training:
     Attributes:
         results: of all finished runs.
         failures: runs that ended without a result; their arms are not begun again.
-        extra: seconds of judging that each further run costs, as far as is known.
+        judge: how a run's checkpoints are evaluated on the images that judge it, by the run itself.
     """
 
-    def __init__(self, study: Study, slots: Slots, hours: Hours) -> None:
-        self.study, self.slots, self.hours = study, slots, hours
+    def __init__(
+        self, study: Study, slots: Slots, hours: Hours, judge: Callable[[Key], EvaluateSpec | None] = lambda _: None
+    ) -> None:
+        self.study, self.slots, self.hours, self.judge = study, slots, hours, judge
         self.results: dict[Key, Result] = {}
         self.failures: list[Failure] = []
-        self.extra = 0.0
 
     def finish(self, keys: Sequence[Key], note: Callable[[], str] = str) -> bool:
         """Do the runs `keys` that are not finished.
@@ -83,7 +84,7 @@ class Training:
     def seconds(self, keys: Iterable[Key]) -> float:
         """What those of `keys` that are not finished would take, as far as finished runs tell."""
         missing = [key for key in keys if key not in self.results]
-        return unit_seconds(self.results, missing, self.study.control_loss, max(self.slots.number, 1), self.extra)
+        return unit_seconds(self.results, missing, self.study.control_loss, max(self.slots.number, 1))
 
     def _room(self, under_way: Sized) -> bool:
         """Whether a run can begin now. A cluster is given all, since nodes may join it."""
@@ -109,7 +110,7 @@ class Training:
         study = self.study
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
         board.add(run_label(*key), study.folder(*key), epochs)
-        spec = structs.replace(study.spec(*key, epochs), at_once=min(self.slots.number, runs))
+        spec = structs.replace(study.spec(*key, epochs), at_once=min(self.slots.number, runs), judge=self.judge(key))
         return self.slots.submit(spec, run_label(*key))
 
     def _take(self, key: Key, future: Future[Result], board: Board) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from torch import nn
+from ultralytics import YOLO
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
@@ -213,7 +214,7 @@ def test_an_image_that_is_not_evaluated_is_no_silent_zero(copy: Path, models: Pa
     settings = {"data": str(copy / "coco1k.yaml"), "imgsz": 32, "batch": 8, "device": "cpu", "workers": 0}
     with pytest.raises(UserError, match="23 of the 24 images"):
         predict(
-            models / "student.pt",
+            YOLO(str(models / "student.pt")),
             copy / VAL,
             (copy / "images/val2017").resolve(),
             tmp_path / "predictions.json",

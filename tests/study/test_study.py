@@ -121,6 +121,7 @@ def test_controls_equal_time_and_a_judge_of_all_val_images(command: list[str], c
     assert len({entry["init_hash"] for entry in runs.values()}) == 1
 
     (truth,) = tmp_path.glob("judges/*/annotations.json")
+    assert "evaluating on 36 images" not in done.stdout, "each run judges itself"
     for (arm, against), entry in entries.items():
         assert (entry["judge"], entry["images"]) == ("full_val", 36), "60 less the 24 that choose the best epoch"
         figures = []

@@ -1,0 +1,26 @@
+"""Checkpoints become predictions: each by its own weights, and equal weights once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coco1k_kd.runs import predict
+from coco1k_kd.runs.predict import predict_each
+
+
+def test_equal_weights_predict_once(
+    models: Path, subset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = subset / "annotations" / "instances_val2017.json", (subset / "images" / "val2017").resolve()
+    settings = {"data": str(subset / "coco1k.yaml"), "imgsz": 32, "batch": 8, "device": "cpu", "workers": 0}
+    weights = {"best": models / "student.pt", "last": models / "student.pt", "other": models / "teacher.pt"}
+    called: list[str] = []
+    plain = predict.predict
+    monkeypatch.setattr(predict, "predict", lambda *args, **more: called.append(args[3].name) or plain(*args, **more))
+    figures = predict_each(weights, *truth, tmp_path, **settings)
+    assert called == ["predictions_best.json", "predictions_other.json"]
+    best, last, other = ((tmp_path / f"predictions_{name}.json").read_bytes() for name in weights)
+    assert best == last != other
+    assert figures["best"] == figures["last"] != figures["other"]
