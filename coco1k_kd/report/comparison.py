@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.verdict.entry import Entry
+from coco1k_kd.verdict.entry import Entry, Word
 
 SCHEMA_VERSION = 1
 
@@ -137,6 +137,44 @@ class Failure(Struct):
     message: str
 
 
+class Audit(Struct, omit_defaults=True):
+    """What was equal in all runs; unequal runs have no comparison."""
+
+    passed: bool
+    runs: int = 0
+    compared: list[str] = []
+    excepted: Annotated[dict[str, list[str]], Meta(description="by arm what may differ from the baseline")] = {}
+
+
+class Weight0(Struct):
+    """Distillation with weight 0, which must be the baseline."""
+
+    passed: bool
+    loss: str
+    draw: int
+    seed: int
+    dir: str
+    state_difference: float
+    state_tolerance: float
+    d_ap_last: float
+    sentence: str
+
+
+class Placebo(Struct):
+    """A teacher that knows nothing, against the baseline."""
+
+    loss: str
+    d_ap: float
+    verdict: Word
+
+
+class Controls(Struct, omit_defaults=True):
+    """What the controls that have run have found."""
+
+    weight0: Weight0 | None = None
+    random_teacher: Placebo | None = None
+
+
 class Comparison(Struct, kw_only=True):
     """comparison_*.json."""
 
@@ -144,7 +182,7 @@ class Comparison(Struct, kw_only=True):
     command: Annotated[str, Meta(description="what was typed")]
     versions: dict[str, str]
     git: Annotated[Git | None, Meta(description="null where the program is not under git")]
-    hardware: dict[str, Any]
+    hardware: dict[str, str | int | None]
     dataset: dict[str, Any]
     settings: dict[str, Any] = {}
     at_once: Annotated[Count, Meta(description="most runs under way at once; above 1 times are shared")] = 1
@@ -152,8 +190,8 @@ class Comparison(Struct, kw_only=True):
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
     comparisons: list[Entry]
-    audit: dict[str, Any]
-    controls: dict[str, Any] | None
+    audit: Audit
+    controls: Controls | None
     failures: list[Failure] = []
     judged_by: Judged | None = None
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.examples import Box, Example, Examples
 from coco1k_kd.report.words import Words
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth
 from coco1k_kd.verdict.compare import influence
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall, calibration, precision_recall
-from coco1k_kd.verdict.entry import ImageInfluence, Replicate
+from coco1k_kd.verdict.entry import Entry, ImageInfluence, Replicate
 from coco1k_kd.verdict.errors_by_kind import KindOfError, errors_by_kind
 from coco1k_kd.verdict.matching import matched
 
@@ -40,31 +40,30 @@ class Evidence:
     examples: Examples | None = None
 
 
-def gather(comparison: Mapping[str, Any], words: Words) -> Evidence:
+def gather(comparison: Comparison, words: Words) -> Evidence:
     """The evidence of a comparison, from the predictions that its runs have left."""
-    judged = comparison.get("judged_by") or {}
+    judged = comparison.judged_by
     files = {
-        arm: {(run["draw"], run["seed"]): Path(run["predictions"]) for run in content["runs"] if run.get("predictions")}
-        for arm, content in comparison["arms"].items()
+        name: {(run.draw, run.seed): Path(run.predictions) for run in arm.runs if run.predictions}
+        for name, arm in comparison.arms.items()
     }
-    annotations = Path(judged.get("annotations", ""))
-    paths = [path for by_run in files.values() for path in by_run.values()]
     if not judged or not all(files.values()):
         return Evidence([words("no_predictions")])
+    annotations, paths = Path(judged.annotations), [path for by_run in files.values() for path in by_run.values()]
     if gone := next((path for path in paths if not path.is_file()), None):
         return Evidence([words("missing_predictions", path=gone)])
     if not annotations.is_file():
         return Evidence([words("missing_annotations", path=annotations)])
-    if sha256(annotations) != judged["sha256"]:
+    if sha256(annotations) != judged.sha256:
         return Evidence([words("changed_annotations", path=annotations)])
     try:
-        return _gathered(comparison, words, files, annotations, Path(judged["images"]))
+        return _gathered(comparison, words, files, annotations, Path(judged.images))
     except UserError as error:
         return Evidence([words("unreadable", reason=error)])
 
 
 def _gathered(
-    comparison: Mapping[str, Any],
+    comparison: Comparison,
     words: Words,
     files: Mapping[str, Mapping[Replicate, Path]],
     annotations: Path,
@@ -78,14 +77,13 @@ def _gathered(
         for iou in IOUS:
             curves[f"{iou:g}"][arm] = precision_recall(annotations, paths, iou)
         calibrated[arm] = calibration(annotations, paths)
-    examples, left_out = None, []
-    if comparison["comparisons"]:
-        entry = comparison["comparisons"][0]
-        examples = _examples(entry, words, files, annotations, images)
+    examples, left_out, against = None, [], ""
+    if comparison.comparisons:
+        entry = comparison.comparisons[0]
+        examples, against = _examples(entry, words, files, annotations, images), entry.against
         if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
             examples, left_out = None, [words("missing_images", path=gone)]
-    against = comparison["comparisons"][0]["against"] if comparison["comparisons"] else ""
-    compared = [e["arm"] for e in comparison["comparisons"] if e["against"] == against and e["arm"] in arms]
+    compared = [e.arm for e in comparison.comparisons if e.against == against and e.arm in arms]
     errors = {arm: errors_by_kind(annotations, *_common(files, arm, against)) for arm in compared}
     return Evidence(left_out, against, errors, curves, calibrated, examples)
 
@@ -97,20 +95,20 @@ def _common(files: Mapping[str, Mapping[Replicate, Path]], *arms: str) -> list[d
 
 
 def _examples(
-    entry: Mapping[str, Any],
+    entry: Entry,
     words: Words,
     files: Mapping[str, Mapping[Replicate, Path]],
     annotations: Path,
     images: Path,
 ) -> Examples:
     """The images with the largest influence on the difference, averaged over runs."""
-    arm, against = entry["arm"], entry["against"]
+    arm, against = entry.arm, entry.against
     ours, theirs = _common(files, arm, against)
     shares = influence(annotations, ours, theirs)
     won = [one for one in shares[:_SHOWN] if one.d_ap > 0]
     lost = [one for one in shares[: -_SHOWN - 1 : -1] if one.d_ap < 0]
-    seen = {(run["draw"], run["seed"]): run["d_ap"] for run in entry["per_run"]}
-    typical = min(ours, key=lambda key: abs(seen.get(key, np.inf) - entry["d_ap"]["mean"]))
+    seen = {(run.draw, run.seed): run.d_ap for run in entry.per_run}
+    typical = min(ours, key=lambda key: abs(seen.get(key, np.inf) - entry.d_ap.mean))
     found, thresholds = {}, {}
     truth: Truth
     for name in (against, arm):

@@ -12,13 +12,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from coco1k_kd.files import write_json
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.words import Words
+from coco1k_kd.verdict.entry import Entry
 
 
-def log_study(comparison: Mapping[str, Any], files: Sequence[Path], words: Words) -> list[str]:
+def log_study(comparison: Comparison, files: Sequence[Path], words: Words) -> list[str]:
     """Log a finished study to every logger that is on and has not got it yet.
 
     Args:
@@ -48,24 +49,24 @@ def log_study(comparison: Mapping[str, Any], files: Sequence[Path], words: Words
     return lines
 
 
-def summary(comparison: Mapping[str, Any]) -> dict[str, float]:
+def summary(comparison: Comparison) -> dict[str, float]:
     """The figures of every comparison by name, in AP points; a logger's names allow letters, digits, - _ . and /."""
     figures = {}
-    for entry in comparison["comparisons"]:
-        low, high = entry["d_ap"].get("ci") or entry["d_ap"]["ci95"]
-        name = _plain(f"{entry['arm']}_vs_{entry['against']}")
-        for key, value in (("d_ap", entry["d_ap"]["mean"]), ("d_ap_low", low), ("d_ap_high", high)):
-            figures[f"study/{name}/{key}"] = 100 * value
+    for entry in comparison.comparisons:
+        low, high = entry.d_ap.interval
+        for key, value in (("d_ap", entry.d_ap.mean), ("d_ap_low", low), ("d_ap_high", high)):
+            figures[f"study/{_name(entry)}/{key}"] = 100 * value
     return figures
 
 
-def told(comparison: Mapping[str, Any], words: Words) -> dict[str, str]:
+def told(comparison: Comparison, words: Words) -> dict[str, str]:
     """The verdict of every comparison in a sentence."""
-    return {_plain(f"{e['arm']}_vs_{e['against']}"): words.sentence(e) for e in comparison["comparisons"]}
+    return {_name(entry): words.sentence(entry) for entry in comparison.comparisons}
 
 
-def _plain(name: str) -> str:
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in name)
+def _name(entry: Entry) -> str:
+    letters = f"{entry.arm}_vs_{entry.against}"
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in letters)
 
 
 def _is_on(name: str) -> bool:

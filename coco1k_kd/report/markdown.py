@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
 from unicodedata import east_asian_width
 
+import msgspec
+
+from coco1k_kd.report.comparison import Comparison, Reference, Run
 from coco1k_kd.report.words import Words, points, repeats
+from coco1k_kd.verdict.entry import Difference, Entry, Part
+from coco1k_kd.verdict.looks import ALPHA
 
 EXTREMES = 5  # classes shown at either end
 _GIB = 2**30
 
 
-def markdown(comparison: Mapping[str, Any], words: Words) -> str:
+def markdown(comparison: Comparison, words: Words) -> str:
     """The whole report as Markdown."""
     sections = [
         f"# {words('title')}",
         _verdicts(comparison, words),
         _section(words("accuracy"), _table(*accuracy(comparison, words)), note_ap(comparison, words)),
         _differences(comparison, words),
-        *(_where(entry, words) for entry in comparison["comparisons"]),
+        *(_where(entry, words) for entry in comparison.comparisons),
         _section(words("cost"), _table(*cost(comparison, words)), note_cost(comparison, words)),
         _section(words("checks"), _lines(checks(comparison, words))),
-        _section(
-            words("origin"), _lines([*origin(comparison, words), (words("command"), f"`{comparison['command']}`")])
-        ),
+        _section(words("origin"), _lines([*origin(comparison, words), (words("command"), f"`{comparison.command}`")])),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -39,92 +41,91 @@ def _lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in pairs)
 
 
-def _verdicts(comparison: Mapping[str, Any], words: Words) -> str:
+def _verdicts(comparison: Comparison, words: Words) -> str:
     told = []
-    for entry in comparison["comparisons"]:
+    for entry in comparison.comparisons:
         last = words.last(entry)
         told.append(f"- **{words.pair(entry)}**: {words.sentence(entry)}{f' **{last}**' if last else ''}")
     more = [*words.cautions(comparison), *words.design(comparison), *words.recommendations(comparison)]
     return "\n".join([*(told or [words("one_arm")]), *(f"- {line}" for line in more)])
 
 
-def accuracy(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+def accuracy(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: AP of student and teacher as given, and of every arm."""
     head = [words(f"h_{key}") for key in ("arm", "runs", "ap_best", "ap50_best", "ap_last", "ultralytics")]
-    references = comparison.get("references") or {}
-    arms = {words("as_given", name=words(role)): [row] for role, row in references.items()}
-    arms |= {name: arm["runs"] for name, arm in comparison["arms"].items()}
-    rows = []
-    for name, runs in arms.items():
-        figures = [_spread(run.get(key) for run in runs) for key in ("ap", "ap50", "ap_last")]
-        own = [run.get("ultralytics") or {} for run in runs]
-        number = str(len(runs)) if "seed" in runs[0] else ""
-        rows.append([name, number, *figures, _spread(run.get("map50_95") for run in own)])
+    given = comparison.references.items()
+    rows = [[words("as_given", name=words(role)), "", *_accuracy([model])] for role, model in given]
+    rows += [[name, str(len(arm.runs)), *_accuracy(arm.runs)] for name, arm in comparison.arms.items()]
     return head, rows
 
 
-def note_ap(comparison: Mapping[str, Any], words: Words) -> str:
+def _accuracy(models: Sequence[Reference | Run]) -> list[str]:
+    """AP and AP50, AP of the last epoch where there are epochs, and Ultralytics' own AP."""
+    figures = [[getattr(model, key, None) for model in models] for key in ("ap", "ap50", "ap_last")]
+    own = [model.ultralytics.map50_95 if model.ultralytics else None for model in models]
+    return [_spread(column) for column in (*figures, own)]
+
+
+def note_ap(comparison: Comparison, words: Words) -> str:
     """What AP means here."""
     judge = words.elsewhere(comparison)
     where = f" {words('note_val', val=words.val(comparison), judge=judge)}" if judge else ""
     return words("note_ap", repeated=words.repeated(comparison)) + where
 
 
-def differences(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+def differences(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: every comparison's figures."""
-    compared = comparison["comparisons"]
+    compared = comparison.comparisons
     keys = ["arms", "dap", "ci", "p", "dap50", "ci", "p", "mde", "verdict", "dap_last"]
     head = [words(f"h_{key}") for key in keys]
     rows = [
         [
             words.pair(e),
-            *difference(e["d_ap"], words),
-            *difference(e["d_ap50"], words),
-            f"{100 * e['mde']:.1f}",
-            words(e["verdict"]),
-            words.result(e["last"]) if "last" in e else "",
+            *difference(e.d_ap, words),
+            *difference(e.d_ap50, words),
+            f"{100 * e.mde:.1f}",
+            words(e.verdict),
+            words.result(e.last) if e.last else "",
         ]
         for e in compared
     ]
-    if any(e.get("p_holm") is not None for e in compared):  # several arms: what decides the verdict's word
+    if any(e.p_holm is not None for e in compared):  # several arms: what decides the verdict's word
         head.insert(4, words("h_p_holm"))
         for row, e in zip(rows, compared, strict=True):
-            row.insert(4, p_value(e.get("p_holm")))
-    if any(e.get("level", 0.05) != 0.05 for e in compared):  # a look of several: what the verdict is read from
+            row.insert(4, p_value(e.p_holm))
+    if any(e.level != ALPHA for e in compared):  # a look of several: what the verdict is read from
         head.insert(3, words("h_level_ci"))
         for row, e in zip(rows, compared, strict=True):
-            row.insert(3, words.interval(*(e["d_ap"].get("ci") or e["d_ap"]["ci95"])))
+            row.insert(3, words.interval(*e.d_ap.interval))
     return head, rows
 
 
-def note_differences(comparison: Mapping[str, Any], words: Words) -> str:
+def note_differences(comparison: Comparison, words: Words) -> str:
     """What the columns of the differences mean."""
     scope = words("scope_draws" if repeats(comparison)[0] > 1 else "scope_seeds")
     return words("note_differences", scope=scope)
 
 
-def _differences(comparison: Mapping[str, Any], words: Words) -> str:
-    compared = comparison["comparisons"]
+def _differences(comparison: Comparison, words: Words) -> str:
+    compared = comparison.comparisons
     if not compared:
         return ""
-    shares = [(words.pair(e), shares) for e in compared if (shares := words.sources(e["d_ap"]["variance"]))]
+    shares = [(words.pair(e), shares) for e in compared if (shares := words.sources(e.d_ap.variance))]
     parts = [_table(*differences(comparison, words)), note_differences(comparison, words)]
     parts += [f"{words('note_variance')}\n\n{_lines(shares)}"] if shares else []
     return _section(words("differences"), *parts)
 
 
-def sizes(entry: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+def sizes(entry: Entry, words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: dAP by box size."""
-    rows = [
-        [words(name), *difference(row, words)[:2], p_value(row["p_holm"])] for name, row in entry["per_size"].items()
-    ]
+    rows = [[words(name), *difference(part, words)[:2], p_value(part.p_holm)] for name, part in entry.per_size.items()]
     return [words(f"h_{key}") for key in ("size", "dap", "ci", "p_holm")], rows
 
 
-def _where(entry: Mapping[str, Any], words: Words) -> str:
-    ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
+def _where(entry: Entry, words: Words) -> str:
+    ranked = sorted(entry.per_class.items(), key=lambda item: -item[1].mean)
     shown = ranked if len(ranked) <= 2 * EXTREMES else ranked[:EXTREMES] + ranked[-EXTREMES:]
-    rows = [[name, str(row["images"]), *difference(row, words)[:2], p_value(row["p_holm"])] for name, row in shown]
+    rows = [[name, str(part.images), *difference(part, words)[:2], p_value(part.p_holm)] for name, part in shown]
     scope = words("all_classes" if len(shown) == len(ranked) else "extreme_classes")
     head = [words(f"h_{key}") for key in ("class", "images", "dap", "ci", "p_holm")]
     return _section(
@@ -135,58 +136,53 @@ def _where(entry: Mapping[str, Any], words: Words) -> str:
     )
 
 
-def found(entry: Mapping[str, Any], words: Words) -> str:
+def found(entry: Entry, words: Words) -> str:
     """Which classes differ with certainty."""
-    classes = entry["per_class"]
-    sure = [f"{name} ({points(row['mean'])})" for name, row in classes.items() if certain(row)]
+    classes = entry.per_class
+    sure = [f"{name} ({points(part.mean)})" for name, part in classes.items() if part.certain]
     if not sure:
         return words("none_certain", number=len(classes))
     return words("certain", number=len(classes), names=", ".join(sure))
 
 
-def cost(comparison: Mapping[str, Any], words: Words) -> tuple[list[str], list[list[str]]]:
+def cost(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: time and memory of every arm."""
     rows = []
-    for name, arm in comparison["arms"].items():
-        seconds, speed, memory = (
-            [run.get(key) for run in arm["runs"]] for key in ("train_seconds", "images_per_second", "peak_memory_bytes")
-        )
-        overhead = "" if arm.get("overhead") is None else f"{arm['overhead']:+.0%}"
-        figures = [_spread(seconds, 1 / 60, 1), _spread(speed, 1, 1), overhead, _spread(memory, 1 / _GIB, 2)]
-        rows.append([name, *figures, str(arm["runs"][0].get("epochs", ""))])
+    for name, arm in comparison.arms.items():
+        minutes = _spread((run.train_seconds for run in arm.runs), 1 / 60)
+        speed = _spread((run.images_per_second for run in arm.runs), 1)
+        overhead = "" if arm.overhead is None else f"{arm.overhead:+.0%}"
+        memory = _spread((run.peak_memory_bytes for run in arm.runs), 1 / _GIB, 2)
+        rows.append([name, minutes, speed, overhead, memory, str(arm.runs[0].epochs)])
     return [words(f"h_{key}") for key in ("arm", "minutes", "speed", "overhead", "memory", "epochs")], rows
 
 
-def note_cost(comparison: Mapping[str, Any], words: Words) -> str:
+def note_cost(comparison: Comparison, words: Words) -> str:
     """What the times are, and whether runs shared the machine."""
-    at_once = comparison.get("at_once", 1)
-    return words("note_cost") + (f" {words('note_shared', at_once=at_once)}" if at_once > 1 else "")
+    shared = f" {words('note_shared', at_once=comparison.at_once)}" if comparison.at_once > 1 else ""
+    return words("note_cost") + shared
 
 
-def checks(comparison: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+def checks(comparison: Comparison, words: Words) -> list[tuple[str, str]]:
     """What was audited and controlled, and with what result."""
     return [
         (f"{words(part)}, {name}", _value(value, words))
         for part in ("audit", "controls")
-        for name, value in (comparison.get(part) or {}).items()
+        for name, value in msgspec.to_builtins(getattr(comparison, part) or {}).items()
     ]
 
 
-def origin(comparison: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+def origin(comparison: Comparison, words: Words) -> list[tuple[str, str]]:
     """Data, versions, machine and commit."""
     keys = ("dataset", "versions", "hardware", "git")
-    return [(words(key), _value(comparison[key], words)) for key in keys if comparison.get(key)]
+    recorded = {key: msgspec.to_builtins(getattr(comparison, key)) for key in keys}
+    return [(words(key), _value(value, words)) for key, value in recorded.items() if value]
 
 
-def difference(row: Mapping[str, Any], words: Words) -> list[str]:
+def difference(found: Difference | Part, words: Words) -> list[str]:
     """Mean, interval and p-value of a difference."""
-    interval = words.interval(*row["ci95"]) if row["ci95"] else words("few_images")
-    return [points(row["mean"]), interval, p_value(row["p"])]
-
-
-def certain(row: Mapping[str, Any]) -> bool:
-    """Whether a difference stays certain after Holm's correction."""
-    return row["p_holm"] is not None and row["p_holm"] < 0.05
+    interval = words.interval(*found.ci95) if found.ci95 else words("few_images")
+    return [points(found.mean), interval, p_value(found.p)]
 
 
 def p_value(value: float | None) -> str:
@@ -217,7 +213,7 @@ def _spread(values: Iterable[float | None], scale: float = 100, digits: int = 1)
     return f"{fmean(known):.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
 
 
-def _value(value: Any, words: Words) -> str:
+def _value(value: object, words: Words) -> str:
     if isinstance(value, bool):
         return words("yes" if value else "no")
     if isinstance(value, Mapping):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import shlex
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -19,6 +19,7 @@ from matplotlib.markers import MarkerStyle
 
 import coco1k_kd
 from coco1k_kd.report import markdown as tables
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import Evidence
 from coco1k_kd.report.examples import legend
 from coco1k_kd.report.plots import Plots, less, style
@@ -34,10 +35,27 @@ _COSINE = "cosine_stride"  # columns of results.csv, as kd/cosine_stride8
 _MARKS = {"improves": "▲", "hurts": "▼", "no_difference": "=", "inconclusive": "?"}
 
 
-def page(comparison: Mapping[str, Any], words: Words, evidence: Evidence, path: Path) -> str:
+class Chart(NamedTuple):
+    """A plot of the page with what stands above and below it."""
+
+    svg: Markup
+    title: str
+    text: str
+
+
+class Table(NamedTuple):
+    """A table of the page; where it `sorts`, a click on a heading sorts it."""
+
+    label: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    sorts: bool = False
+    text: str = ""
+
+
+def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -> str:
     """The whole report. `path` is that of comparison_<stamp>.json, which `--report-only` makes it from again."""
     plots = Plots(comparison, words, _LETTERS)
-    entries = plots.entries
     key = _key([(name, plots.colour[name], plots.marker[name]) for name in plots.arms], words)
     language = f" --language {words.language}" if words.language != "en" else ""
     return _TEMPLATES.get_template("page.html").render(
@@ -45,42 +63,33 @@ def page(comparison: Mapping[str, Any], words: Words, evidence: Evidence, path: 
         opening=words.opening(comparison),
         key=key,
         headline=_headline(plots),
-        verdicts=[
-            {
-                "verdict": entry["verdict"],
-                "mark": _MARKS[entry["verdict"]],
-                "pair": words.pair(entry),
-                "word": words(entry["verdict"]),
-                "sentence": words.sentence(entry),
-                "last": words.last(entry),
-                "sources": words.sources(entry["d_ap"]["variance"]),
-            }
-            for entry in entries
-        ],
-        cautions=words.cautions(comparison) if entries else [words("one_arm")],
+        entries=plots.entries,
+        marks=_MARKS,
+        cautions=words.cautions(comparison) if plots.entries else [words("one_arm")],
         design=words.design(comparison),
         recommendations=words.recommendations(comparison),
-        left_out=evidence.left_out,
-        examples=evidence.examples and _examples(evidence, words),
+        evidence=evidence,
+        legend=_legend(words),
+        points=points,
         errors=_errors(plots, evidence),
         curves=_curves(plots, evidence),
         inside=_inside(plots),
-        accuracy=_table(words("accuracy"), *tables.accuracy(comparison, words)),
+        accuracy=Table(words("accuracy"), *tables.accuracy(comparison, words)),
         note_ap=tables.note_ap(comparison, words),
-        differences=entries and _table(words("differences"), *tables.differences(comparison, words)),
+        differences=plots.entries and Table(words("differences"), *tables.differences(comparison, words)),
         note_differences=tables.note_differences(comparison, words).replace("*", ""),
         classes=_classes(plots),
-        cost=_table(words("cost"), *tables.cost(comparison, words)),
+        cost=Table(words("cost"), *tables.cost(comparison, words)),
         note_cost=tables.note_cost(comparison, words),
         checks=tables.checks(comparison, words),
         origin=tables.origin(comparison, words),
-        command=comparison["command"],
+        command=comparison.command,
         again=f"python test_coco1k_kd.py --report-only {shlex.quote(str(path))}{language}",
         version=coco1k_kd.__version__,
     )
 
 
-def _headline(plots: Plots) -> list[dict[str, Any]]:
+def _headline(plots: Plots) -> list[Chart]:
     """The picture of the verdict: differences, every run's AP, learning curves."""
     words, charts = plots.words, []
     lines = [plots.short(name).count("\n") + 1 for name in plots.arms]
@@ -89,7 +98,7 @@ def _headline(plots: Plots) -> list[dict[str, Any]]:
         rows = _ROW * (sum(lines) * 0.5 + len(plots.entries)) + 1.1
         told = "; ".join(f"{words.pair(e)}: {words.result(e)}" for e in plots.entries)
         charts.append(_chart(plots.differences, told, height=max(rows, 2.2), x=words("pic_points"), text=band))
-    means = ", ".join(f"{name} {100 * arm['mean']['ap']:.1f}" for name, arm in plots.all["arms"].items())
+    means = ", ".join(f"{name} {100 * arm.mean['ap']:.1f}" for name, arm in plots.all.arms.items())
     height = max(_ROW * (sum(lines) * 0.5 + len(plots.arms) * 0.6) + 1.1, 2.2)
     charts.append(_chart(plots.per_seed, f"{words('pic_seeds')}: {means}", height=height, text=words("seeds_text")))
     if plots.has("ap"):
@@ -99,36 +108,7 @@ def _headline(plots: Plots) -> list[dict[str, Any]]:
     return charts
 
 
-def _examples(evidence: Evidence, words: Words) -> dict[str, Any]:
-    """The pictures that won and lost most, each as three panels."""
-    found = evidence.examples
-    assert found is not None
-    groups = []
-    for name, examples in (("won", found.won), ("lost", found.lost)):
-        none = "" if examples else words(f"none_{name}", arm=found.arm)
-        shown = [
-            {
-                "share": words("share", points=points(example.share, 2)),
-                "name": example.name,
-                "panels": [
-                    {
-                        "data": panel.base64(),
-                        "width": panel.image.width,
-                        "height": panel.image.height,
-                        "title": panel.title,
-                        "text": panel.text,
-                        "alt": panel.alt,
-                    }
-                    for panel in example.panels(words)
-                ],
-            }
-            for example in examples
-        ]
-        groups.append({"title": words(name), "none": none, "examples": shown})
-    return {"text": found.text, "groups": groups, "key": _legend(words)}
-
-
-def _errors(plots: Plots, evidence: Evidence) -> dict[str, Any] | None:
+def _errors(plots: Plots, evidence: Evidence) -> dict[str, object] | None:
     """The kinds of error as bars and as a table."""
     words, errors = plots.words, evidence.errors
     if not errors:
@@ -141,7 +121,7 @@ def _errors(plots: Plots, evidence: Evidence) -> dict[str, Any] | None:
     rows = [[words("error_lost", arm=arm), *(f"{100 * d.mean:.1f}" for d in row)] for arm, row in lost.items()]
     for arm, by_kind in errors.items():
         gains = [less(of.difference) for of in by_kind.values()]
-        told_gains = (f"{points(gain['mean'])} ({words.interval(*gain['ci95'])})" for gain in gains)
+        told_gains = (f"{points(gain.mean)} ({words.interval(*gain.ci95)})" for gain in gains)
         rows.append([words("error_gain", arm=arm), *told_gains])
     told = "; ".join(f"{row[0]}: " + ", ".join(map(" ".join, zip(head[1:], row[1:], strict=True))) for row in rows)
     height = max(_HEIGHT, len(kinds) * (0.2 + 0.12 * len(errors)) + 0.9)
@@ -151,11 +131,11 @@ def _errors(plots: Plots, evidence: Evidence) -> dict[str, Any] | None:
         "key": _key([(arm, plots.colour[arm], "s") for arm in errors], words),
         "chart": _chart(lambda axes: plots.errors(axes, errors, kinds), told, height=height),
         "kinds": meaning,
-        "table": _table(words("why"), head, rows),
+        "table": Table(words("why"), head, rows),
     }
 
 
-def _curves(plots: Plots, evidence: Evidence) -> list[dict[str, Any]]:
+def _curves(plots: Plots, evidence: Evidence) -> list[Chart]:
     """Precision-recall at two IoUs, box sizes, calibration."""
     words, charts = plots.words, []
     for iou, curves in evidence.precision_recall.items():
@@ -163,11 +143,11 @@ def _curves(plots: Plots, evidence: Evidence) -> list[dict[str, Any]]:
         areas = ", ".join(f"{arm}: AP {100 * fmean(curve.precision):.1f}" for arm, curve in curves.items())
         draw = _bound(plots.precision_recall, curves)
         charts.append(_chart(draw, f"{title}: {areas}", title=title, text=words("pr_text")))
-    if plots.entries and plots.entries[0]["per_size"]:
+    if plots.entries and plots.entries[0].per_size:
         title = words("sizes_title")
         told = "; ".join(
             f"{words.pair(entry)}: "
-            + ", ".join(f"{words(size)} {points(row['mean'])}" for size, row in entry["per_size"].items())
+            + ", ".join(f"{words(size)} {points(part.mean)}" for size, part in entry.per_size.items())
             for entry in plots.entries
         )
         charts.append(_chart(plots.sizes, f"{title}: {told}", title=title, text=plots.against()))
@@ -179,10 +159,10 @@ def _curves(plots: Plots, evidence: Evidence) -> list[dict[str, Any]]:
     return charts
 
 
-def _inside(plots: Plots) -> list[dict[str, Any]]:
+def _inside(plots: Plots) -> list[Chart]:
     """Distillation loss, gradient ratio, and agreement of features by level, over epochs."""
     words, charts = plots.words, []
-    columns = {key for runs in plots.arms.values() for run in runs for key in run.get("curves") or {}}
+    columns = {key for runs in plots.arms.values() for run in runs for key in run.curves}
     cosines = sorted(
         (key for key in columns if key.startswith(_COSINE)), key=lambda key: int(key.removeprefix(_COSINE))
     )
@@ -196,34 +176,28 @@ def _inside(plots: Plots) -> list[dict[str, Any]]:
     return charts
 
 
-def _classes(plots: Plots) -> dict[str, Any] | None:
+def _classes(plots: Plots) -> dict[str, object] | None:
     """Every class of every comparison, and the extremes of the first as a chart."""
-    words, entries = plots.words, [entry for entry in plots.entries if entry["per_class"]]
+    words, entries = plots.words, [entry for entry in plots.entries if entry.per_class]
     if not entries:
         return None
     first, shown = entries[0], []
     for entry in entries:
-        ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
+        ranked = sorted(entry.per_class.items(), key=lambda item: -item[1].mean)
         rows = [
-            [name, f"{row['images']:,}", *tables.difference(row, words), tables.p_value(row["p_holm"]), _star(row)]
-            for name, row in ranked
+            [name, f"{part.images:,}", *tables.difference(part, words), tables.p_value(part.p_holm), "*" * part.certain]
+            for name, part in ranked
         ]
         head = [words(f"h_{key}") for key in ("class", "images", "dap", "ci", "p", "p_holm", "settled")]
-        table = _table(words.pair(entry), head, rows) | {"sorts": True, "text": tables.found(entry, words)}
-        shown.append(table)
-    number = min(len(first["per_class"]), 2 * _EXTREMES)
+        shown.append(Table(words.pair(entry), head, rows, True, tables.found(entry, words)))
+    number = min(len(first.per_class), 2 * _EXTREMES)
     chart = _chart(
         _bound(plots.classes, first, _EXTREMES),
         f"{words('best_worst')}: {tables.found(first, words)}",
         height=number * 0.26 + 0.8,
         title=f"{words('best_worst')}: {words.pair(first)}",
     )
-    return {"text": words("classes_text", number=len(first["per_class"])), "chart": chart, "tables": shown}
-
-
-def _star(row: Mapping[str, Any]) -> str:
-    """The mark of a difference that is certain."""
-    return "*" if tables.certain(row) else ""
+    return {"text": words("classes_text", number=len(first.per_class)), "chart": chart, "tables": shown}
 
 
 def _chart(
@@ -235,7 +209,7 @@ def _chart(
     height: float = _HEIGHT,
     x: str | None = None,
     y: str | None = None,
-) -> dict[str, Any]:
+) -> Chart:
     """One plot as SVG whose text is text: the page's own fonts show it, and a reader reads it."""
     with style("") as _, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "coco1k_kd"}):
         canvas = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -251,7 +225,7 @@ def _chart(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # widths are guessed where the font is the browser's
             canvas.savefig(file, format="svg", metadata=_NO_METADATA, transparent=True)
-    return {"svg": _inline(file.getvalue(), alt), "title": title, "text": text}
+    return Chart(_inline(file.getvalue(), alt), title, text)
 
 
 def _inline(svg: str, alt: str) -> Markup:
@@ -293,10 +267,6 @@ def _legend(words: Words) -> Markup:
 def _outline(colour: str, width: float, dash: str) -> Markup:
     form = '<rect x="2" y="2" width="12" height="8" fill="none" stroke="{}" stroke-width="{}" stroke-dasharray="{}"/>'
     return Markup(form).format(colour, width, dash or "none")
-
-
-def _table(label: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    return {"label": label, "head": head, "rows": rows, "sorts": False}
 
 
 def _bound(draw: Callable[..., None], *values: Any) -> Callable[[Axes], None]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.fonts import lacking
 from coco1k_kd.report.plots import Plots, style
-from coco1k_kd.report.words import Words, at_odds
+from coco1k_kd.report.words import Words
 
 _WIDTH = 12.0  # inches; 100 dots each
 _ROW, _LEAST = 0.48, 2.9  # inches a comparison, and for the smallest plot
@@ -22,7 +22,7 @@ _TOLD = 6  # comparisons that the headline names; more are in the plot below
 _HEADLINE, _CAPTION = 100, 165  # letters that fit into a line
 
 
-def draw(comparison: Mapping[str, Any], words: Words) -> bytes:
+def draw(comparison: Comparison, words: Words) -> bytes:
     """The comparison as a PNG, 1,200 pixels wide."""
     image = io.BytesIO()
     with warnings.catch_warnings():
@@ -31,7 +31,7 @@ def draw(comparison: Mapping[str, Any], words: Words) -> bytes:
     return image.getvalue()
 
 
-def figure(comparison: Mapping[str, Any], words: Words) -> Figure:
+def figure(comparison: Comparison, words: Words) -> Figure:
     """Draw a comparison (docs/comparison.schema.json); plots for which there is nothing to show are left out."""
     if lacking(words("title")):  # an English picture says more than one of empty boxes
         words = Words()
@@ -68,16 +68,16 @@ def _headline(plots: Plots) -> str:
     lines = []
     for entry in plots.entries[:_TOLD]:
         lines.append(f"{words.pair(entry)}: {words.result(entry)}")
-        if at_odds(entry):
-            lines.append(f"    {words('pic_but_last', result=words.result(entry['last']))}")
+        if entry.at_odds:
+            lines.append(f"    {words('pic_but_last', result=words.result(entry.last))}")
     if more := len(plots.entries) - _TOLD:
         lines += [words("pic_more", n=more)] * (more > 0)
     return _wrapped(lines, _HEADLINE)
 
 
 def _caption(plots: Plots, missing: str) -> str:
-    words, dataset = plots.words, plots.all["dataset"]
-    seeds = dict.fromkeys(run["seed"] for runs in plots.arms.values() for run in runs)
+    words, dataset = plots.words, plots.all.dataset
+    seeds = dict.fromkeys(run.seed for runs in plots.arms.values() for run in runs)
     said = {
         "images": words.val(plots.all),
         "repeated": words.repeated(plots.all),
@@ -85,7 +85,7 @@ def _caption(plots: Plots, missing: str) -> str:
     }
     judge = words.elsewhere(plots.all)
     judged = f" {words('pic_judged', images=judge)}" if judge else ""
-    versions = ", ".join(f"{name} {version}" for name, version in plots.all["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in plots.all.versions.items())
     lines = [dataset.get("description") or dataset.get("yaml", ""), f"{words('pic_images', **said)}{judged}", versions]
     return _wrapped([*lines, *([words("pic_no_font")] if missing else [])], _CAPTION)
 

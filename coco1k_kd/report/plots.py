@@ -9,16 +9,17 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from msgspec import structs
 
+from coco1k_kd.report.comparison import Comparison, Run
 from coco1k_kd.report.fonts import families
 from coco1k_kd.report.words import Words, points, repeats
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall
-from coco1k_kd.verdict.entry import Difference
+from coco1k_kd.verdict.entry import Difference, Entry, Part
 from coco1k_kd.verdict.errors_by_kind import KindOfError
 from coco1k_kd.verdict.intervals import BAND
 
@@ -45,10 +46,10 @@ _HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo", "--")
 class Plots:
     """One method per plot; each is given its axes."""
 
-    def __init__(self, comparison: Mapping[str, Any], words: Words, letters: int = _NAME) -> None:
+    def __init__(self, comparison: Comparison, words: Words, letters: int = _NAME) -> None:
         self.all, self.words, self.letters = comparison, words, letters
-        self.arms: dict[str, list[dict[str, Any]]] = {name: arm["runs"] for name, arm in comparison["arms"].items()}
-        self.entries = comparison["comparisons"]
+        self.arms = {name: arm.runs for name, arm in comparison.arms.items()}
+        self.entries = comparison.comparisons
         self.colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(self.arms)}
         rounds = [(i + i // len(PALETTE)) % len(MARKERS) for i in range(len(self.arms))]  # a colour's next marker
         self.marker = {name: MARKERS[i] for name, i in zip(self.arms, rounds, strict=True)}
@@ -64,14 +65,14 @@ class Plots:
         axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
         axes.axvline(0, color="black", lw=1)
         for row, entry in enumerate(self.entries):
-            colour, marker = self.colour[entry["arm"]], self.marker[entry["arm"]]
-            _interval(axes, row, entry["d_ap"], colour, marker)
-            axes.annotate(points(entry["d_ap"]["mean"]), (100 * entry["d_ap"]["mean"], row), (0, 7), **_ABOVE)
-            if "last" in entry:
-                _interval(axes, row + 0.22, entry["last"]["d_ap"], colour, marker, hollow=True)
-        against = {entry["against"] for entry in self.entries}
+            colour, marker = self.colour[entry.arm], self.marker[entry.arm]
+            _interval(axes, row, entry.d_ap, colour, marker)
+            axes.annotate(points(entry.d_ap.mean), (100 * entry.d_ap.mean, row), (0, 7), **_ABOVE)
+            if entry.last:
+                _interval(axes, row + 0.22, entry.last.d_ap, colour, marker, hollow=True)
+        against = {entry.against for entry in self.entries}
         one = len(against) == 1  # then the title says it once
-        _rows(axes, [self.short(e["arm"]) if one else self._pair(e) for e in self.entries])
+        _rows(axes, [self.short(e.arm) if one else self._pair(e) for e in self.entries])
         title = self.words("pic_differences_to", against=self.short(against.pop(), "")) if one else None
         axes.set_title(title or self.words("pic_differences"))
         shaded = self.words("pic_shaded", band=f"{100 * BAND:.1f}")
@@ -80,12 +81,12 @@ class Plots:
     def per_seed(self, axes: Axes) -> None:
         """AP of every run as a mark in the row of its arm, the mean as a line."""
         for row, (name, runs) in enumerate(self.arms.items()):
-            values = [100 * run["ap"] for run in runs]
-            steps = [i + (run["draw"] if self.draws > 1 else 0) for i, run in enumerate(runs)]  # draws stand apart
+            values = [100 * run.ap for run in runs]
+            steps = [i + (run.draw if self.draws > 1 else 0) for i, run in enumerate(runs)]  # draws stand apart
             down = [row + min(0.12, 0.5 / (steps[-1] + 1)) * (step - steps[-1] / 2) for step in steps]
             axes.plot(values, down, self.marker[name], color=self.colour[name], ms=6)
             axes.vlines(fmean(values), row - 0.36, row + 0.36, color=self.colour[name], lw=2)
-        means = {name: 100 * fmean(run["ap"] for run in runs) for name, runs in self.arms.items()}
+        means = {name: 100 * fmean(run.ap for run in runs) for name, runs in self.arms.items()}
         _rows(axes, [f"{self.short(name)}  {mean:.1f}" for name, mean in means.items()])
         self._references(axes)
         self._title(axes, "pic_seeds" if self.repeated else "pic_one")
@@ -97,10 +98,10 @@ class Plots:
         spare = max(1 - (high - low), 0) / 2  # at least one AP point wide: a tenth of one must not look like a cliff
         low, high = low - spare, high + spare
         room, outside, inside = 1.5 * (high - low), [], []
-        for role, row in (self.all.get("references") or {}).items():
-            if row.get("ap") is None:
+        for role, row in self.all.references.items():
+            if row.ap is None:
                 continue
-            value = 100 * row["ap"]
+            value = 100 * row.ap
             if low - room <= value <= high + room:
                 inside.append((value, f"{self.words(role)} {value:.1f}"))
                 axes.axvline(value, color=_GREY, ls="--", lw=1)
@@ -133,7 +134,7 @@ class Plots:
             if not drawn:
                 continue
             length = min(len(_curve(run, key)) for run in drawn)
-            epochs = drawn[0]["curves"]["epoch"][:length]
+            epochs = drawn[0].curves["epoch"][:length]
             values = np.array(
                 [[np.nan if v is None else scale * v for v in _curve(run, key)[:length]] for run in drawn]
             )
@@ -148,34 +149,34 @@ class Plots:
         if extent and 0 < min(extent) < max(extent) / 30:  # the arms may differ by orders of magnitude
             axes.set_yscale("log")
 
-    def classes(self, axes: Axes, entry: Mapping[str, Any], extremes: int) -> None:
+    def classes(self, axes: Axes, entry: Entry, extremes: int) -> None:
         """The classes that gained and lost most, or every class where there are few."""
-        ranked = sorted(entry["per_class"].items(), key=lambda item: -item[1]["mean"])
+        ranked = sorted(entry.per_class.items(), key=lambda item: -item[1].mean)
         few = len(ranked) <= 2 * extremes
         shown = ranked if few else ranked[:extremes] + ranked[-extremes:]
         axes.axvline(0, color="black", lw=1)
-        for row, (_, value) in enumerate(shown):
-            gains = value["mean"] >= 0
-            _interval(axes, row, value, GAIN if gains else LOSS, "o" if gains else "D")
-            if value["p_holm"] is not None and value["p_holm"] < 0.05:
+        for row, (_, part) in enumerate(shown):
+            gains = part.mean >= 0
+            _interval(axes, row, part, GAIN if gains else LOSS, "o" if gains else "D")
+            if part.certain:
                 axes.annotate("*", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", fontsize=14)
         if not few:
             axes.axhline(extremes - 0.5, color=_GREY, lw=1, ls=":")
-        _rows(axes, [f"{self.short(name)} ({value['images']})" for name, value in shown])
+        _rows(axes, [f"{self.short(name)} ({part.images})" for name, part in shown])
         axes.set_xlabel(self.words("pic_points"))
 
     def sizes(self, axes: Axes) -> None:
         """dAP of every arm against the first comparison's other side, by box size."""
-        against = self.entries[0]["against"]
-        shown = [entry for entry in self.entries if entry["against"] == against]  # a colour tells the arm alone
-        names = list(self.entries[0]["per_size"])
+        against = self.entries[0].against
+        shown = [entry for entry in self.entries if entry.against == against]  # a colour tells the arm alone
+        names = list(self.entries[0].per_size)
         axes.axhline(0, color="black", lw=1)
         for i, entry in enumerate(shown):
             shift = min(0.16, 0.8 / len(shown)) * (i - (len(shown) - 1) / 2)
             for column, name in enumerate(names):
-                if name in entry["per_size"]:
-                    mean, error = _bar(entry["per_size"][name])
-                    style = {"color": self.colour[entry["arm"]], "fmt": self.marker[entry["arm"]], "capsize": 3}
+                if name in entry.per_size:
+                    mean, error = _bar(entry.per_size[name])
+                    style = {"color": self.colour[entry.arm], "fmt": self.marker[entry.arm], "capsize": 3}
                     axes.errorbar(column + shift, mean, error, **style)
         axes.set_xticks(range(len(names)), [self.words(name) for name in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
@@ -225,11 +226,11 @@ class Plots:
 
     def against(self) -> str:
         """What the plot of box sizes compares with."""
-        return self.words("pic_differences_to", against=self.entries[0]["against"])
+        return self.words("pic_differences_to", against=self.entries[0].against)
 
-    def _pair(self, entry: Mapping[str, Any]) -> str:
+    def _pair(self, entry: Entry) -> str:
         """A comparison on two lines."""
-        return self.words("pic_pair", arm=self.short(entry["arm"]), against=self.short(entry["against"]))
+        return self.words("pic_pair", arm=self.short(entry.arm), against=self.short(entry.against))
 
     def _title(self, axes: Axes, key: str) -> None:
         axes.set_title(self.words(key))
@@ -243,34 +244,36 @@ def style(text: str) -> Iterator[str]:
         yield missing
 
 
-_ABOVE: dict[str, Any] = {
+_ABOVE = {
     "textcoords": "offset points",
     "ha": "center",
     "bbox": {"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
 }
 
 
-def less(difference: Difference) -> dict[str, Any]:
+def less(difference: Difference) -> Difference:
     """A loss as a gain: the difference the other way round."""
     low, high = difference.ci95
-    return {"mean": -difference.mean, "ci95": (-high, -low)}
+    return structs.replace(difference, mean=-difference.mean, ci95=(-high, -low))
 
 
-def _bar(value: Mapping[str, Any]) -> tuple[float, list[list[float]]]:
+def _bar(difference: Difference | Part) -> tuple[float, list[list[float]]]:
     """A difference in AP points, and how far its interval reaches to either side (nowhere if it has none)."""
-    mean = 100 * value["mean"]
-    low, high = (100 * x for x in value["ci95"]) if value["ci95"] else (mean, mean)
+    mean = 100 * difference.mean
+    low, high = (100 * x for x in difference.ci95) if difference.ci95 else (mean, mean)
     return mean, [[max(mean - low, 0)], [max(high - mean, 0)]]
 
 
-def _interval(axes: Axes, row: float, value: Mapping[str, Any], colour: str, marker: str, hollow: bool = False) -> None:
-    mean, error = _bar(value)
+def _interval(
+    axes: Axes, row: float, difference: Difference | Part, colour: str, marker: str, hollow: bool = False
+) -> None:
+    mean, error = _bar(difference)
     style = {"mfc": "white", "ms": 5, "capsize": 2, "lw": 1} if hollow else {"ms": 7, "capsize": 4}
     axes.errorbar(mean, row, xerr=error, color=colour, fmt=marker, **style)
 
 
-def _curve(run: Mapping[str, Any], key: str) -> Sequence[float | None]:
-    return (run.get("curves") or {}).get(key) or []
+def _curve(run: Run, key: str) -> Sequence[float | None]:
+    return run.curves.get(key) or []
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:

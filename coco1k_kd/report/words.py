@@ -6,17 +6,19 @@ texts, this module says which of them apply.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+
+from msgspec import structs
 
 from coco1k_kd.report import english, korean
+from coco1k_kd.report.comparison import Comparison
+from coco1k_kd.verdict.entry import Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
 LANGUAGES = {"en": english.TEXTS, "ko": korean.TEXTS}
 LITTLE = 0.01  # AP below which an arm has learned next to nothing
-_LEVEL = 0.05
 _NAMED = 3  # arms that the opening names
 
 
@@ -65,183 +67,159 @@ class Words:
         """An interval of AP fractions in signed AP points."""
         return self("interval", low=points(low), high=points(high))
 
-    def pair(self, entry: dict[str, Any]) -> str:
+    def pair(self, entry: Entry) -> str:
         """Which arms are compared."""
-        return self("pair", arm=entry["arm"], against=entry["against"])
+        return self("pair", arm=entry.arm, against=entry.against)
 
-    def result(self, entry: dict[str, Any]) -> str:
+    def result(self, entry: Entry | Last) -> str:
         """Verdict, difference and interval, short enough for a headline."""
-        difference = entry["d_ap"]
-        interval = difference.get("ci") or difference["ci95"]
-        mean, verdict = points(difference["mean"]), self(entry["verdict"])
-        return f"{verdict}, {mean} ({self.interval(*interval)})"
+        return f"{self(entry.verdict)}, {points(entry.d_ap.mean)} ({self.interval(*entry.d_ap.interval)})"
 
-    def seen(self, entry: dict[str, Any]) -> str:
+    def seen(self, entry: Entry) -> str:
         """Difference and interval, at the confidence that the verdict is held to."""
-        difference, level = entry["d_ap"], entry.get("level") or _LEVEL
-        interval = difference.get("ci") or difference["ci95"]
         return self(
             "with_interval",
-            mean=points(difference["mean"]),
-            confidence=f"{round(100 * (1 - level), 1):g}%",
-            interval=self.interval(*interval),
+            mean=points(entry.d_ap.mean),
+            confidence=f"{round(100 * (1 - entry.level), 1):g}%",
+            interval=self.interval(*entry.d_ap.interval),
         )
 
-    def judged_on(self, entry: dict[str, Any]) -> str:
+    def judged_on(self, entry: Entry) -> str:
         """The images that the verdict was taken on, and whether they chose the epoch."""
-        return self(f"judge_{entry.get('judge', 'val')}", images=self.count("image", entry["images"]))
+        return self(f"judge_{entry.judge}", images=self.count("image", entry.images))
 
-    def val(self, comparison: dict[str, Any]) -> str:
+    def val(self, comparison: Comparison) -> str:
         """The images that choose the epochs, and that AP of single runs is of."""
-        return self.count("image", comparison["dataset"]["val_images"])
+        return self.count("image", comparison.dataset["val_images"])
 
-    def elsewhere(self, comparison: dict[str, Any]) -> str:
+    def elsewhere(self, comparison: Comparison) -> str:
         """The images that judge, where these are others than those that choose the epochs."""
-        compared = comparison["comparisons"]
-        return self.judged_on(compared[0]) if compared and compared[0].get("judge", "val") != "val" else ""
+        compared = comparison.comparisons
+        return self.judged_on(compared[0]) if compared and compared[0].judge != "val" else ""
 
-    def sample(self, entry: dict[str, Any]) -> str:
+    def sample(self, entry: Entry) -> str:
         """Seeds, draws and images of a comparison."""
-        seeds, draws = self.count("seed", len(entry["seeds"])), len(entry["draws"])
+        seeds, draws = self.count("seed", len(entry.seeds)), len(entry.draws)
         units = self("each_draw", seeds=seeds, draws=self.count("draw", draws)) if draws > 1 else seeds
         where = self.judged_on(entry)
         return f"{units}, {where}" if self.language == "ko" else f"{units} on {where}"
 
-    def sentence(self, entry: dict[str, Any]) -> str:
+    def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
-        verdict, reason = entry["verdict"], entry.get("reason")
-        if reason in ("few_images", "no_spread"):
-            images, mean = self.count("image", entry["images"]), points(entry["d_ap"]["mean"])
-            return self(f"says_{reason}", images=images, mean=mean)
-        if _runs(entry) == 1:
+        if entry.reason in ("few_images", "no_spread"):
+            images, mean = self.count("image", entry.images), points(entry.d_ap.mean)
+            return self(f"says_{entry.reason}", images=images, mean=mean)
+        if len(entry.seeds) * len(entry.draws) == 1:
             more = self.count("more_seed", MIN_SEEDS - 1)
             return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)
-        if verdict == "inconclusive":
-            mde = f"{100 * entry['mde']:.1f}"
-            told = self(
-                "says_inconclusive",
-                seen=self.seen(entry),
-                design=self.sample(entry),
-                mde=mde,
-                advice=self._advice(entry),
-            )
+        figures = {"seen": self.seen(entry), "design": self.sample(entry)}
+        if entry.verdict == "inconclusive":
+            told = self("says_inconclusive", **figures, mde=f"{100 * entry.mde:.1f}", advice=self._advice(entry))
             return f"{told} {self._holm(entry)}".strip()
-        return self(f"says_{verdict}", seen=self.seen(entry), design=self.sample(entry), band=f"{100 * BAND:.1f}")
+        return self(f"says_{entry.verdict}", **figures, band=f"{100 * BAND:.1f}")
 
-    def _holm(self, entry: dict[str, Any]) -> str:
+    def _holm(self, entry: Entry) -> str:
         """Why a difference whose plain interval leaves out zero is not settled."""
-        (low, high), p = entry["d_ap"]["ci95"], entry.get("p_holm")
+        (low, high), p = entry.d_ap.ci95, entry.p_holm
         return self("holm_decides", p=f"{p:.3f}") if p is not None and low * high > 0 else ""
 
-    def _advice(self, entry: dict[str, Any]) -> str:
-        unit, now = ("draw", len(entry["draws"])) if len(entry["draws"]) > 1 else ("seed", len(entry["seeds"]))
-        plan, ways = entry.get("needed") or {}, []
-        if more := plan.get(f"{unit}s"):
-            ways.append(self("advice_units", more=self.count(f"more_{unit}", more - now)))
-        if images := plan.get("images"):
-            ways.append(self("advice_images", images=self.count("image", images)))
+    def _advice(self, entry: Entry) -> str:
+        plan, ways = entry.needed or Needed(), []
+        several = len(entry.draws) > 1
+        unit, now, units = ("draw", entry.draws, plan.draws) if several else ("seed", entry.seeds, plan.seeds)
+        if units:
+            ways.append(self("advice_units", more=self.count(f"more_{unit}", units - len(now))))
+        if plan.images:
+            ways.append(self("advice_images", images=self.count("image", plan.images)))
         if not ways:
             return self("advice_none", units=self.count(unit, MAX_SEEDS), images=self.count("image", MAX_IMAGES))
         return self("advice_ways", ways=ways[0] if len(ways) == 1 else self("advice_or", first=ways[0], last=ways[1]))
 
-    def opening(self, comparison: dict[str, Any]) -> str:
+    def opening(self, comparison: Comparison) -> str:
         """The answer to the report's question in a sentence: of the first comparison, then the other arms' verdicts."""
-        compared = comparison["comparisons"]
-        if not compared:
+        if not comparison.comparisons:
             return self("one_arm")
-        first = compared[0]
-        path = PurePath((comparison.get("settings") or {}).get("student") or self("student"))
+        first, *others = comparison.comparisons
+        path = PurePath(comparison.settings.get("student") or self("student"))
         of_a_run = path.stem in ("best", "last") and len(path.parts) > 2  # RUN/weights/last.pt has its run's name
-        names = {"arm": first["arm"], "student": path.parents[1].name if of_a_run else path.stem}
-        said = self(f"open_{first['verdict']}", seen=self.seen(first), design=self.sample(first), **names)
+        names = {"arm": first.arm, "student": path.parents[1].name if of_a_run else path.stem}
+        said = self(f"open_{first.verdict}", seen=self.seen(first), design=self.sample(first), **names)
         by_verdict: dict[str, list[str]] = {}
-        for entry in compared[1:]:
-            if entry["against"] == first["against"]:
-                by_verdict.setdefault(entry["verdict"], []).append(entry["arm"])
+        for entry in others:
+            if entry.against == first.against:
+                by_verdict.setdefault(entry.verdict, []).append(entry.arm)
         parts = []
         for word, arms in by_verdict.items():
             named = self.listed(arms) if len(arms) <= _NAMED else self.count("arm", len(arms))
             parts.append(self("open_part", arms=named, word=self(word)))
         return f"{said} {self('open_others', parts='; '.join(parts))}" if parts else said
 
-    def last(self, entry: dict[str, Any]) -> str:
+    def last(self, entry: Entry) -> str:
         """A sentence where the last epoch leads to another verdict, else nothing."""
-        if not at_odds(entry):
+        if not entry.at_odds:
             return ""
-        why = "why_last" if entry.get("judge", "val") == "val" else "why_last_judge"
-        return f"{self('last_disagrees', result=self.result(entry['last']))} {self(why)}"
+        why = "why_last" if entry.judge == "val" else "why_last_judge"
+        return f"{self('last_disagrees', result=self.result(entry.last))} {self(why)}"
 
-    def cautions(self, comparison: dict[str, Any]) -> list[str]:
+    def cautions(self, comparison: Comparison) -> list[str]:
         """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
-        failed = [
-            self("failure", arm=one["arm"], seed=one["seed"], message=one["message"])
-            for one in comparison.get("failures") or []
-        ]
-        return [*failed, *self._level(comparison)]
-
-    def _level(self, comparison: dict[str, Any]) -> list[str]:
-        best = max(arm["mean"]["ap"] for arm in comparison["arms"].values())
-        given = (comparison.get("references") or {}).get("student", {}).get("ap") or 0.0
+        told = [self("failure", arm=one.arm, seed=one.seed, message=one.message) for one in comparison.failures]
+        best = max(arm.mean["ap"] for arm in comparison.arms.values())
+        student = comparison.references.get("student")
         if best < LITTLE:
-            return [self("little_learned", least=f"{100 * LITTLE:g}")]
-        return [self("worse_than_given", ap=f"{100 * given:.1f}")] if best < given else []
+            told.append(self("little_learned", least=f"{100 * LITTLE:g}"))
+        elif student and best < (student.ap or 0.0):
+            told.append(self("worse_than_given", ap=f"{100 * student.ap:.1f}"))
+        return told
 
-    def design(self, comparison: dict[str, Any]) -> list[str]:
+    def design(self, comparison: Comparison) -> list[str]:
         """How many seeds were planned, which look this is, why the study stopped, and what more hours would buy."""
-        design = comparison.get("design")
+        design = comparison.design
         if not design:
             return []
-        look, looks, levels = design["look"] or 0, design["looks"], design["levels"]
-        if design["seeds"] == "auto":
-            number = ", ".join(map(str, looks))
-            level = f"{100 * levels[look - 1]:.2f}%" if look else ""
-            head = (
-                self("design_auto", looks=number, look=look, of=len(looks), level=level)
-                if look
-                else self("design_before", looks=number)
-            )
-        elif design.get("unplanned"):  # a fixed list that grew after its verdict
-            head = self("design_unplanned", level=f"{100 * levels[look - 1]:.2f}%")
+        look, looks, stopped = design.look, ", ".join(map(str, design.looks)), design.stopped
+        level = f"{100 * design.levels[look - 1]:.2f}%"
+        if design.seeds == "auto" and not look:
+            head = self("design_before", looks=looks)
+        elif design.seeds == "auto":
+            head = self("design_auto", looks=looks, look=look, of=len(design.looks), level=level)
+        elif design.unplanned:  # a fixed list that grew after its verdict
+            head = self("design_unplanned", level=level)
         else:
             head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
-        stopped = design.get("stopped")
         ends = [self("interim")] if stopped is None else [] if stopped == "fixed" else [self(f"stopped_{stopped}")]
         more = self._more_hours(comparison) if stopped in ("hours", None) else ""
         return [head, *ends, *([more] if more else [])]
 
-    def _more_hours(self, comparison: dict[str, Any]) -> str:
+    def _more_hours(self, comparison: Comparison) -> str:
         """What the next look costs and how far it would narrow the widest open interval.
 
         Seeds narrow the part of the variance that is between seeds; the images' part stays.
         """
-        design, seeds = comparison["design"], repeats(comparison)[1]
-        open_entries = [e for e in comparison["comparisons"] if e["verdict"] == "inconclusive"]
-        further = [number for number in design["looks"] if number > seeds]
-        if not further or not open_entries or seeds < 2:
+        design, seeds = comparison.design, repeats(comparison)[1]
+        open_entries = [entry for entry in comparison.comparisons if entry.verdict == "inconclusive"]
+        further = [number for number in design.looks if number > seeds]
+        if not further or not open_entries or seeds < 2 or design.hours_next is None:
             return ""
-        wide = max(open_entries, key=lambda entry: entry["d_ap"]["ci95"][1] - entry["d_ap"]["ci95"][0])
-        hours = design.get("hours_next")
-        if hours is None:
-            return ""
-        variance = wide["d_ap"]["variance"]
-        between, image = (variance["seed"] or 0.0), variance["image"]
-        low, high = wide["d_ap"].get("ci") or wide["d_ap"]["ci95"]
+        wide = max(open_entries, key=lambda entry: entry.d_ap.ci95[1] - entry.d_ap.ci95[0])
+        between, image = wide.d_ap.variance.seed or 0.0, wide.d_ap.variance.image
+        low, high = wide.d_ap.interval
         shrink = ((between * seeds / further[0] + image) / ((between + image) or 1.0)) ** 0.5
         return self(
             "more_hours",
             seeds=self.count("seed", further[0]),
-            hours=f"{hours:.1f}",
-            arm=wide["arm"],
+            hours=f"{design.hours_next:.1f}",
+            arm=wide.arm,
             now=f"{50 * (high - low):.1f}",
             half=f"{50 * (high - low) * shrink:.1f}",
         )
 
-    def recommendations(self, comparison: dict[str, Any]) -> list[str]:
+    def recommendations(self, comparison: Comparison) -> list[str]:
         """What our own studies found for the user's question, unless the user's study has already tried it."""
-        settings = comparison.get("settings") or {}
+        settings = comparison.settings
         if str(settings.get("student", "")).endswith((".yaml", ".yml")):
             return [self("recipe_unknown", question=self(_SCRATCH))]
-        start, arms = settings.get("start", "weights"), comparison["arms"]
+        start, arms = settings.get("start", "weights"), comparison.arms
         told = []
         for recipe in RECIPES:
             question = self(recipe.question)
@@ -254,40 +232,31 @@ class Words:
                 told.append(self("recipe_gain", question=question, flags=flags, **figures, **of))
         return told
 
-    def sources(self, variance: dict[str, float | None]) -> str:
+    def sources(self, variance: Variance) -> str:
         """Where the variance of a difference comes from, in shares of its known parts; empty where there is none."""
-        known = {name: part for name, part in variance.items() if part is not None}
+        known = {name: part for name, part in structs.asdict(variance).items() if part is not None}
         total = sum(known.values())
         if not total:
             return ""
         if len(known) == 1:
             return self("only_images")
-        of_draws = "from_draw_seed" if variance["seed"] is None else "from_draw"
+        of_draws = "from_draw_seed" if variance.seed is None else "from_draw"
         keys = {"seed": "from_seed", "draw": of_draws, "image": "from_image"}
         return ", ".join(self(keys[name], share=f"{part / total:.0%}") for name, part in known.items())
 
-    def repeated(self, comparison: dict[str, Any]) -> str:
+    def repeated(self, comparison: Comparison) -> str:
         """What figures are means over: `3 seeds`, or `2 draws of 3 seeds`."""
         draws, seeds = repeats(comparison)
         of_seeds = self.count("seed", seeds)
         return self("draws_of_seeds", draws=self.count("draw", draws), seeds=of_seeds) if draws > 1 else of_seeds
 
 
-def at_odds(entry: dict[str, Any]) -> bool:
-    """Whether best and last epoch lead to different verdicts."""
-    return "last" in entry and entry["last"]["verdict"] != entry["verdict"]
-
-
-def repeats(comparison: dict[str, Any]) -> tuple[int, int]:
+def repeats(comparison: Comparison) -> tuple[int, int]:
     """How many draws of the train images, and how many seeds of each."""
-    runs: Iterable[dict[str, Any]] = next(iter(comparison["arms"].values()))["runs"]
-    return len({run["draw"] for run in runs}), len({run["seed"] for run in runs})
+    runs = next(iter(comparison.arms.values())).runs
+    return len({run.draw for run in runs}), len({run.seed for run in runs})
 
 
 def points(fraction: float, digits: int = 1) -> str:
     """An AP difference in signed AP points."""
     return f"{round(100 * fraction, digits) + 0:+.{digits}f}"  # + 0: no "-0.0"
-
-
-def _runs(entry: dict[str, Any]) -> int:
-    return len(entry["seeds"]) * len(entry["draws"])

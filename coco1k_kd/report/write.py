@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from coco1k_kd.files import write_atomic, write_json
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import gather
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.page import page
@@ -13,7 +15,7 @@ from coco1k_kd.report.picture import draw
 from coco1k_kd.report.words import Words
 
 
-def write_report(comparison: dict[str, Any], folder: Path, stamp: str, language: str = "en") -> tuple[Path, ...]:
+def write_report(comparison: Comparison, folder: Path, stamp: str, language: str = "en") -> tuple[Path, ...]:
     """Write comparison_<stamp>.json and .md, kd_comparison_<stamp>.png, report_<stamp>.html and pictures_<stamp>/.
 
     `language` is that of all but the first: "en" or "ko". Everything is made before anything is written. The pictures
@@ -28,7 +30,7 @@ def write_report(comparison: dict[str, Any], folder: Path, stamp: str, language:
     if evidence.examples:
         made |= {f"pictures_{stamp}/{name}": png for name, png in evidence.examples.slides(words).items()}
     made[f"report_{stamp}.html"] = page(comparison, words, evidence, data)
-    write_json(data, comparison)
+    write_json(data, msgspec.to_builtins(comparison))
     for name, content in made.items():
         write_atomic(folder / name, content)
     return (data, *(folder / name for name in made if "/" not in name))

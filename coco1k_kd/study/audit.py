@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.report.comparison import Audit
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label
 
@@ -19,7 +20,7 @@ _FEW_STEPS, _STEP_SHARE = 5, 0.01
 _DRAW = frozenset({"train_args.data"})
 
 
-def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> dict[str, Any]:
+def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> Audit:
     """Compare the work of every run with that of the baseline of the same replicate, and the baselines with each other.
 
     Args:
@@ -28,7 +29,7 @@ def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> 
         val_images: and to validate on.
 
     Returns:
-        What was compared, for the JSON.
+        What was compared.
 
     Raises:
         UserError: names the runs, the field and both values.
@@ -47,12 +48,7 @@ def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> 
         if key[0] == BASELINE:
             _same(key, work, first, works, _SEED | (_DRAW if key[1][0] != first[1][0] else frozenset()))
     excepted = {key[0]: sorted(fields) for key in works if (fields := _excepted(key, works))}
-    return {
-        "passed": True,
-        "runs": len(works),
-        "compared": sorted({name.split(".")[0] for name in works[first]}),
-        **({"excepted": excepted} if excepted else {}),
-    }
+    return Audit(True, len(works), sorted({name.split(".")[0] for name in works[first]}), excepted)
 
 
 def _excepted(key: Key, works: Mapping[Key, Mapping[str, Any]]) -> frozenset[str]:

@@ -11,13 +11,24 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import msgspec
 
 import coco1k_kd
 from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Arm, Comparison, Failure, Git, Judged, Reference, Run
+from coco1k_kd.report.comparison import (
+    Arm,
+    Audit,
+    Comparison,
+    Controls,
+    Failure,
+    Git,
+    Judged,
+    Placebo,
+    Reference,
+    Run,
+    Weight0,
+)
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import EPOCHS, Study
@@ -41,7 +52,7 @@ def build(
     results: Results,
     references: Mapping[str, Reference],
     entries: Sequence[Entry],
-    audit: Mapping[str, Any],
+    audit: Audit,
     command: str,
     evaluator: Evaluator,
     failures: Sequence[Failure] = (),
@@ -66,7 +77,7 @@ def build(
         arms=arms,
         references=dict(references),
         comparisons=list(entries),
-        audit=dict(audit),
+        audit=audit,
         judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
         controls=_controls(study, results, runs, entries),
         failures=list(failures),
@@ -105,37 +116,34 @@ def _arm(runs: list[Run]) -> Arm:
     )
 
 
-def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What the controls that have run have found."""
-    first = study.replicates[0]
-    found: dict[str, Any] = {}
+def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entry]) -> Controls:
+    first, found = study.replicates[0], Controls()
     if (WEIGHT0, first) in runs:
-        found[WEIGHT0] = _weight0(study, runs, first, results[WEIGHT0, first].work["device"])
+        found.weight0 = _weight0(study, runs, first, results[WEIGHT0, first].work["device"])
     for entry in entries:
         if (entry.arm, entry.against) == (RANDOM, BASELINE):
-            found[RANDOM] = {"loss": study.control_loss, "d_ap": entry.d_ap.mean, "verdict": entry.verdict}
+            found.random_teacher = Placebo(study.control_loss, entry.d_ap.mean, entry.verdict)
     return found
 
 
-def _weight0(study: Study, runs: Runs, replicate: Replicate, device: str) -> dict[str, Any]:
+def _weight0(study: Study, runs: Runs, replicate: Replicate, device: str) -> Weight0:
     """Distilling with weight 0 must be the baseline: the distiller touches nothing else."""
     difference = state_difference(
         *(study.folder(arm, replicate) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE))
     )
     d_ap = runs[WEIGHT0, replicate].ap_last - runs[BASELINE, replicate].ap_last
     exact = difference <= STATE_TOLERANCE
-    passed = exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE)
-    return {
-        "passed": passed,
-        "loss": study.control_loss,
-        "draw": replicate[0],
-        "seed": replicate[1],
-        "dir": runs[WEIGHT0, replicate].dir,
-        "state_difference": difference,
-        "state_tolerance": STATE_TOLERANCE,
-        "d_ap_last": d_ap,
-        "sentence": f"weights differ from the baseline's by {difference:.2g} (relative), AP by {100 * d_ap:.2f} points",
-    }
+    return Weight0(
+        passed=exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE),
+        loss=study.control_loss,
+        draw=replicate[0],
+        seed=replicate[1],
+        dir=runs[WEIGHT0, replicate].dir,
+        state_difference=difference,
+        state_tolerance=STATE_TOLERANCE,
+        d_ap_last=d_ap,
+        sentence=f"weights differ from the baseline's by {difference:.2g} (relative), AP by {100 * d_ap:.2f} points",
+    )
 
 
 def state_difference(one: Path, other: Path) -> float:
@@ -191,7 +199,7 @@ def _git() -> Git | None:
         return None
 
 
-def _hardware(results: Results) -> dict[str, Any]:
+def _hardware(results: Results) -> dict[str, str | int | None]:
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

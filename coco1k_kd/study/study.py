@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from coco1k_kd.data.accept import accept, judge_faults
 from coco1k_kd.data.own import open_data
 from coco1k_kd.distill.weights import read_weights
@@ -84,16 +82,16 @@ def run(
     if failures := course.training.failures:
         names = ", ".join(dict.fromkeys(failure.arm for failure in failures))
         print(f"error: runs of {names} failed, see above; {_AFTER_A_FAILURE}", file=sys.stderr)
-    controls = content.controls or {} if content else {}
-    failed = [name for name, control in controls.items() if control.get("passed") is False]
+    weight0 = content.controls.weight0 if content else None
+    failed = weight0 is not None and not weight0.passed
     if failed:
-        print(f"error: the control {failed[0]} failed: {controls[failed[0]]['sentence']}", file=sys.stderr)
+        print(f"error: the control {WEIGHT0} failed: {weight0.sentence}", file=sys.stderr)
     return 1 if failed or failures or not content else 0
 
 
 def report_only(path: Path, language: str = "en") -> int:
     """Write a comparison's picture and tables again from its JSON."""
-    content = msgspec.to_builtins(read_comparison(path))
+    content = read_comparison(path)
     try:
         written = write_report(content, path.parent, path.stem.removeprefix("comparison_"), language)
     except OSError as error:
@@ -239,20 +237,19 @@ class Course:
 
     def _write(self, content: Comparison, last: bool) -> None:
         """Write the report; between two looks the console has its verdicts alone."""
-        report = msgspec.to_builtins(content)
-        paths = write_report(report, self.study.project, self.study.stamp, self.language)
+        paths = write_report(content, self.study.project, self.study.stamp, self.language)
         words = Words(self.language)
         if last:
-            print(markdown(report, words))
+            print(markdown(content, words))
         else:
             print("\n".join(map(_told, (self.entries[pair] for pair in self._asked()))))
-        logged = log_study(report, paths, words) if last else []
+        logged = log_study(content, paths, words) if last else []
         print("\n".join([*(f"wrote {path}" for path in paths), *logged]), flush=True)
 
 
 def _told(entry: Entry) -> str:
     """A comparison in a line."""
-    low, high = (100 * x for x in entry.d_ap.ci or entry.d_ap.ci95)
+    low, high = (100 * x for x in entry.d_ap.interval)
     word = entry.verdict.replace("_", " ")
     runs = f"{len(entry.seeds)} seed{'s' * (len(entry.seeds) > 1)}"
     return f"{entry.arm} {word} after {runs}, {100 * entry.d_ap.mean:+.1f} AP ({low:+.1f} to {high:+.1f})"

@@ -39,6 +39,11 @@ class Difference(msgspec.Struct, frozen=True):
     components: Components | None = None
     ci: Interval | None = None
 
+    @property
+    def interval(self) -> Interval:
+        """The interval that decides the verdict."""
+        return self.ci or self.ci95
+
 
 class Part(msgspec.Struct, frozen=True):
     """The difference in one class or box size; None where there are too few images for an interval."""
@@ -48,6 +53,11 @@ class Part(msgspec.Struct, frozen=True):
     p: float | None
     p_holm: float | None
     images: int
+
+    @property
+    def certain(self) -> bool:
+        """Whether the difference stays certain after Holm's correction."""
+        return self.p_holm is not None and self.p_holm < 0.05
 
 
 class RunDifference(msgspec.Struct, frozen=True):
@@ -107,3 +117,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     per_class: dict[str, Part] = {}
     per_size: dict[str, Part] = {}
     last: Last | None = None
+
+    @property
+    def at_odds(self) -> bool:
+        """Whether best and last epoch lead to different verdicts."""
+        return self.last is not None and self.last.verdict != self.verdict

@@ -28,7 +28,7 @@ def test_what_is_no_comparison_is_refused_in_one_line(text: str, tmp_path: Path)
 
 def test_a_wrong_value_is_named_by_its_place(tmp_path: Path) -> None:
     path = tmp_path / "comparison_x.json"
-    head = {"command": "c", "versions": {}, "git": None, "hardware": {}, "dataset": {}, "comparisons": [], "audit": {}}
+    head = {"command": "c", "versions": {}, "git": None, "hardware": {}, "dataset": {}, "comparisons": []}
     path.write_text(json.dumps(head | {"references": {"student": {"ap": 41.5, "ap50": 0.6}}}))
     with pytest.raises(UserError, match=r"<= 1(\.0)? - at `\$\.references"):
         read_comparison(path)

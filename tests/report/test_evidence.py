@@ -10,9 +10,10 @@ import pytest
 from detections import detections, truth, write
 from PIL import Image
 from test_page import Page
-from test_report import STAMP, comparison
+from test_report import STAMP, change, comparison
 
 from coco1k_kd.files import sha256
+from coco1k_kd.report.comparison import Comparison, Judged
 from coco1k_kd.report.evidence import gather
 from coco1k_kd.report.examples import Box, Example, judged
 from coco1k_kd.report.words import Words
@@ -24,7 +25,7 @@ EN = Words()
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> dict:
+def study(tmp_path: Path) -> Comparison:
     """A comparison with the files that a study leaves: annotations, images and predictions of two arms."""
     rng = np.random.default_rng(0)
     annotations = truth(40, rng)
@@ -35,34 +36,33 @@ def study(tmp_path: Path) -> dict:
         Image.new("RGB", (image["width"], image["height"]), (90, 120, 60)).save(images / f"{image['id']}.jpg")
     path = write(tmp_path, "truth", annotations)
     content = comparison()
-    content["judged_by"] = {"annotations": str(path), "images": str(tmp_path / "images"), "sha256": sha256(path)}
+    content.judged_by = Judged(str(path), str(tmp_path / "images"), sha256(path))
     files: dict[str, dict] = {}
     for arm, skill in (("baseline", 0.4), ("cwd", 0.9)):
-        for run in content["arms"][arm]["runs"]:
-            folder = tmp_path / f"{arm}{run['seed']}"
+        for run in content.arms[arm].runs:
+            folder = tmp_path / f"{arm}{run.seed}"
             folder.mkdir()
             file = write(folder, "predictions_best", detections(annotations, skill, rng))
-            run["predictions"] = str(file)
-            files.setdefault(arm, {})[run["draw"], run["seed"]] = file
+            run.predictions = str(file)
+            files.setdefault(arm, {})[run.draw, run.seed] = file
     entry = compare(path, files["cwd"], files["baseline"])
-    content["comparisons"][0]["per_run"] = [{"draw": r.draw, "seed": r.seed, "d_ap": r.d_ap} for r in entry.per_run]
-    content["comparisons"][0]["d_ap"]["mean"] = entry.d_ap.mean
+    change(content, per_run=entry.per_run, d_ap=entry.d_ap)
     return content
 
 
-def test_the_curves_are_cocos(study: dict) -> None:
+def test_the_curves_are_cocos(study: Comparison) -> None:
     found = gather(study, EN)
     assert not found.left_out and list(found.precision_recall) == ["0.5", "0.75"]
-    annotations = Path(study["judged_by"]["annotations"])
-    for arm, content in study["arms"].items():
-        own = [coco_metrics(annotations, Path(run["predictions"])) for run in content["runs"]]
+    annotations = Path(study.judged_by.annotations)
+    for arm, content in study.arms.items():
+        own = [coco_metrics(annotations, Path(run.predictions)) for run in content.runs]
         for iou, key in (("0.5", "ap50"), ("0.75", "ap75")):
             curve = found.precision_recall[iou][arm]
             assert np.mean(curve.precision) == pytest.approx(np.mean([figures[key] for figures in own]), abs=1e-9)
     assert set(found.calibration) == {"baseline", "cwd"}
 
 
-def test_the_images_that_differ_most_come_first(study: dict) -> None:
+def test_the_images_that_differ_most_come_first(study: Comparison) -> None:
     found = gather(study, EN).examples
     assert found is not None and 0 < len(found.won) <= 6 and len(found.lost) <= 6
     shares = [example.share for example in (*found.won, *reversed(found.lost))]
@@ -73,7 +73,7 @@ def test_the_images_that_differ_most_come_first(study: dict) -> None:
     assert hits[1] >= hits[0], "where the arm won most, it finds no fewer"
 
 
-def test_pictures_are_in_the_page_and_beside_it(study: dict, tmp_path: Path) -> None:
+def test_pictures_are_in_the_page_and_beside_it(study: Comparison, tmp_path: Path) -> None:
     paths = write_report(study, tmp_path, STAMP, "ko")
     page = Page(paths[-1].read_text())
     shown = [attributes for tag, attributes in page.elements if tag == "img"]
@@ -85,8 +85,8 @@ def test_pictures_are_in_the_page_and_beside_it(study: dict, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("gone", ["predictions", "annotations", "changed", "image", "broken", "record"])
-def test_what_is_gone_is_left_out_and_said(study: dict, tmp_path: Path, gone: str) -> None:
-    annotations, predictions = Path(study["judged_by"]["annotations"]), study["arms"]["cwd"]["runs"][1]["predictions"]
+def test_what_is_gone_is_left_out_and_said(study: Comparison, tmp_path: Path, gone: str) -> None:
+    annotations, predictions = Path(study.judged_by.annotations), study.arms["cwd"].runs[1].predictions
     if gone == "predictions":
         Path(predictions).unlink()
     elif gone == "annotations":
@@ -99,7 +99,7 @@ def test_what_is_gone_is_left_out_and_said(study: dict, tmp_path: Path, gone: st
     elif gone == "broken":
         Path(predictions).write_text("[{")
     else:
-        del study["judged_by"]
+        study.judged_by = None
     found = gather(study, EN)
     assert len(found.left_out) == 1 and found.left_out[0].startswith("Left out: the pictures")
     assert found.examples is None and bool(found.precision_recall) == (gone == "image")
@@ -132,16 +132,16 @@ def test_panels_mark_boxes_without_relying_on_colour(tmp_path: Path) -> None:
     assert "1 missed" in missed.alt and "a.png" in missed.alt
 
 
-def test_one_arm_has_curves_and_no_pictures(study: dict) -> None:
-    study["comparisons"] = []
+def test_one_arm_has_curves_and_no_pictures(study: Comparison) -> None:
+    study.comparisons = []
     found = gather(study, EN)
     assert found.examples is None and not found.left_out and set(found.precision_recall["0.5"]) == {"baseline", "cwd"}
 
 
-def test_a_model_that_finds_nothing_has_a_page_too(study: dict, tmp_path: Path) -> None:
-    for arm in study["arms"].values():
-        for run in arm["runs"]:
-            Path(run["predictions"]).write_text("[]")
+def test_a_model_that_finds_nothing_has_a_page_too(study: Comparison, tmp_path: Path) -> None:
+    for arm in study.arms.values():
+        for run in arm.runs:
+            Path(run.predictions).write_text("[]")
     found = gather(study, EN)
     assert sum(found.precision_recall["0.5"]["cwd"].precision) == 0
     assert found.examples is not None and not found.examples.won and not found.examples.lost

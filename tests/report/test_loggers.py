@@ -39,12 +39,12 @@ def test_tensorboard_has_the_figures_the_sentence_and_the_picture_once(study, tm
         f"study/{arm}_vs_baseline/{key}" for arm in ("cwd", "mgd_weight_4") for key in ("d_ap", "d_ap_low", "d_ap_high")
     }
     assert set(log.Tags()["scalars"]) == names
-    low, high = study[0]["comparisons"][0]["d_ap"]["ci95"]
+    low, high = study[0].comparisons[0].d_ap.ci95
     for key, value in (("d_ap", 0.6), ("d_ap_low", 100 * low), ("d_ap_high", 100 * high)):
         assert log.Scalars(f"study/cwd_vs_baseline/{key}")[0].value == pytest.approx(value, abs=1e-6)
     assert log.Images("study/picture")[0].width == 1200
     (text,) = log.Tensors("study/cwd_vs_baseline/text_summary")
-    assert text.tensor_proto.string_val[0].decode() == EN.sentence(study[0]["comparisons"][0])
+    assert text.tensor_proto.string_val[0].decode() == EN.sentence(study[0].comparisons[0])
 
 
 def test_mlflow_has_the_figures_the_sentence_and_the_files_once(study, tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_mlflow_has_the_figures_the_sentence_and_the_files_once(study, tmp_path,
     (run,) = client.search_runs([client.get_experiment_by_name(str(tmp_path)).experiment_id])
     assert run.info.run_name == f"study_{STAMP}" and run.info.status == "FINISHED"
     assert run.data.metrics["study/cwd_vs_baseline/d_ap"] == pytest.approx(0.6)
-    assert run.data.tags["verdict.cwd_vs_baseline"] == EN.sentence(study[0]["comparisons"][0])
+    assert run.data.tags["verdict.cwd_vs_baseline"] == EN.sentence(study[0].comparisons[0])
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {file.name for file in study[1]}
 
 

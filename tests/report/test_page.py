@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_report import SHAPES, comparison
+from test_report import SHAPES, change, comparison
 
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import Evidence
 from coco1k_kd.report.page import page
 from coco1k_kd.report.words import Words
@@ -48,7 +49,7 @@ class Page(HTMLParser):
             self.text.append(data.strip())
 
 
-def made(content: dict, language: str = "en", evidence: Evidence | None = None) -> str:
+def made(content: Comparison, language: str = "en", evidence: Evidence | None = None) -> str:
     return page(content, Words(language), evidence or Evidence(), Path("runs/comparison_20260101_000000.json"))
 
 
@@ -63,7 +64,7 @@ def test_every_shape_is_one_whole_page(shape, language):
         i for i, (tag, _) in enumerate(found.elements) if tag == "svg" and "role" in found.elements[i][1]
     )
     assert "section" not in [tag for tag, _ in found.elements[:first_chart]], "its picture stands beside it"
-    for entry in content["comparisons"]:
+    for entry in content.comparisons:
         assert words.sentence(entry) in found.text
     assert len(text) < 5_000_000 and ("html", {"lang": language}) in found.elements
     assert "nan" not in " ".join(found.text).lower().split() and "None" not in " ".join(found.text).split()
@@ -90,9 +91,9 @@ def test_pictures_and_tables_say_what_they_are():
 
 def test_names_are_text():
     content = comparison(arms=("baseline", f"cwd:{HOSTILE}"))
-    content["dataset"]["description"] = content["command"] = HOSTILE
-    classes = content["comparisons"][0]["per_class"]
-    content["comparisons"][0]["per_class"] = {HOSTILE: classes.pop(next(iter(classes))), **classes}
+    content.dataset["description"] = content.command = HOSTILE
+    classes = content.comparisons[0].per_class
+    change(content, per_class={HOSTILE: classes.pop(next(iter(classes))), **classes})
     text = made(content)
     found = Page(text)
     assert not [attributes for tag, attributes in found.elements if tag == "img" or "onerror" in attributes]
@@ -130,7 +131,7 @@ addEventListener("load", () => {
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_a_browser_shows_it_offline(tmp_path, width, language):
     content = comparison(arms=("baseline", "cwd", "mgd:mask_ratio=0.4:weight=4"), seeds=3, classes=80)
-    content["command"] = f"python test_coco1k_kd.py --data /{'a_long_folder/' * 20}coco1k.yaml"
+    content.command = f"python test_coco1k_kd.py --data /{'a_long_folder/' * 20}coco1k.yaml"
     inside = html.escape(made(content, language).replace("</body>", f"{_MEASURE}</body>"))
     path = tmp_path / "frame.html"  # a window of chromium is at least 500 pixels wide, a frame is as wide as asked for
     path.write_text(f'<!DOCTYPE html><iframe style="border:0" width="{width}" height="900" srcdoc="{inside}"></iframe>')

@@ -18,10 +18,21 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.image import imread
+from msgspec import structs
 
 import coco1k_kd.study.collect
 from coco1k_kd.errors import UserError
 from coco1k_kd.report import fonts
+from coco1k_kd.report.comparison import (
+    Arm,
+    Audit,
+    Comparison,
+    Failure,
+    OwnFigures,
+    Reference,
+    Run,
+    read_comparison,
+)
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.picture import draw, figure
 from coco1k_kd.report.plots import Plots
@@ -29,7 +40,7 @@ from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
 from coco1k_kd.study.study import report_only
 from coco1k_kd.verdict.compare import compare
-from coco1k_kd.verdict.entry import Entry, Last, RunDifference
+from coco1k_kd.verdict.entry import Entry, Last, RunDifference, Variance
 from coco1k_kd.verdict.intervals import Estimate, corrected, needed, verdict
 
 EN = Words()
@@ -38,28 +49,32 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "comparison.schema.jso
 
 
 def valid(comparison):
-    jsonschema.validate(comparison, SCHEMA)
+    jsonschema.validate(msgspec.json.decode(msgspec.json.encode(comparison)), SCHEMA)
     return comparison
 
 
 def run(draw, seed, ap, distilled):
     epochs = list(range(1, 11))
     curves = {"epoch": epochs, "ap": [ap * e / 10 for e in epochs]}
-    return {
-        "draw": draw,
-        "seed": seed,
-        "dir": f"runs/{seed}",
-        **{"ap": ap, "ap50": ap + 0.15, "ap_last": ap - 0.002, "ap50_last": ap + 0.148},
-        "ultralytics": {"map50": ap + 0.16, "map50_95": ap + 0.01},
-        **{
-            "train_seconds": 600.0 + seed,
-            "val_seconds": 30.0,
-            "images_per_second": 40.0,
-            "peak_memory_bytes": 3 * 2**30,
-        },
-        **{"effective_batch": 16, "epochs": 10, "batch_hash": "b", "init_hash": "i"},
-        "curves": curves | ({"kd_loss": [3 / e for e in epochs]} if distilled else {}),
-    }
+    return Run(
+        draw=draw,
+        seed=seed,
+        dir=f"runs/{seed}",
+        ap=ap,
+        ap50=ap + 0.15,
+        ap_last=ap - 0.002,
+        ap50_last=ap + 0.148,
+        ultralytics=OwnFigures(map50=ap + 0.16, map50_95=ap + 0.01),
+        train_seconds=600.0 + seed,
+        val_seconds=30.0,
+        images_per_second=40.0,
+        peak_memory_bytes=3 * 2**30,
+        effective_batch=16,
+        epochs=10,
+        batch_hash="b",
+        init_hash="i",
+        curves=curves | ({"kd_loss": [3 / e for e in epochs]} if distilled else {}),
+    )
 
 
 def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images=400, draws=1, last=None):
@@ -73,7 +88,8 @@ def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images
     sizes = {n: Estimate(gain, 1, seeds, images, 1e-4) for n in ("small", "medium", "large")}
     (word, reason), (of_last_word, _) = verdict(estimate), verdict(of_last)
     difference, last = estimate.summary(), of_last.summary()
-    found = Entry(
+    entry = Entry(
+        against=arms[0],
         draws=list(range(draws)),
         seeds=list(range(seeds)),
         images=images,
@@ -89,27 +105,30 @@ def comparison(arms=("baseline", "cwd"), seeds=2, classes=12, gain=0.006, images
         per_size=corrected(sizes),
         last=Last(last, last, of_last.mde(), of_last_word),
     )
-    entry = msgspec.json.decode(msgspec.json.encode(found))
-    return {
-        "schema_version": 1,
-        "command": "test_coco1k_kd.py --epochs 10",
-        "versions": {"python": "3.11.7", "ultralytics": "8.4.190"},
-        "git": None,
-        "hardware": {"device": "cpu", "cores": 2},
-        "dataset": {"manifest_sha256": "0" * 64, "train_images": 1500, "val_images": 400},
-        "arms": {
-            arm: {
-                "runs": [run(d, s, 0.3 + gain * (i > 0) + 0.002 * s + 0.004 * d, i > 0) for d, s in replicates],
-                "mean": {"ap": 0.3, "ap50": 0.45},
-                "std": {"ap": None, "ap50": None},
-            }
+    return Comparison(
+        command="test_coco1k_kd.py --epochs 10",
+        versions={"python": "3.11.7", "ultralytics": "8.4.190"},
+        git=None,
+        hardware={"device": "cpu", "cores": 2},
+        dataset={"manifest_sha256": "0" * 64, "train_images": 1500, "val_images": 400},
+        arms={
+            arm: Arm(
+                runs=[run(d, s, 0.3 + gain * (i > 0) + 0.002 * s + 0.004 * d, i > 0) for d, s in replicates],
+                mean={"ap": 0.3, "ap50": 0.45},
+                std={"ap": None, "ap50": None},
+            )
             for i, arm in enumerate(arms)
         },
-        "references": {"student": {"ap": 0.308, "ap50": 0.449}, "teacher": {"ap": None, "ap50": None}},
-        "comparisons": [{**entry, "arm": arm, "against": arms[0]} for arm in arms[1:]],
-        "audit": {"passed": True},
-        "controls": None,
-    }
+        references={"student": Reference(ap=0.308, ap50=0.449), "teacher": Reference(ap=None, ap50=None)},
+        comparisons=[structs.replace(entry, arm=arm) for arm in arms[1:]],
+        audit=Audit(passed=True),
+        controls=None,
+    )
+
+
+def change(content, **changes):
+    """Another first entry in a comparison."""
+    content.comparisons[0] = structs.replace(content.comparisons[0], **changes)
 
 
 MANY = ("baseline", "cwd", "mgd", "ultralytics", "baseline_same_time", "random_teacher", "a_seventh", "an_eighth")
@@ -137,7 +156,7 @@ def test_every_shape_is_drawn_and_told(shape, tmp_path):
         "kd_comparison_20260101_000000.png",
         "report_20260101_000000.html",
     ]
-    assert json.loads(paths[0].read_text()) == content
+    assert read_comparison(paths[0]) == content
     pixels = imread(paths[2])
     assert pixels.shape[1] == 1200 and pixels[..., :3].std() > 0.05, "1,200 wide and not blank"
     assert paths[1].read_text() == markdown(content, EN)
@@ -171,7 +190,7 @@ def drawn(method, content, words=EN):
 
 def test_a_colour_by_box_size_tells_one_difference():
     content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"))
-    content["comparisons"].append(content["comparisons"][0] | {"against": "ultralytics"})
+    content.comparisons.append(structs.replace(content.comparisons[0], against="ultralytics"))
     assert len(drawn("sizes", content).containers) == 3 * 3, "three arms, three sizes"
 
 
@@ -187,7 +206,7 @@ def test_a_search_of_many_settings_can_be_read():
 def test_plots_have_their_marks():
     content = comparison(classes=80)
     axes = Figure().subplots()
-    Plots(content, EN).classes(axes, content["comparisons"][0], 10)
+    Plots(content, EN).classes(axes, content.comparisons[0], 10)
     assert len(axes.get_yticks()) == 20
     differences = drawn("differences", content)
     band = differences.patches[0].get_extents().transformed(differences.transData.inverted())
@@ -214,7 +233,7 @@ def test_markdown_says_the_verdict_first_and_the_figures_in_points():
 def test_a_judge_of_other_images_is_told():
     content = comparison(seeds=3)
     assert "choose the epoch" not in markdown(content, EN) + figure(content, EN).get_supxlabel()
-    content["comparisons"][0] |= {"judge": "full_val", "images": 4552}
+    change(content, judge="full_val", images=4552)
     text, caption = markdown(valid(content), EN), figure(content, EN).get_supxlabel().replace("\n    ", " ")
     judge = "4,552 images of the validation set that did not choose the epoch"
     assert f"These figures are on the 400 images that choose the epoch; the verdict is taken on {judge}." in text
@@ -222,19 +241,20 @@ def test_a_judge_of_other_images_is_told():
 
 
 def test_a_failed_run_is_told():
-    content = comparison() | {"failures": [{"arm": "cwd", "draw": 0, "seed": 3, "message": "the card is gone"}]}
+    content = comparison()
+    content.failures = [Failure(arm="cwd", draw=0, seed=3, message="the card is gone")]
     told = "- A run of cwd (seed 3) failed and is left out: the card is gone"
     assert told in markdown(valid(content), EN).splitlines()
 
 
 def test_certain_classes_are_named():
     content = comparison()
-    classes = content["comparisons"][0]["per_class"]
-    for row in classes.values():
-        row["p_holm"] = 1.0
+    classes = content.comparisons[0].per_class
+    for name, part in classes.items():
+        classes[name] = structs.replace(part, p_holm=1.0)
     assert "No class differs with certainty, corrected for 12 looks (Holm)." in markdown(content, EN)
     name = list(classes)[-1]
-    classes[name]["p_holm"] = 0.001
+    classes[name] = structs.replace(classes[name], p_holm=0.001)
     assert f"Certain, corrected for 12 looks (Holm): {name} (+5.0)." in markdown(content, EN)
 
 
@@ -246,10 +266,10 @@ def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def named(letters: str) -> dict[str, object]:
+def named(letters: str) -> Comparison:
     """A comparison on data of this name."""
     content = comparison()
-    content["dataset"]["description"] = letters
+    content.dataset["description"] = letters
     return content
 
 
@@ -303,17 +323,14 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
         return compare(*args, **kwargs)
 
     monkeypatch.setattr(coco1k_kd.study.comparing, "compare", counted)
-    made = coco1k_kd.study.comparing._compared(("cwd", "baseline"), runs, evaluator)
-    entry = msgspec.json.decode(msgspec.json.encode(made))
+    entry = coco1k_kd.study.comparing._compared(("cwd", "baseline"), runs, evaluator)
     assert calls == ([{}] if same else [{}, {"in_parts": False}]), "nothing is computed twice"
     sides = ({r: evaluator.predictions((arm, r), "last") for r in replicates} for arm in ("cwd", "baseline"))
     own = compare(path, *sides)
-    expected = msgspec.json.decode(msgspec.json.encode(own))
-    for key in ("d_ap", "d_ap50", "mde", "verdict"):
-        assert entry["last"][key] == expected[key]
-    assert (entry["last"]["d_ap"] == entry["d_ap"]) is same
+    assert entry.last == Last(own.d_ap, own.d_ap50, own.mde, own.verdict)
+    assert (entry.last.d_ap == entry.d_ap) is same
     content = comparison()
-    content["comparisons"] = [entry]
+    content.comparisons = [entry]
     draw(valid(content), EN)
     assert "cwd against baseline" in markdown(content, EN)
 
@@ -323,7 +340,7 @@ def test_a_last_epoch_that_says_otherwise_is_told():
     assert "says otherwise" not in agreed
     content = comparison(seeds=3, gain=0.02, last=0.0)
     text = markdown(content, EN)
-    assert content["comparisons"][0]["verdict"] == "improves"
+    assert content.comparisons[0].verdict == "improves"
     assert "**The last epoch says otherwise: inconclusive, +0.0 (" in text.splitlines()[2]
     assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content, EN).get_suptitle()
 
@@ -338,22 +355,22 @@ def test_a_last_epoch_that_says_otherwise_is_told():
 )
 def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
     content = comparison()
-    content["references"]["student"]["ap"] = student
-    for arm in content["arms"].values():
-        arm["mean"]["ap"] = ap
+    content.references["student"].ap = student
+    for arm in content.arms.values():
+        arm.mean["ap"] = ap
     line = markdown(content, EN).splitlines()[3]
     assert line.startswith(told)
 
 
 def test_where_the_variance_comes_from_is_told():
     content = comparison()
-    content["comparisons"][0]["d_ap"]["variance"] = {"seed": 7e-6, "draw": None, "image": 3e-6}
+    change(content, d_ap=structs.replace(content.comparisons[0].d_ap, variance=Variance(7e-6, None, 3e-6)))
     assert "- cwd against baseline: 70% from seeds, 30% from images\n" in markdown(content, EN)
     sources = EN.sources
-    assert sources({"seed": None, "draw": None, "image": 0.1}) == "100% from images; the share of seeds is unknown"
-    assert sources({"seed": None, "draw": 3.0, "image": 1.0}) == "75% from draws and their seeds, 25% from images"
-    assert sources({"seed": 1.0, "draw": 2.0, "image": 1.0}) == "25% from seeds, 50% from draws, 25% from images"
-    assert sources({"seed": 0.0, "draw": None, "image": 0.0}) == ""
+    assert sources(Variance(None, None, 0.1)) == "100% from images; the share of seeds is unknown"
+    assert sources(Variance(None, 3.0, 1.0)) == "75% from draws and their seeds, 25% from images"
+    assert sources(Variance(1.0, 2.0, 1.0)) == "25% from seeds, 50% from draws, 25% from images"
+    assert sources(Variance(0.0, None, 0.0)) == ""
 
 
 def test_draws_and_runs_at_once_are_told():
@@ -362,4 +379,4 @@ def test_draws_and_runs_at_once_are_told():
     assert "under way at once" not in plain and "standard deviation over 2 draws of 2 seeds" in plain
     assert "400 images, 2 draws of 2 seeds (0, 1)" in plain
     assert "AP of every run, mean as a line" in {axes.get_title("left") for axes in figure(content, EN).axes}
-    assert "Up to 3 runs were under way at once" in markdown(content | {"at_once": 3}, EN)
+    assert "Up to 3 runs were under way at once" in markdown(structs.replace(content, at_once=3), EN)

@@ -7,11 +7,14 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+from msgspec import structs
 from test_report import comparison
 
 from coco1k_kd.report import words
+from coco1k_kd.report.comparison import Comparison, Design
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import LANGUAGES, RECIPES, Words, points
+from coco1k_kd.verdict.entry import Entry
 
 DOCS = Path(__file__).parents[2] / "docs"
 EN, KO = Words("en"), Words("ko")
@@ -57,8 +60,8 @@ def test_korean_is_korean():
         assert key in untranslated or re.search("[가-힣]", text), key
 
 
-def entry(**changes: object) -> dict:
-    return comparison(seeds=3)["comparisons"][0] | changes
+def entry(**changes: object) -> Entry:
+    return structs.replace(comparison(seeds=3).comparisons[0], **changes)
 
 
 @pytest.mark.parametrize(
@@ -96,54 +99,45 @@ def entry(**changes: object) -> dict:
 )
 def test_a_sentence_comes_from_figures_alone(changes, english, korean):
     changed = entry(**changes)
-    changed.pop("sentence", None)
     assert (EN.sentence(changed), KO.sentence(changed)) == (english, korean)
 
 
 def test_the_interval_of_a_look_is_the_one_that_is_worded():
-    changed = entry(verdict="improves", level=0.011)
-    changed["d_ap"] = changed["d_ap"] | {"ci": [0.001, 0.011]}
+    changed = entry(verdict="improves", level=0.011, d_ap=structs.replace(entry().d_ap, ci=(0.001, 0.011)))
     assert "(98.9% interval +0.1 to +1.1)" in EN.sentence(changed)
     assert EN.result(changed) == "improves, +0.6 (+0.1 to +1.1)"
 
 
 def test_what_holm_took_back_is_worded():
-    changed = entry(verdict="inconclusive", p_holm=0.081)
-    changed["d_ap"] = changed["d_ap"] | {"ci95": [0.001, 0.011], "ci": [-0.001, 0.013]}
+    d_ap = structs.replace(entry().d_ap, ci95=(0.001, 0.011), ci=(-0.001, 0.013))
+    changed = entry(verdict="inconclusive", p_holm=0.081, d_ap=d_ap)
     assert EN.sentence(changed).endswith("the difference is not settled (p = 0.081).")
     assert "Holm" not in EN.sentence(entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
 
 
-DESIGN = {
-    "seeds": "auto",
-    "looks": [3, 5, 8],
-    "levels": [0.011, 0.0183, 0.0292],
-    "look": 1,
-    "stopped": "hours",
-    "hours_next": 0.7,
-}
+DESIGN = Design("auto", looks=[3, 5, 8], levels=[0.011, 0.0183, 0.0292], look=1, stopped="hours", hours_next=0.7)
+
+
+def designed(number: int, **changes: object) -> Comparison:
+    """A comparison of so many seeds whose design differs from `DESIGN` in `changes`."""
+    return structs.replace(comparison(seeds=number), design=structs.replace(DESIGN, **changes))
 
 
 def test_the_design_is_worded():
-    content = comparison(seeds=3) | {"design": DESIGN}
+    content = designed(3)
     text = " ".join(EN.design(content))
     assert "This is look 1 of 3, held to a two-sided level of 1.10%" in text
     assert "The time limit (--hours) ended the study here." in text
     assert "The next look, at 5 seeds, needs about 0.7 more hours on this machine; the interval of cwd would" in text
     assert all(re.search("[가-힣]", line) for line in KO.design(content))
-    settled = comparison(seeds=3) | {"design": DESIGN | {"stopped": "settled"}}
+    settled = designed(3, stopped="settled")
     assert EN.design(settled)[-1] == "The study stopped here because every comparison is settled."
-    grown = comparison(seeds=5) | {
-        "design": DESIGN | {"seeds": "fixed", "look": 2, "stopped": "fixed", "unplanned": [3, 4]}
-    }
-    assert EN.design(grown) == [
+    fixed = {"seeds": "fixed", "stopped": "fixed"}
+    assert EN.design(designed(5, **fixed, look=2, unplanned=[3, 4])) == [
         "Seeds were added after a first verdict, which was not planned. The verdict is therefore held to the "
         "sequential level of 1.83% in place of 5%."
     ]
-    fixed = comparison(seeds=2) | {
-        "design": DESIGN | {"seeds": "fixed", "look": 1, "stopped": "fixed", "unplanned": []}
-    }
-    assert EN.design(fixed) == ["The seeds were fixed in advance: 2 seeds."]
+    assert EN.design(designed(2, **fixed)) == ["The seeds were fixed in advance: 2 seeds."]
     assert EN.design(comparison()) == [], "an old comparison has none"
 
 
@@ -165,22 +159,21 @@ def test_recipes_hold_the_figures_of_the_benchmarks():
     ],
 )
 def test_a_recommendation_is_of_what_was_not_tried(settings, arms, told, left):
-    lines = " ".join(EN.recommendations(comparison(arms=arms) | {"settings": settings}))
+    lines = " ".join(EN.recommendations(structs.replace(comparison(arms=arms), settings=settings)))
     assert told in lines and (not left or left not in lines)
 
 
 def test_the_opening_is_one_sentence_and_names_the_other_arms():
-    content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"), seeds=3) | {
-        "settings": {"student": "models/yolo11n.pt", "start": "neck"}
-    }
-    for one, verdict in zip(content["comparisons"], ("improves", "improves", "inconclusive"), strict=True):
-        one["verdict"] = verdict
+    content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"), seeds=3)
+    content.settings = {"student": "models/yolo11n.pt", "start": "neck"}
+    verdicts = zip(content.comparisons, ("improves", "improves", "inconclusive"), strict=True)
+    content.comparisons = [structs.replace(one, verdict=verdict) for one, verdict in verdicts]
     assert EN.opening(content) == (
         "Yes: cwd improves yolo11n by +0.6 AP points (95% interval -0.2 to +1.4), with 3 seeds on 400 images. "
         "Other arms: mgd (improves); ultralytics (inconclusive)."
     )
     assert KO.opening(content).startswith("예: cwd 증류는 yolo11n 성능을 높입니다.")
-    content["settings"]["student"] = "runs/yolo11n.v2/weights/last.pt"
+    content.settings["student"] = "runs/yolo11n.v2/weights/last.pt"
     assert "cwd improves yolo11n.v2 by" in EN.opening(content), "a checkpoint of a run has its run's name"
 
 

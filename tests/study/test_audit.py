@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.report.comparison import Audit
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study import audit as audits
 from coco1k_kd.study.arms import Key
@@ -41,7 +42,7 @@ RESULT: dict[str, Any] = {
 }
 
 
-def audit(results: dict[Key, dict[str, Any]], train_images: int, val_images: int) -> dict[str, Any]:
+def audit(results: dict[Key, dict[str, Any]], train_images: int, val_images: int) -> Audit:
     made = {key: msgspec.convert(result, Result) for key, result in results.items()}
     return audits.audit(made, train_images, val_images)
 
@@ -63,9 +64,9 @@ def change(result: dict[str, Any], path: str, value: Any) -> None:
 
 def test_equal_arms_pass_and_say_what_was_compared() -> None:
     found = audit(results("baseline", "cwd", seeds=(0, 1)), 100, 20)
-    assert found["passed"] and found["runs"] == 4
+    assert found.passed and found.runs == 4
     assert {"init_hash", "batch_hash", "epochs", "optimizer", "effective_batch", "checkpoint_rule", "versions"} <= set(
-        found["compared"]
+        found.compared
     )
 
 
@@ -100,7 +101,7 @@ def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
 def test_half_precision_may_leave_out_a_few_steps() -> None:
     skipped = results("baseline", "cwd")
     skipped["cwd", (0, 0)]["work"]["optimizer_steps"] = 25
-    assert audit(skipped, 100, 20)["passed"]
+    assert audit(skipped, 100, 20).passed
 
 
 def test_the_cause_is_named_before_what_follows_from_it() -> None:
@@ -129,7 +130,7 @@ def test_only_the_baseline_of_equal_time_may_be_longer() -> None:
     longer = results("baseline", "cwd", "baseline_same_time")
     longer["baseline_same_time", (0, 0)] |= {"epochs": 8, "images": 800, "stream_hash": "e" * 64}
     longer["baseline_same_time", (0, 0)]["work"]["train_args"]["epochs"] = 8
-    assert "epochs" in audit(longer, 100, 20)["excepted"]["baseline_same_time"]
+    assert "epochs" in audit(longer, 100, 20).excepted["baseline_same_time"]
     longer["baseline_same_time", (0, 0)]["init_hash"] = "f" * 64
     with pytest.raises(UserError, match="init_hash"):
         audit(longer, 100, 20)
@@ -143,7 +144,7 @@ def test_a_longer_baseline_has_other_first_batches_only_where_the_other_is_too_s
         for result in longer.values():
             result["work"]["train_args"]["close_mosaic"] = close_mosaic
         if passes:
-            assert "batch_hash" in audit(longer, 100, 20)["excepted"]["baseline_same_time"]
+            assert "batch_hash" in audit(longer, 100, 20).excepted["baseline_same_time"]
         else:
             with pytest.raises(UserError, match="batch_hash"):
                 audit(longer, 100, 20)
@@ -168,7 +169,7 @@ def test_draws_may_differ_in_their_data_and_in_nothing_else() -> None:
         drawn[arm, (1, 0)] = copy.deepcopy(drawn[arm, (0, 0)])
         change(drawn[arm, (1, 0)], "work.train_args.data", "second.yaml")
         change(drawn[arm, (1, 0)], "batch_hash", "e" * 64)
-    assert audit(drawn, 100, 20)["runs"] == 4
+    assert audit(drawn, 100, 20).runs == 4
     change(drawn["cwd", (1, 0)], "work.train_args.data", "first.yaml")
     with pytest.raises(UserError, match=r"train_args\.data is first\.yaml against second\.yaml"):
         audit(drawn, 100, 20)

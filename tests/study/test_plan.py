@@ -231,8 +231,8 @@ def test_weight_0_that_is_not_the_baseline_fails(
         for arm in ("baseline", "weight0")
     }
     found = collect._weight0(plan, runs, (0, 0), device)
-    assert found["passed"] is passed
-    assert (found["state_difference"] == 0) is (shift == 0)
+    assert found.passed is passed
+    assert (found.state_difference == 0) is (shift == 0)
 
 
 def begun(project: Path, stamp: str, finished: bool = False, **settings: Any) -> Study:
