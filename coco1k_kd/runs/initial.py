@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from coco1k_kd.distill.weights import load_model
+
 WEIGHTS, FROZEN, NECK, BACKBONE = STARTS = ("weights", "frozen", "neck", "backbone")
 
 # For fresh layers, which have everything to learn in minutes; with a step per batch (`nbs`). Ultralytics' own choice, a
@@ -30,9 +32,7 @@ def start_training(start: str, batch: int) -> dict[str, object]:
 
 def frozen_layers(weights: str | Path) -> int:
     """How many layers Ultralytics' `freeze=` must leave alone for the backbone of `weights` to stay as it is."""
-    import ultralytics
-
-    return len(ultralytics.YOLO(str(weights)).model.yaml["backbone"])
+    return len(load_model(weights, "student").yaml["backbone"])
 
 
 def keep_statistics(trainer: Any) -> None:
