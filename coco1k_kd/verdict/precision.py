@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from coco1k_kd.verdict.coco import Ranking
 
@@ -76,10 +77,13 @@ def curve(ranking: Ranking, threshold: int, weights: np.ndarray, size: int = 0) 
     NaN where a resample has no box of the class.
     """
     hit, counted = ranking.hit[size, threshold], ranking.counted[size, threshold]
-    shown = weights[ranking.image]
+    hits = np.flatnonzero(hit)  # the envelope has its corners there, and hits are few among the detections
+    following = np.cumsum(hit) - hit  # first hit at or after each detection
+    images = ranking.boxes.shape[1]
+    between = csr_array((counted.astype(float), (following, ranking.image)), shape=(len(hits) + 1, images))
     boxes = ranking.boxes[size] @ weights
-    found = np.cumsum(shown * hit[:, None], axis=0)
-    number = np.cumsum(shown * counted[:, None], axis=0)
+    found = np.cumsum(weights[ranking.image[hits]], axis=0)
+    number = np.cumsum((between @ weights)[:-1], axis=0)
     precision = np.divide(found, number, out=np.zeros_like(found), where=number > 0)
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     result = np.full((len(RECALLS), weights.shape[1]), np.nan)
