@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from coco1k_kd.distill.distiller import FIT_BATCHES, Answer, Distiller, Term, gradient_ratios
-from coco1k_kd.distill.response import BRANCHES
+from coco1k_kd.distill.response import BRANCHES, Response
 from coco1k_kd.distill.seams import branch_gains, student_answer
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher
@@ -59,6 +59,7 @@ class DistillationCriterion:
         losses, items = self.task(preds, batch)
         answer = student_answer(preds, respond=len(self.distiller.responses) > 0)
         features = [_apart(level) for level in answer.features]
+        responses = {name: Response(*map(_apart_by_anchor, each)) for name, each in answer.responses.items()}
         target = batch[TARGET]
         if isinstance(target, Future):
             target = target.result()
@@ -71,7 +72,7 @@ class DistillationCriterion:
         measure = self.step % every == 0 or self.step == self.last_step or (self.calibrating and self.step == 1)
         levels = features if half else [level.float() for level in features]
         with torch.autocast(batch["img"].device.type, self.teacher.dtype if half else None, enabled=half):
-            terms, cosines = self.distiller(answer._replace(features=levels), target, measure)
+            terms, cosines = self.distiller(Answer(levels, responses), target, measure)
         values = self._by_part(terms)
         self.seen.append(torch.stack([losses.detach().sum().float(), *(v.detach() for v in values.values())]))
         if measure:
@@ -188,3 +189,11 @@ def _apart(level: Tensor) -> Tensor:
     if view.requires_grad and view.is_contiguous():
         view.register_hook(Tensor.contiguous)
     return view
+
+
+def _apart_by_anchor(part: Tensor) -> Tensor:
+    """The same of a part of a response, (N, C, A): Ultralytics' loss gives it a gradient laid out as (N, A, C)."""
+    view = part.transpose(1, 2)
+    if view.requires_grad:
+        view.register_hook(Tensor.contiguous)
+    return view.transpose(1, 2)

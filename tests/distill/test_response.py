@@ -192,6 +192,23 @@ def test_gradients_reach_head_and_body_and_nothing_else():
     assert all(p.grad is None for p in criterion.teacher.network.parameters())
 
 
+@pytest.mark.parametrize("loss", ["cwd", "response", "cwd+response"])
+@pytest.mark.parametrize("make", [lambda: tiny_detector(8), lambda: end_to_end(0)])
+def test_the_gradients_that_enter_the_head_keep_the_layout_of_a_baseline(loss, make):
+    # Layers sum their bias's gradient in the order in which it lies in memory: another layout rounds otherwise.
+    torch.manual_seed(0)
+    student, teacher = make(), make()
+    criterion, batch = criterion_of(student, teacher, loss, branches_of(student.model[-1]), weight=0.0)
+    found = []
+    for of_loss in (student.init_criterion(), criterion):
+        preds = student.train()(batch["img"])
+        parts = [part for branch in student_answer(preds).responses.values() for part in branch]
+        gradients = torch.autograd.grad(of_loss(preds, batch)[0].sum(), [*parts, *student_answer(preds).features])
+        found.append(gradients)
+    for plain, distilled in zip(*found, strict=True):
+        assert plain.stride() == distilled.stride() and torch.equal(plain, distilled)
+
+
 def end_to_end(seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
     model = ultralytics.YOLO("yolo26n.yaml", verbose=False).model
