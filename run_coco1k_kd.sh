@@ -70,9 +70,9 @@ if [[ $demo ]]; then
   [[ ! $download ]] || die "--demo makes its own data: leave --download out"
   coco_root=$out/coco
   : "${TEACHER:=$out/teacher/weights/last.pt}" "${STUDENT:=$out/student/weights/last.pt}"
-  : "${EPOCHS:=4}" "${BATCH:=8}" "${TARGET_SIZE:=200}" "${VAL_SIZE:=100}" "${LOSS:=cwd+response}" "${WORLD:=0}"
+  : "${EPOCHS:=4}" "${BATCH:=8}" "${TARGET_SIZE:=160}" "${VAL_SIZE:=60}" "${LOSS:=cwd+response}" "${WORLD:=0}"
   # a fresh head, which a teacher helps; the placebo beside it, a teacher of random weights, does not help
-  extra=(--imgsz 96 --start neck --controls --parallel 2 --workers 0 --train cache=ram "${extra[@]}")
+  extra=(--imgsz 96 --start frozen --controls --looks 5 8 --parallel 2 --workers 0 --train cache=ram "${extra[@]}")
 fi
 : "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=auto}" "${EPOCHS:=100}" "${BATCH:=16}"
 : "${TARGET_SIZE:=1500}" "${VAL_SIZE:=400}" "${DEVICE:=}"
@@ -105,7 +105,7 @@ headless() { # a bare server lacks the desktop libraries that Ultralytics' OpenC
 data() {
   local draw=("$python" "$here/create_coco1k.py" --coco-root "$coco_root" --force)
   if [[ $demo ]]; then
-    run "$python" -m coco1k_kd.demo "$coco_root" --train 1000 --val 700 --seed "$WORLD"
+    run "$python" -m coco1k_kd.demo "$coco_root" --train 1000 --val 500 --seed "$WORLD"
     # what the models have seen before the study, as the published ones have seen all of COCO
     run "${draw[@]}" --output-dir "$out/pool" --target-size 800 --val-size "$VAL_SIZE"
   elif [[ $download ]]; then
@@ -117,11 +117,11 @@ data() {
 
 weights() {
   if [[ $demo ]]; then
-    # a teacher that is larger and has learnt longer; both from nothing, on the pool, at once
+    # a teacher of the same size that has learnt longer; both from nothing, on the pool, at once
     pretrain yolo11n.yaml 3 student &
     local student=$!
     [[ ! $dry ]] || wait "$student" # the commands in one order, since they are a part of the stage's key
-    pretrain yolo11s.yaml 6 teacher
+    pretrain yolo11n.yaml 7 teacher
     wait "$student"
   else
     run "$python" -c "$fetch" "$TEACHER" "$STUDENT"
