@@ -175,7 +175,7 @@ TEXTS = {
     "pic_more": "and {n} more",
     "pic_but_last": "but by the last epoch: {result}",
     "pic_images": "{images}, {repeated} ({numbers}). COCOeval AP in AP points, best epoch where nothing else "
-    "stands. Bars are 95% intervals.",
+    "stands. Bars are the intervals that the verdicts are read from.",
     "pic_no_font": "Boxes stand for letters that no font installed here has; install one, such as Debian's "
     "fonts-noto-cjk.",
     "pic_nothing": "{arms}: one arm, nothing to compare",

@@ -172,8 +172,8 @@ TEXTS = {
     "pic_as_above": "색과 표식은 위와 같음",
     "pic_more": "그 밖에 {n}건",
     "pic_but_last": "그러나 마지막 에폭에서는 {result}",
-    "pic_images": "{images}, {repeated}({numbers}). COCOeval AP(AP 포인트), 따로 적지 않으면 최고 에폭. 막대는 "
-    "95% 신뢰구간.",
+    "pic_images": "{images}, {repeated}({numbers}). COCOeval AP(AP 포인트), 따로 적지 않으면 최고 에폭. "
+    "막대는 판정에 쓰인 신뢰구간입니다.",
     "pic_no_font": "설치된 글꼴에 없는 글자는 네모로 표시됩니다. Debian이라면 fonts-noto-cjk를 설치하십시오.",
     "pic_nothing": "{arms}: 실험군이 하나여서 비교할 대상 없음",
     # page

@@ -61,7 +61,7 @@ class Plots:
         return any(any(v is not None for v in _curve(run, key)) for runs in self.arms.values() for run in runs)
 
     def differences(self, axes: Axes) -> None:
-        """Every comparison's difference in AP with its 95% interval; below it the last epoch's, hollow."""
+        """Every comparison's difference in AP with its verdict's interval; below it the last epoch's, hollow."""
         axes.axvspan(-100 * BAND, 100 * BAND, color="#56B4E9", alpha=0.25, lw=0)
         axes.axvline(0, color="black", lw=1)
         for row, entry in enumerate(self.entries):
@@ -175,7 +175,7 @@ class Plots:
             shift = min(0.16, 0.8 / len(shown)) * (i - (len(shown) - 1) / 2)
             for column, name in enumerate(names):
                 if name in entry.per_size:
-                    mean, error = _bar(entry.per_size[name])
+                    mean, error = bar_of(entry.per_size[name])
                     style = {"color": self.colour[entry.arm], "fmt": self.marker[entry.arm], "capsize": 3}
                     axes.errorbar(column + shift, mean, error, **style)
         axes.set_xticks(range(len(names)), [self.words(name) for name in names])
@@ -188,7 +188,7 @@ class Plots:
         height = 0.8 / len(errors)
         for i, (arm, by_kind) in enumerate(errors.items()):
             rows = [row + height * (i - (len(errors) - 1) / 2) for row in range(len(kinds))]
-            bars = [_bar(less(by_kind[kind].difference)) for kind in kinds]
+            bars = [bar_of(less(by_kind[kind].difference)) for kind in kinds]
             means = [mean for mean, _ in bars]
             reach = np.array([error for _, error in bars])[:, :, 0].T
             style = {"color": self.colour[arm], "alpha": 0.75, "hatch": _HATCHES[i % len(_HATCHES)], "ec": "white"}
@@ -254,20 +254,20 @@ _ABOVE = {
 def less(difference: Difference) -> Difference:
     """A loss as a gain: the difference the other way round."""
     low, high = difference.ci95
-    return structs.replace(difference, mean=-difference.mean, ci95=(-high, -low))
+    return structs.replace(difference, mean=-difference.mean, ci95=(-high, -low), ci=None)
 
 
-def _bar(difference: Difference | Part) -> tuple[float, list[list[float]]]:
+def bar_of(difference: Difference | Part) -> tuple[float, list[list[float]]]:
     """A difference in AP points, and how far its interval reaches to either side (nowhere if it has none)."""
     mean = 100 * difference.mean
-    low, high = (100 * x for x in difference.ci95) if difference.ci95 else (mean, mean)
+    low, high = (100 * x for x in difference.interval) if difference.interval else (mean, mean)
     return mean, [[max(mean - low, 0)], [max(high - mean, 0)]]
 
 
 def _interval(
     axes: Axes, row: float, difference: Difference | Part, colour: str, marker: str, hollow: bool = False
 ) -> None:
-    mean, error = _bar(difference)
+    mean, error = bar_of(difference)
     style = {"mfc": "white", "ms": 5, "capsize": 2, "lw": 1} if hollow else {"ms": 7, "capsize": 4}
     axes.errorbar(mean, row, xerr=error, color=colour, fmt=marker, **style)
 

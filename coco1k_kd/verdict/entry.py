@@ -55,6 +55,11 @@ class Part(msgspec.Struct, frozen=True):
     images: int
 
     @property
+    def interval(self) -> Interval | None:
+        """The plain interval: a part has no verdict of its own."""
+        return self.ci95
+
+    @property
     def certain(self) -> bool:
         """Whether the difference stays certain after Holm's correction."""
         return self.p_holm is not None and self.p_holm < 0.05

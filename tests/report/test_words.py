@@ -13,6 +13,7 @@ from test_report import comparison
 from coco1k_kd.report import words
 from coco1k_kd.report.comparison import Comparison, Design
 from coco1k_kd.report.markdown import markdown
+from coco1k_kd.report.plots import bar_of
 from coco1k_kd.report.words import LANGUAGES, RECIPES, Words, points
 from coco1k_kd.verdict.entry import Entry
 
@@ -106,6 +107,8 @@ def test_the_interval_of_a_look_is_the_one_that_is_worded():
     changed = entry(verdict="improves", level=0.011, d_ap=structs.replace(entry().d_ap, ci=(0.001, 0.011)))
     assert "(98.9% interval +0.1 to +1.1)" in EN.sentence(changed)
     assert EN.result(changed) == "improves, +0.6 (+0.1 to +1.1)"
+    mean, ((left,), (right,)) = bar_of(changed.d_ap)
+    assert (mean - left, mean + right) == pytest.approx((0.1, 1.1)), "and drawn"
 
 
 def test_what_holm_took_back_is_worded():
