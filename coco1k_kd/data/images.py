@@ -17,6 +17,7 @@ from coco1k_kd.data.entries import SUFFIXES, Image
 
 _FORMATS = SUFFIXES | {"jpeg2000"}  # Pillow's names of what Ultralytics reads
 _SMALLEST = 10  # pixels a side: Ultralytics leaves smaller images out
+_CHECKED = {"JPEG", "MPO", "PNG"}  # by their end marker or check sums; others are decoded to know that they can be
 _ORIENTATION = 0x0112  # EXIF's tag: 1 upright, 2-4 mirrored or turned by 180 degrees, 5-8 width and height exchanged
 _END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # no stuffed byte and no restart marker, which data may hold
@@ -40,11 +41,18 @@ class Seen(NamedTuple):
 
 
 def see(path: Path) -> Seen | str:
-    """Read an image file's header; a text says what is wrong with it."""
+    """Read an image file's header, and all of it where the header does not vouch for the rest.
+
+    A text says what is wrong with it.
+    """
     try:
         with path.open("rb") as file, _open(file) as picture:
             seen = _seen(picture, path.read_bytes)
-            if isinstance(seen, str) or picture.format != "JPEG":
+            if isinstance(seen, str):
+                return seen
+            if picture.format not in _CHECKED and not _decodes(path):
+                return "cannot be decoded (by OpenCV, as Ultralytics reads it); convert it to JPEG or PNG"
+            if picture.format != "JPEG":
                 return seen
             file.seek(-len(_END), os.SEEK_END)
             if file.read() == _END:
@@ -132,6 +140,11 @@ def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
     orientation = (picture.tag_v2 if picture.format == "TIFF" else picture.getexif()).get(_ORIENTATION, 1)
     if orientation not in range(1, 9):
         orientation = 1
+    if orientation > 1 and picture.format in ("JPEG", "MPO") and _exif_orientation(picture) != orientation:
+        return (
+            f"has the orientation {orientation} in its XMP data alone, by which Ultralytics takes its size, but does "
+            "not turn it; remove that tag"
+        )
     if orientation > 4:
         if picture.format in ("JPEG", "MPO", "AVIF", "HEIF"):  # the latter two Ultralytics decodes with Pillow
             return Seen(height, width, orientation)
@@ -144,14 +157,31 @@ def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
     return Seen(width, height, orientation)
 
 
+def _exif_orientation(picture: Pillow.Image) -> int | None:
+    """The orientation in a picture's EXIF data, without that in XMP, which Pillow takes where EXIF has none."""
+    exif = Pillow.Exif()
+    exif.load(picture.info.get("exif", b""))
+    return exif.get(_ORIENTATION)
+
+
+def _decodes(path: Path) -> bool:
+    """Whether Ultralytics gets the pixels of three channels that it trains on; OpenCV reads no pixels of 32 bits."""
+    from ultralytics.utils.patches import imread
+
+    pixels = imread(path)
+    return pixels is not None and pixels.dtype == "uint8" and pixels.shape[2] == 3
+
+
 def _open(file: BinaryIO) -> Pillow.Image:
     """As `PIL.Image.open`, which Ultralytics replaces by one that installs packages for files it does not know."""
     Pillow.init()
     begin = file.read(16)
+    if not begin:
+        raise ValueError("the file is empty")
     for factory, accepts in Pillow.OPEN.values():
-        if accepts is None or accepts(begin) is True:
-            file.seek(0)
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
+            if accepts is None or accepts(begin) is True:
+                file.seek(0)
                 return factory(file, "")
     raise ValueError("not an image that Pillow knows")
 

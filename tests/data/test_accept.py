@@ -169,6 +169,24 @@ def converted(kind: str) -> Callable[[Path], None]:
     return save
 
 
+def turned_by_xmp(path: Path) -> None:
+    tag = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    with Image.open(path) as picture:
+        picture.load()
+    picture.save(path, "JPEG", xmp=tag)
+
+
+def of_floats(path: Path) -> None:
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("L"), np.float32)
+    Image.fromarray(pixels).save(path, "TIFF")
+
+
+def cut_bmp(path: Path) -> None:
+    converted("BMP")(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
 CHANGES: dict[str, Change] = {
     "nothing": lambda content, folder: None,
     "no iscrowd": without("iscrowd"),
@@ -244,6 +262,11 @@ CHANGES: dict[str, Change] = {
     "a GIF": file(converted("GIF")),
     "a PNG": file(converted("PNG")),
     "not an image": file(lambda path: path.write_text("<html>")),
+    "an empty image": file(lambda path: path.write_bytes(b"")),
+    "one byte": file(lambda path: path.write_bytes(b"\xff")),
+    "a cut BMP": file(cut_bmp),
+    "a TIFF of floats": file(of_floats),
+    "turned by XMP": file(turned_by_xmp),
     "tiny": file(lambda path: Image.new("RGB", (8, 8)).save(path, "JPEG")),
     "no file": file(lambda path: path.unlink()),
 }
@@ -356,6 +379,11 @@ def test_all_programs_give_one_answer(base: tuple[Path, Path], change: str, spli
         ("a GIF", "is in the format GIF, which Ultralytics does not read"),
         ("cut", "is cut short"),
         ("tiny", "less than 10 pixels"),
+        ("an empty image", "cannot be decoded .the file is empty"),
+        ("one byte", "cannot be decoded"),
+        ("a cut BMP", "cannot be decoded"),
+        ("a TIFF of floats", "cannot be decoded .by OpenCV, as Ultralytics reads it.; convert it"),
+        ("turned by XMP", "has the orientation 6 in its XMP data alone"),
         ("no width", "Object missing required field `width`"),
     ],
 )
