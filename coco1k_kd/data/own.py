@@ -25,6 +25,7 @@ import yaml
 from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import CHOOSES, accept, leaks
 from coco1k_kd.data.dataset import Data, Split, annotations_beside, read_data
+from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.quiet import quiet
@@ -34,6 +35,7 @@ from coco1k_kd.files import write_atomic
 SPLITS = ("train", "val", "test")
 _LEFT_OUT = 0.01  # of a split: so many unreadable images are named and left out, more are refused
 _KEPT_KEYS = ("channels", "kpt_shape")  # what Ultralytics needs to know to read the labels again
+_THINNEST = 1e-4  # pixels: what a box has at least after rounding, since Ultralytics trains on it
 _LONGEST = 300  # characters of a message that is not ours
 
 
@@ -105,7 +107,9 @@ def resolve(path: Path, download: bool = True) -> dict[str, Any]:
             )
         found = check_det_dataset(str(path), autodownload=download)
         for split in SPLITS:
-            places = [found.get(split)] if isinstance(found.get(split), str) else found.get(split) or []
+            places = _places(found, split)
+            if not places and split != "test":
+                raise ValueError(f"{split}: names no images")
             if missing := [place for place in places if not Path(place).exists()]:
                 raise ValueError(f"{split}: {missing[0]} does not exist")
         found["names"] = {index: found["names"][index] for index in range(len(found["names"]))}
@@ -138,16 +142,56 @@ def scan(path: Path, split: str, resolved: dict[str, Any]) -> Scan:
     label_files = dict(zip(listed, found.label_files, strict=True))
     unread = sorted(set(listed) - set(found.im_files))
     files = tuple(Path(os.path.abspath(file)) for file in found.im_files)  # noqa: PTH100 - links stay links
-    if len(set(files)) < len(files):
-        twice = next(file for i, file in enumerate(files) if file in files[:i])
-        raise UserError(f"{path}, {split}: {twice} is listed twice; list every image once")
+    if odd := next((str(file) for file in files if not _can_be_listed(str(file))), None):
+        raise UserError(f"{path}, {split}: {odd!a} has a line break or no UTF-8 in its path; rename it")
+    first: dict[Path, Path] = {}
+    for file in files:
+        if (known := first.setdefault(file.resolve(), file)) is not file:
+            link = f", also as {known}" if known != file else ""
+            raise UserError(f"{path}, {split}: {file} is listed twice{link}; list every image once")
     return Scan(
         files=files,
         sizes=np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2),
         boxes=tuple(np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels),
         unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
-        left_out=tuple(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
+        left_out=(
+            *(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
+            *_unseen(_places(resolved, split), set(label_files.values())),
+        ),
     )
+
+
+def _places(resolved: dict[str, Any], split: str) -> list[str]:
+    """The folders and text files of a split."""
+    found = resolved.get(split) or []
+    return [found] if isinstance(found, str) else found
+
+
+def _can_be_listed(file: str) -> bool:
+    """Whether a text file of paths can hold this one."""
+    with suppress(UnicodeEncodeError):
+        return bool(file.encode()) and len(file.splitlines()) == 1
+    return False
+
+
+def _unseen(places: list[str], labels: set[str]) -> Iterator[str]:
+    """Yield what Ultralytics passes over without a word: images by their suffix, and lines of a list that end oddly.
+
+    A file is taken for an image if it has a label file that is no other image's. `labels`: those of the images.
+    """
+    for place in map(Path, places):
+        if place.is_file():
+            lines = [line for line in place.read_text("utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
+            yield from (f"{place}: the line {line!a} does not end as an image does" for line in lines if _passed(line))
+        for folder, _, names in os.walk(place):
+            for file in (f"{folder}/{name}" for name in sorted(names) if _passed(name) and not name.endswith(".txt")):
+                if (label := label_file(file)) not in labels and Path(label).is_file():
+                    yield f"{file} has labels and a suffix that Ultralytics does not read; convert it to JPEG or PNG"
+
+
+def _passed(name: str) -> bool:
+    """Whether Ultralytics does not take a file for an image."""
+    return name.rpartition(".")[2].lower() not in SUFFIXES
 
 
 def coco(split: Scan, classes: Sequence[str], description: str) -> bytes:
@@ -155,7 +199,7 @@ def coco(split: Scan, classes: Sequence[str], description: str) -> bytes:
     size = split.sizes[split.table[:, 0].astype(int)] if len(split.table) else np.zeros((0, 2))
     extent = split.table[:, 4:6] * size
     corner = split.table[:, 2:4] * size - extent / 2
-    boxes = np.round(np.column_stack((corner, extent)), 4)
+    boxes = np.round(np.column_stack((corner, np.maximum(extent, _THINNEST))), 4)
     entries = [
         {
             "id": number,
@@ -340,5 +384,6 @@ def _one_line(message: object) -> str:
     """A message of Ultralytics without colours, pictures, line breaks and links."""
     text = str(message.args[0]) if isinstance(message, KeyError) and message.args else str(message)
     text = text.partition("\nNote dataset download directory")[0]
+    text = text.replace("No module named 'pi_heif'", "no image that can be read")  # its last resort for any file
     text = re.sub(r"\x1b\[[0-9;]*m|See https://\S+ for [^.]*\.|[^\w\s!-~\u00a0-\u024f]", "", text)
     return " ".join(text.split())[:_LONGEST] or type(message).__name__

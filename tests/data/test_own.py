@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -186,6 +187,14 @@ def test_labels_are_what_ultralytics_makes_of_them(tmp_path: Path) -> None:
     assert [(image["width"], image["height"]) for image in truth["images"]] == [(64, 48)] * 4 + [(48, 64)]
 
 
+def test_the_thinnest_box_is_judged_as_it_is_trained_on(tmp_path: Path) -> None:
+    path = absolute(tmp_path)
+    label(tmp_path / "data/labels/val/01.txt", [(1, 0.5, 0.5, 1e-7, 0.5)])
+    data = open_data(path, tmp_path / "project")
+    assert accept(data) == []
+    assert [32, 12, 1e-4, 24] in [box["bbox"] for box in json.loads(data.val.annotations.read_bytes())["annotations"]]
+
+
 def test_keypoints_behind_the_boxes_are_left_alone(tmp_path: Path) -> None:
     path = absolute(tmp_path)
     for file in (tmp_path / "data/labels").rglob("*.txt"):
@@ -250,6 +259,32 @@ def _twice(root: Path) -> None:
     _rewrite(val="val.txt")(root)
 
 
+def _another_suffix(root: Path) -> None:
+    (root / "data/images/val/01.jpg").rename(root / "data/images/val/01.jfif")
+
+
+def _space_behind_a_line(root: Path) -> None:
+    (root / "data/val.txt").write_text("# mine\n./images/val/01.jpg \n./images/val/03.jpg\n")
+    _rewrite(val="val.txt")(root)
+
+
+def _line_break(root: Path) -> None:
+    (root / "data/images/val/01.jpg").rename(root / "data/images/val/a\u2028b.jpg")
+
+
+def _no_utf8(root: Path) -> None:
+    (root / "data/images/val/01.jpg").rename(os.fsdecode(os.fsencode(root / "data/images/val") + b"/\xff.jpg"))
+
+
+def _link_to_itself(root: Path) -> None:
+    (root / "data/images/val/loop").symlink_to(root / "data/images/val")
+
+
+def _empty_images(root: Path) -> None:
+    for place in (root / "data/images/val").iterdir():
+        place.write_bytes(b"")
+
+
 FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_rewrite(val=None), "'val:' key missing"),
     (_rewrite(names=None), "either 'names' or 'nc' are required"),
@@ -274,6 +309,17 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_judge_chooses, "test, 1 of 1 images: .*one.jpg: the same image as .*02.jpg, which chooses the best epoch"),
     (_one_label_for_two, "val: 2 images have the file_name 01 but for the suffix"),
     (_twice, "01.jpg is listed twice"),
+    (_link_to_itself, "00.jpg is listed twice, also as .*; list every image once"),
+    (_rewrite(val=""), "val: names no images"),
+    (_rewrite(train=[]), "train: names no images"),
+    (_another_suffix, "val: Ultralytics leaves out 1 of 5 images, .*01.jfif has labels and a suffix that"),
+    (
+        _space_behind_a_line,
+        "leaves out 1 of 2 images, .*val.txt: the line './images/val/01.jpg ' does not end",
+    ),
+    (_line_break, r"val: '.*a\\u2028b.jpg' has a line break or no UTF-8 in its path; rename it"),
+    (_no_utf8, "has a line break or no UTF-8 in its path; rename it"),
+    (_empty_images, "No valid images found .* no image that can be read"),
 ]
 
 
