@@ -118,7 +118,9 @@ def sources(args: argparse.Namespace) -> dict[str, Source]:
 
 
 def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
-    """Ids of the images to take: all, or a draw. UserError when there are fewer."""
+    """Ids of the images to take: all, or a draw. UserError when there are fewer, or no box."""
+    if source.annotations.lack:
+        raise UserError(source.annotations.lack)
     if size is None:
         return source.annotations.image_ids[source.annotations.usable]
     if size > len(pool.ids):

@@ -88,6 +88,7 @@ def examine(
     annotations = read(split.annotations)
     check_classes(annotations, classes)
     findings = Findings(faults=[f"{split.annotations}: {fault}" for fault in annotations.unusable.values()] * labels)
+    findings.faults += [annotations.lack] if labels and annotations.lack else []
     listed = [image.name for image in annotations.images() if image.id not in annotations.unusable]
     findings.faults += [f"{split.annotations}: {fault}" for fault in label_clashes(listed)]
     _examine_images(split, annotations, fixed, findings)
@@ -194,7 +195,7 @@ def _read_as_ultralytics(split: Split, data: dict[str, Any]) -> tuple[set[str], 
         try:
             dataset = YOLODataset(img_path=str(split.place), data=data, augment=False)
             listed = dataset.get_img_files(str(split.place))
-        except (FileNotFoundError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"Ultralytics cannot read {split.images}: {' '.join(str(error).split())}") from None
     rows = {known_as(one["im_file"], split.images): np.hstack((one["cls"], one["bboxes"])) for one in dataset.labels}
     rows = {name: boxes[(boxes[:, 3:] > 0).all(axis=1)] for name, boxes in rows.items()}

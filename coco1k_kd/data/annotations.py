@@ -27,6 +27,7 @@ from coco1k_kd.data.entries import (
     Category,
     Image,
     LooseBox,
+    LooseCrowd,
     box_faults,
     entry_fault,
     malformed_entry,
@@ -87,6 +88,11 @@ class Annotations:
         """(I,) bool: the images that are not in `unusable`."""
         return ~np.isin(self.image_ids, list(self.unusable))
 
+    @property
+    def lack(self) -> str | None:
+        """Say that there is no box to learn from, where there is none."""
+        return None if self.valid.any() else f"{self.path}: none of the {len(self.image_ids):,} images has a valid box"
+
     def images(self) -> Iterator[Image]:
         """Decode every image entry, in the order of the ids."""
         return map(msgspec.json.Decoder(Image).decode, self._images)
@@ -107,9 +113,13 @@ class Annotations:
         """What COCOeval judges by: COCO's format, from the usable images, with what would mislead it put right.
 
         Ids of annotations count from 1, since COCOeval takes a match with id 0 for no match. Areas are those of
-        `area`, since it ignores a box without a positive one. Empty boxes are left out: nothing can match them.
+        `area`, since it ignores a box without a positive one. Empty boxes are left out: nothing can match them. A box
+        that is annotated twice counts once, as it does in training: nothing finds it twice.
         """
         real = np.flatnonzero((self.box[:, 2:] > 0).all(axis=1) & self.usable[self.image])
+        own = np.where(self.crowd[real], real, -1)  # crowds with equal boxes may differ in their masks
+        same = np.column_stack((self.image[real], self.category[real], own, self.box[real]))
+        real = real[np.sort(np.unique(same, axis=0, return_index=True)[1])]
         category_ids = [category.id for category in self.categories]
         columns = (self.image_ids[self.image], self.category, self.box, self.area, self.crowd)
         rows = zip(*(column[real].tolist() for column in columns), strict=True)
@@ -171,7 +181,7 @@ def parse(data: bytes, path: Path) -> Annotations:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: {_not_json(data, error)}") from None
         except OverflowError:
-            raise UserError(f"{path}: an id is too large for 64 bits; number the entries anew") from None
+            raise UserError(f"{path}: an id or a size is too large for 64 bits; number the entries anew") from None
 
 
 def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
@@ -252,7 +262,7 @@ def _loose_row(raw: msgspec.Raw, position: int, path: Path) -> tuple[Any, ...]:
     """The row of an annotation that is not quite COCO's: NaN for a malformed box, and for an area that is no number."""
     try:
         loose = msgspec.json.decode(raw, type=LooseBox)
-        crowd = msgspec.convert(loose.iscrowd, int | float | None, strict=False)
+        crowd = msgspec.convert({"iscrowd": loose.iscrowd}, LooseCrowd, strict=False).iscrowd
     except msgspec.ValidationError as error:
         raise malformed_entry(raw, "annotations", position, error, path) from None
     area = loose.area if isinstance(loose.area, (int, float)) else float("nan")

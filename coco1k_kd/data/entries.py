@@ -15,7 +15,7 @@ from coco1k_kd.errors import UserError
 SUFFIXES = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
 OUTSIDE = 0.01  # of the image: how far a box may reach outside before Ultralytics leaves the image out
 SIDES = ["left", "top", "width", "height"]
-_PLAIN_NAME = re.compile(rf"(?:[^/\\.][^/\\]*/)*[^/\\.][^/\\]*\.(?:{'|'.join(sorted(SUFFIXES))})", re.IGNORECASE)
+_PLAIN_NAME = re.compile(rf"(?:[^/\\.]+/)*[^/\\.][^/\\]*\.(?:{'|'.join(sorted(SUFFIXES))})", re.IGNORECASE)
 _EXCERPT = 90  # characters of an entry that a message shows
 
 
@@ -61,6 +61,12 @@ class LooseBox(msgspec.Struct):
     bbox: Any = None
     area: Any = None
     iscrowd: Any = 0
+
+
+class LooseCrowd(msgspec.Struct):
+    """What is taken for `iscrowd`, also from text."""
+
+    iscrowd: int | float | None = 0
 
 
 def box_faults(table: np.ndarray, raws: list[msgspec.Raw], sizes: np.ndarray, image: np.ndarray) -> dict[int, str]:
@@ -116,6 +122,8 @@ def entry_fault(image: Image) -> str | None:
         return f"{begin}, which is not a path relative to the image folder, with / between folders"
     if any(part.startswith(".") for part in parts):
         return f"{begin}; Ultralytics does not see names that begin with a dot"
+    if folder := next((part for part in parts[:-1] if PurePosixPath(part).suffix[1:].lower() in SUFFIXES), None):
+        return f"{begin}; Ultralytics would take the folder {shown(folder)} for an image: rename it"
     if PurePosixPath(image.file_name).suffix[1:].lower() not in SUFFIXES:
         return f"{begin}; Ultralytics reads the suffixes {', '.join(sorted(SUFFIXES))}: rename or convert the file"
     return None

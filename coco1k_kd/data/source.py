@@ -80,7 +80,7 @@ def open_source(place: Path) -> dict[str, Source]:
 def drawn_from(data: Path) -> Path | None:
     """What the YAML of a subset says that it was drawn from; None where it says nothing, or that is gone."""
     source = yaml.safe_load(data.read_bytes()).get("source")
-    return Path(source) if source and Path(source).exists() else None
+    return Path(source) if isinstance(source, str) and source and Path(source).exists() else None
 
 
 def _holder(annotations: Annotations, folders: list[Path]) -> Path:

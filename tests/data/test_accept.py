@@ -229,6 +229,9 @@ CHANGES: dict[str, Change] = {
     "bbox a little outside": box(lambda b: [-0.2, -0.2, SIZE[0] + 0.4, SIZE[1] + 0.4], one=True),
     "bbox as float": box(lambda b: [v + 0.25 for v in b]),
     "equal boxes": each(lambda e: e.update(bbox=[1, 2, 30, 20], category_id=5)),
+    "a box twice": lambda content, _: content["annotations"].append({**content["annotations"][0], "id": 999}),
+    "all boxes empty": box(lambda b: [b[0], b[1], 0, 0]),
+    "no boxes": lambda content, _: content.update(annotations=[]),
     "crowds": each(lambda e: e.update(iscrowd=int(e["id"] % 2))),
     "all crowds": setting("iscrowd", 1),
     "iscrowd true": setting("iscrowd", True, one=True),
@@ -245,6 +248,7 @@ CHANGES: dict[str, Change] = {
     "an absolute name": named(lambda name: f"/data/{name}", move=False),
     "a name with ..": named(lambda name: f"../x/{name}", move=False),
     "a Windows name": named(lambda name: f"a\\{name}", move=False),
+    "a folder named .png": named(lambda name: f"a.png/{name}"),
     "a hidden folder": named(lambda name: f".thumbs/{name}"),
     "suffix jfif": named(lambda name: name.replace(".jpg", ".jfif"), one=True),
     "suffix JPG": named(lambda name: name.replace(".jpg", ".JPG")),
@@ -310,9 +314,10 @@ def check_figures(folder: Path) -> None:
     """A model that finds all has AP 1, and one that finds half has not."""
     path = folder / "annotations" / "instances_val2017.json"
     content = json.loads(path.read_text("utf-8-sig"))
+    once = {(e["image_id"], e["category_id"], *e["bbox"]): e for e in content["annotations"]}  # as a model finds them
     found = [
         {"image_id": e["image_id"], "category_id": e["category_id"], "bbox": e["bbox"], "score": 1 - n / 1000}
-        for n, e in enumerate(content["annotations"])
+        for n, e in enumerate(once.values())
         if e.get("iscrowd") in (None, 0, "0") and min(e["bbox"][2:]) > 0
     ]
     for name, part in (("all", found), ("half", found[::2])):
@@ -351,6 +356,7 @@ def check(base: tuple[Path, Path], change: str, split: str) -> str | None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(change=st.sampled_from(sorted(CHANGES)), split=st.sampled_from(sorted(IMAGES)))
 @example(change="ids from 0", split="val")
+@example(change="a box twice", split="val")
 @example(change="turned by EXIF 6", split="train")
 @example(change="a folder named images", split="train")
 def test_all_programs_give_one_answer(base: tuple[Path, Path], change: str, split: str) -> None:
@@ -367,7 +373,10 @@ def test_all_programs_give_one_answer(base: tuple[Path, Path], change: str, spli
         ("bbox as corners", "outside its image of 64x48 .*left, top, right, bottom"),
         ("area NaN", "knows neither NaN nor Infinity"),
         ("all crowds", "all .* annotations are crowd regions"),
-        ("iscrowd a word", r"annotations\[0\] is not in COCO's format"),
+        ("iscrowd a word", r"annotations\[0\] is not in COCO's format .* for `iscrowd`"),
+        ("all boxes empty", "instances_train2017.json: none of the 14 images has a valid box"),
+        ("no boxes", "none of the 14 images has a valid box"),
+        ("a folder named .png", 'Ultralytics would take the folder "a.png" for an image: rename it'),
         ("a hidden folder", "does not see names that begin with a dot"),
         ("suffix jfif", "Ultralytics reads the suffixes avif, bmp,"),
         ("no suffix", "Ultralytics reads the suffixes"),
