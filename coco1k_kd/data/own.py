@@ -119,8 +119,7 @@ def resolve(path: Path, download: bool = True) -> dict[str, Any]:
 def read(path: Path, download: bool = True) -> OwnData:
     """Have Ultralytics read all images and labels that a data YAML names. UserError if it cannot, in one line."""
     found = resolve(path, download)
-    if found["channels"] != 3:
-        raise UserError(f"{path} has channels: {found['channels']}; teacher and student take pictures of 3 channels")
+    _check_channels(path, found)
     classes = tuple(found["names"].values())
     if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
         raise UserError(f"{path} has two classes of the name {twice[0]!r}: give each class a name of its own")
@@ -292,7 +291,7 @@ def open_data(path: Path, project: Path) -> Data:
         UserError: the first fault of the data, and how many more there are.
     """
     if _has_annotations(path):
-        return read_data(path)
+        return _read_with_annotations(path)
     data = read(path)
     refuse(data)
     _print("note", notes(data))
@@ -304,7 +303,7 @@ def check(path: Path) -> None:
     wrong: list[str] = []
     with TemporaryDirectory() as folder:
         if _has_annotations(path):
-            data = read_data(path)
+            data = _read_with_annotations(path)
             print(describe(data))
         else:
             found = read(path, download=False)
@@ -345,6 +344,31 @@ def refuse(data: OwnData) -> None:
 
 def _print(kind: str, lines: Iterable[str]) -> None:
     print("".join(f"{kind}: {line}\n" for line in lines), end="", flush=True)
+
+
+def _read_with_annotations(path: Path) -> Data:
+    """COCO data by its own annotations. UserError if Ultralytics, which trains on it, refuses its YAML or reads another
+    place from it.
+    """
+    from ultralytics.data.utils import check_det_dataset
+
+    data = read_data(path)
+    with _in_one_line(f"{path} cannot be used as a data YAML"):
+        found = check_det_dataset(str(path), autodownload=False)
+    _check_channels(path, found)
+    for name, split in data.splits.items():
+        if Path(found[name]).resolve() != split.images:
+            raise UserError(
+                f"{path}, {name}: Ultralytics reads {found[name]}, but the annotations are of the images in "
+                f"{split.images}; give the folder relative to path"
+            )
+    return data
+
+
+def _check_channels(path: Path, resolved: dict[str, Any]) -> None:
+    """UserError if the pictures have not the channels that models of this comparison take."""
+    if resolved["channels"] != 3:
+        raise UserError(f"{path} has channels: {resolved['channels']}; teacher and student take pictures of 3 channels")
 
 
 def _has_annotations(path: Path) -> bool:

@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 from studies import PROGRAM, assert_figures_of_pycocotools, likely_models, run
 
+from coco1k_kd.data import own
 from coco1k_kd.data.accept import accept
 from coco1k_kd.data.own import open_data
 from coco1k_kd.errors import UserError
@@ -372,6 +373,23 @@ def test_check_names_every_fault_and_ends_with_2(tmp_path: Path) -> None:
 def test_check_takes_a_subset_too(subset: Path) -> None:
     done = check(subset / "coco1k.yaml")
     assert done.returncode == 0 and done.stdout.startswith("train: 48 images (0 without a box), ")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"nc": 80}, "cannot be used as a data YAML: .*'names' length 12 and 'nc: 80' must match"),
+        ({"channels": 1}, "has channels: 1; teacher and student take pictures of 3 channels"),
+    ],
+)
+def test_a_yaml_beside_annotations_must_be_one_for_ultralytics_too(
+    change: dict[str, Any], says: str, subset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load((subset / "coco1k.yaml").read_text()) | change))
+    for program in (own.check, lambda path: open_data(path, tmp_path)):
+        with pytest.raises(UserError, match=says):
+            program(path)
 
 
 def test_coco_files_beside_the_images_are_the_truth_of_a_test_split_too(tmp_path: Path) -> None:
