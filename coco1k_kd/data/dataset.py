@@ -84,10 +84,11 @@ def read_data(path: Path) -> Data:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = content["names"]
+        names = dict(enumerate(names)) if isinstance(names, list) else {int(i): name for i, name in names.items()}
         classes = tuple(str(names[i]) for i in range(len(names)))
         places = [str(content[key]) for key in ("train", "val", "test") if key != "test" or content.get(key)]
         root = Path(content.get("path") or path.parent)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{path} is not a data YAML with train, val and names ({reason})") from None
     if not root.is_dir():

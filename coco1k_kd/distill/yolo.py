@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import Any
 import ultralytics
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils import DEFAULT_CFG_KEYS, LOGGER, YAML
 from ultralytics.utils.checks import check_yaml
 
 from coco1k_kd.distill.seams import detect_head, neck_strides
-from coco1k_kd.distill.settings import Distillation
+from coco1k_kd.distill.settings import SETTABLE, Distillation
 from coco1k_kd.distill.trainer import STATE, DistillationTrainer
 from coco1k_kd.errors import UserError
 
 NOT_GIVEN = object()  # a teacher that is None is plain training by intent
 _PREFIX = "distillation_"
+_MEANT = re.compile(r"teacher|distill|kd", re.IGNORECASE)  # how names of arguments begin that mean ours
 
 
 class _WithTeacher:
@@ -65,10 +67,9 @@ class _WithTeacher:
             )
         strides = neck_strides(detect_head(self.model, "student"))
         own = self.task_map[self.task]["trainer"]
-        if trainer and not issubclass(trainer, own):
-            raise UserError(
-                f"trainer={trainer.__name__} does not train the task {self.task}: derive it from {own.__name__}"
-            )
+        if trainer and not (isinstance(trainer, type) and issubclass(trainer, own)):
+            name = getattr(trainer, "__name__", trainer)
+            raise UserError(f"trainer={name} does not train the task {self.task}: derive it from {own.__name__}")
         return super().train(trainer=DistillationTrainer.bind(settings, trainer or own, strides), **kwargs)
 
     def tune(self, *args: Any, **kwargs: Any) -> Any:
@@ -132,6 +133,14 @@ def _check_arguments(teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]
             "distillation_layers= is not known here: all levels of the neck are distilled, and "
             "distillation_levels= chooses among them by stride, as (8, 16, 32)"
         )
+    for name in kwargs.keys() - DEFAULT_CFG_KEYS:
+        if name in SETTABLE:
+            raise UserError(f"{name}= is not known here: distillation_{name}= is")
+        if _MEANT.match(name):
+            raise UserError(
+                f"{name}= is not known here: give the teacher as teacher=, and with distillation_ before it each of "
+                f"{', '.join(SETTABLE)}"
+            )
     if teacher is NOT_GIVEN and given and not kwargs.get("resume"):
         raise UserError(
             f"distillation_{next(iter(given))}= is given without a teacher: add teacher=, or None for plain training"

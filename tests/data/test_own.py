@@ -392,6 +392,12 @@ def test_a_yaml_beside_annotations_must_be_one_for_ultralytics_too(
             program(path)
 
 
+def test_names_by_index_may_be_text_beside_annotations_too(subset: Path, tmp_path: Path) -> None:
+    content, path = yaml.safe_load((subset / "coco1k.yaml").read_text()), tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(content | {"names": {str(i): name for i, name in content["names"].items()}}))
+    assert open_data(path, tmp_path).classes == open_data(subset / "coco1k.yaml", tmp_path).classes
+
+
 def test_coco_files_beside_the_images_are_the_truth_of_a_test_split_too(tmp_path: Path) -> None:
     path = roboflow(tmp_path)
     made = open_data(path, tmp_path / "project")

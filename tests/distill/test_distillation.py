@@ -402,6 +402,13 @@ def test_what_is_given_in_the_wrong_place_is_answered_in_one_line(teacher_file, 
     model = YOLO("yolo11n.yaml")
     for wrong, message in (
         (lambda: model.train(distillation_loss="mgd"), "distillation_loss= is given without a teacher"),
+        (lambda: model.train(teacher=teacher_file, loss="mgd"), "loss= is not known here: distillation_loss= is"),
+        (lambda: model.train(Teacher=teacher_file), "Teacher= is not known here: give the teacher as teacher="),
+        (
+            lambda: model.train(distill_loss="mgd"),
+            "distill_loss= is not known here: .* with distillation_ before it each of loss",
+        ),
+        (lambda: model.train(teacher=teacher_file, trainer="my"), "trainer=my does not train the task detect"),
         (lambda: model.train(cfg=tmp_path / "cfg.yaml"), "cfg.yaml holds teacher"),
         (lambda: model.tune(teacher=teacher_file), "tune cannot take teacher="),
         (
