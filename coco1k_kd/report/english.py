@@ -36,6 +36,8 @@ TEXTS = {
     "{mde} AP points with 80% probability. {advice}",
     "says_few_images": "Inconclusive: {images} cannot show how sure {mean} AP points are.",
     "says_no_spread": "Inconclusive: these {images} do not show how much {mean} AP points vary from image to image.",
+    "says_nothing_found": "Inconclusive: neither arm reaches {band} AP points on {images}, so there is nothing to "
+    "compare yet. Train for more epochs.",
     "advice_ways": "To settle it, {ways}.",
     "advice_units": "run {more}",
     "advice_images": "evaluate on {images}",

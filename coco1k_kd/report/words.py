@@ -14,7 +14,7 @@ from msgspec import structs
 
 from coco1k_kd.report import english, korean
 from coco1k_kd.report.comparison import Comparison
-from coco1k_kd.verdict.entry import Entry, Last, Needed, Variance
+from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
 LANGUAGES = {"en": english.TEXTS, "ko": korean.TEXTS}
@@ -106,9 +106,9 @@ class Words:
 
     def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
-        if entry.reason in ("few_images", "no_spread"):
+        if entry.reason in BLIND:
             images, mean = self.count("image", entry.images), points(entry.d_ap.mean)
-            return self(f"says_{entry.reason}", images=images, mean=mean)
+            return self(f"says_{entry.reason}", images=images, mean=mean, band=f"{100 * BAND:.1f}")
         if len(entry.seeds) * len(entry.draws) == 1:
             more = self.count("more_seed", MIN_SEEDS - 1)
             return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)

@@ -10,8 +10,9 @@ from msgspec import structs
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.coco import SIZES
-from coco1k_kd.verdict.entry import Difference, Entry, ImageInfluence, Last, Reason, Replicate, RunDifference
+from coco1k_kd.verdict.entry import BLIND, Difference, Entry, ImageInfluence, Last, Reason, Replicate, RunDifference
 from coco1k_kd.verdict.intervals import (
+    BAND,
     MIN_CLASS_IMAGES,
     MIN_IMAGES,
     Estimate,
@@ -68,7 +69,9 @@ def compare_figures(
     ap50, influence50 = difference(lambda f: f.ap[0, 0]), difference(lambda f: f.influence50)
     of_runs, of_runs50 = (mean_over_classes(*of, shown[0]) for of in ((ap, influence), (ap50, influence50)))
     overall, overall50 = (estimate(*of, draws, images) for of in (of_runs, of_runs50))
-    reason = blind(shown[0], len(keys))
+    present = shown[0].any(axis=-1)
+    best = max(float(np.mean([of.ap[0][:, present] for of in side])) for side in (runs, against))
+    reason = blind(shown[0], len(keys), best)
     word, reason = ("inconclusive", reason) if reason else verdict(overall)
     entry = Entry(
         draws=sorted({draw for draw, _ in keys}),
@@ -123,14 +126,19 @@ def mean_over_classes(values: np.ndarray, influence: np.ndarray, shown: np.ndarr
     return values[present].mean(axis=0), influence[present].mean(axis=0)
 
 
-def blind(shown: np.ndarray, units: int) -> Reason | None:
-    """Why images that show boxes of classes as `shown` (C, I) says cannot tell how sure a difference is."""
-    if units > 1 and np.count_nonzero(shown.any(axis=0)) < MIN_IMAGES:
+def blind(shown: np.ndarray, units: int, best: float) -> Reason | None:
+    """Why images that show boxes of classes as `shown` (C, I) says cannot tell how sure a difference is.
+
+    `best`: AP of the better arm. Two arms that find nothing differ by nothing, whatever they would learn.
+    """
+    if units == 1:
+        return None
+    if np.count_nonzero(shown.any(axis=0)) < MIN_IMAGES:
         return "few_images"
     carriers = shown.sum(axis=-1)
-    if units > 1 and np.median(carriers[carriers > 0]) < MIN_CLASS_IMAGES:
+    if np.median(carriers[carriers > 0]) < MIN_CLASS_IMAGES:
         return "no_spread"
-    return None
+    return "nothing_found" if best < BAND else None
 
 
 def decide(
@@ -161,7 +169,7 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
     seeds = len(entry.seeds)
     level = design.level_at(seeds, family)
     overall, overall50 = (_estimate(entry, difference) for difference in (entry.d_ap, entry.d_ap50))
-    known = entry.reason not in ("few_images", "no_spread")  # else no level helps
+    known = entry.reason not in BLIND
     word, reason = verdict(overall, level) if known else ("inconclusive", entry.reason)
     last = entry.last
     if last:

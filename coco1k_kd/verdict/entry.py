@@ -8,7 +8,8 @@ import msgspec
 
 Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
 Word = Literal["improves", "hurts", "no_difference", "inconclusive"]
-Reason = Literal["one_seed", "few_images", "no_spread", "interval"]
+Reason = Literal["one_seed", "few_images", "no_spread", "nothing_found", "interval"]
+BLIND = ("few_images", "no_spread", "nothing_found")  # reasons that no level and no further seed takes away
 Interval = tuple[float, float]
 
 

@@ -198,7 +198,7 @@ def needed(difference: Estimate, reason: Reason | None = "interval", level: floa
         return Needed(seeds=MIN_SEEDS)
     if reason == "few_images":
         return Needed(images=MIN_IMAGES)
-    if reason == "no_spread":
+    if reason in ("no_spread", "nothing_found"):
         return Needed()
 
     def settles(plan: Estimate) -> bool:

@@ -90,6 +90,13 @@ def entry(**changes: object) -> Entry:
             "결론 보류: 이 이미지 400장으로는 +0.6 AP 포인트가 이미지에 따라 얼마나 달라지는지 알 수 없습니다.",
         ),
         (
+            {"verdict": "inconclusive", "reason": "nothing_found"},
+            "Inconclusive: neither arm reaches 0.3 AP points on 400 images, so there is nothing to compare yet. Train "
+            "for more epochs.",
+            "결론 보류: 이미지 400장에서 어느 쪽도 0.3 AP 포인트에 이르지 못해 아직 비교할 것이 없습니다. 더 많은 "
+            "에폭이 필요합니다.",
+        ),
+        (
             {"verdict": "no_difference", "seeds": [0]},
             "Inconclusive about the method: one seed compares this pair of models only, +0.6 AP points (95% interval "
             "-0.2 to +1.4) on 400 images. Run at least 2 more seeds.",

@@ -12,13 +12,14 @@ import pytest
 from detections import detections, resampled, truth, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.verdict.compare import compare
+from coco1k_kd.verdict.compare import compare, compare_figures, decide
 from coco1k_kd.verdict.entry import Needed
-from coco1k_kd.verdict.matching import check_truth, coco_metrics, figures_of, matched
+from coco1k_kd.verdict.matching import Figures, check_truth, coco_metrics, figures_of, matched
 from coco1k_kd.verdict.precision import curve
 
 
@@ -228,6 +229,26 @@ def test_equal_predictions_do_not_show_how_much_a_difference_varies(scene):
     entry = compare(annotations, arm(files, "good"), arm(files, "good"))
     assert entry.d_ap.mean == 0 and entry.d_ap.ci95 == (0, 0) and entry.d_ap.p == 1
     assert (entry.verdict, entry.reason) == ("inconclusive", "no_spread")
+
+
+def figures_around(ap: float, seed: int) -> Figures:
+    """A run of one class on 400 images, whose AP varies little over images and seeds."""
+    rng = np.random.default_rng(seed)
+    shares = rng.normal(0, 1e-6, (1, 1, 400)).astype(np.float32)
+    return Figures(
+        ["class"], np.full((1, 1, 1), ap + rng.normal(0, 1e-5)), shares, shares[0], np.ones((1, 1, 400), bool)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ap", "expected"), [(0.002, ("inconclusive", "nothing_found")), (0.2, ("no_difference", None))]
+)
+def test_two_arms_that_find_nothing_are_not_equally_good(ap, expected):
+    keys = [(0, seed) for seed in range(3)]
+    runs, against = ([figures_around(ap, first + seed) for seed in range(3)] for first in (10, 20))
+    found = structs.replace(compare_figures(runs, against, keys, in_parts=False), arm="cwd", against="baseline")
+    for entry in (found, *decide([found])):
+        assert (entry.verdict, entry.reason) == expected
 
 
 def test_one_seed_says_nothing_about_the_method(scene):
