@@ -181,7 +181,7 @@ def test_dry_run_prints_commands_and_changes_nothing(pipeline):
     assert "--seeds auto" in pipeline.run("--dry-run", VENV=str(venv))
     assert list(pipeline.folder.iterdir()) == [] and not venv.exists()
     demo = pipeline.run("--demo", "--dry-run")
-    assert "coco1k_kd.demo" in demo and "name=teacher" in demo and "--seeds auto" in demo and "--start neck" in demo
+    assert "coco1k_kd.demo" in demo and "name=teacher" in demo and "--seeds auto" in demo and "--start frozen" in demo
     assert demo.index("name=student") < demo.index("name=teacher"), "a part of the stage's key: in one order"
     assert list(pipeline.folder.iterdir()) == []
 
