@@ -22,7 +22,7 @@ import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from coco1k_kd.data import own
+from coco1k_kd.data.given import check as check_data
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.report.words import LANGUAGES
 from coco1k_kd.runs.slots import Slots
@@ -111,7 +111,7 @@ def main() -> int:
     if report:
         return study.report_only(report, language)
     if args.pop("check"):
-        own.check(args["data"])
+        check_data(args["data"])
         return 0
     args["seeds"] = read_seeds(args["seeds"])
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare

@@ -64,9 +64,9 @@ def from_files(annotations: Path, images: Path) -> Source:
 
 def from_yaml(path: Path) -> dict[str, Source]:
     """Train and val of a data YAML in Ultralytics' format. UserError if no study could be made of the data."""
-    from coco1k_kd.data import own  # here, since Ultralytics takes seconds to import
+    from coco1k_kd.data import own, scan  # here, since Ultralytics takes seconds to import
 
-    data = own.read(path)
+    data = scan.read(path)
     own.refuse(data)
     content = {split: own.coco(data.splits[split], data.classes, path.name) for split in _NAMES}
     return {split: Source(parse(content[split], path), data.splits[split].root) for split in _NAMES}

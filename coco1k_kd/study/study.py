@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from coco1k_kd.data.accept import accept, judge_faults
-from coco1k_kd.data.own import open_data
+from coco1k_kd.data.given import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import Comparison, Design, Reference, read_comparison

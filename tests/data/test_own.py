@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 from studies import PROGRAM, assert_figures_of_pycocotools, likely_models, run
 
-from coco1k_kd.data import own
+from coco1k_kd.data import given
 from coco1k_kd.data.accept import accept
-from coco1k_kd.data.own import open_data
+from coco1k_kd.data.given import open_data
 from coco1k_kd.errors import UserError
 
 NAMES = ["apple", "ripe pear", "배"]
@@ -387,7 +387,7 @@ def test_a_yaml_beside_annotations_must_be_one_for_ultralytics_too(
 ) -> None:
     path = tmp_path / "changed.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load((subset / "coco1k.yaml").read_text()) | change))
-    for program in (own.check, lambda path: open_data(path, tmp_path)):
+    for program in (given.check, lambda path: open_data(path, tmp_path)):
         with pytest.raises(UserError, match=says):
             program(path)
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from coco1k_kd.data import own
+from coco1k_kd.data import scan
 from coco1k_kd.data.manifest import read_manifest
 from coco1k_kd.data.source import drawn_from, from_root
 
@@ -134,9 +134,9 @@ def test_a_pilot_of_own_data_is_balanced_and_has_their_labels(yolo: Path, pilot:
     assert counts["f"] > 1.5 * supply["f"] * 40 / 120 and counts["a"] < supply["a"] * 40 / 120, (
         "as many as can be equal"
     )
-    splits = own.read(yolo).splits
+    splits = scan.read(yolo).splits
     for split in ("train", "val"):
-        read = own.read(pilot / "coco1k.yaml").splits[split]
+        read = scan.read(pilot / "coco1k.yaml").splits[split]
         drawn_from = zip(splits[split].files, splits[split].boxes, strict=True)
         by_pixels = {file.read_bytes(): boxes for file, boxes in drawn_from}
         for file, boxes in zip(read.files, read.boxes, strict=True):
@@ -153,7 +153,7 @@ def test_a_pilot_can_be_drawn_again_from_its_manifest(yolo: Path, pilot: Path, t
 
 
 def test_further_draws_come_from_own_data(yolo: Path, pilot: Path, tmp_path: Path):
-    from coco1k_kd.data.own import open_data
+    from coco1k_kd.data.given import open_data
     from coco1k_kd.study.redraw import further_draws
 
     data = open_data(pilot / "coco1k.yaml", tmp_path)

@@ -1,0 +1,110 @@
+"""The data that `--data` names: a subset or other COCO data by its own annotations, anything else as own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import yaml
+
+from coco1k_kd.data import annotations
+from coco1k_kd.data.accept import accept
+from coco1k_kd.data.dataset import Data, annotations_beside, read_data
+from coco1k_kd.data.manifest import MANIFEST, read_manifest
+from coco1k_kd.data.own import count, faults, notes, refuse, write
+from coco1k_kd.data.scan import check_channels, in_one_line, read
+from coco1k_kd.errors import UserError
+
+
+def open_data(path: Path, project: Path) -> Data:
+    """The data of a study: a subset or other COCO data by its own annotations, anything else as Ultralytics reads it.
+
+    Raises:
+        UserError: the first fault of the data, and how many more there are.
+    """
+    if _has_annotations(path):
+        return _read_with_annotations(path)
+    data = read(path)
+    refuse(data)
+    _print("note", notes(data))
+    return write(data, project)
+
+
+def check(path: Path) -> None:
+    """Print what a study would find in a data YAML; nothing is written or downloaded. UserError if it is refused."""
+    wrong: list[str] = []
+    with TemporaryDirectory() as folder:
+        if _has_annotations(path):
+            data = _read_with_annotations(path)
+            print(describe(data))
+        else:
+            found = read(path, download=False)
+            wrong, data = faults(found), write(found, Path(folder))
+            print(describe(data))
+            _print("note", notes(found))
+        _print("fault", wrong)
+        if not wrong:
+            _print("note", accept(data))
+    if wrong:
+        raise UserError(f"{path}: {count(len(wrong), 'fault')}, the first: {wrong[0]}")
+
+
+def describe(data: Data) -> str:
+    """Images, boxes and classes of every split, then the boxes of each class, as a table."""
+    found = {name: annotations.read(split.annotations) for name, split in data.splits.items()}
+    boxes = {name: part.category[part.valid] for name, part in found.items()}
+    counts = {name: np.bincount(boxes[name], minlength=len(data.classes)) for name in found}
+    lines = []
+    for name, part in found.items():
+        background = len(part.image_ids) - len(np.unique(part.image[part.valid]))
+        classes = f"{np.count_nonzero(counts[name])} of {len(data.classes)} classes"
+        images = f"{count(len(part.image_ids), 'image')} ({background:,} without a box)"
+        lines.append(f"{name}: {images}, {count(len(boxes[name]), 'box', 'boxes')} of {classes}")
+    width = max(map(len, data.classes))
+    lines.append(f"{'boxes':{width}}" + "".join(f"{name:>10}" for name in found))
+    for index, label in enumerate(data.classes):
+        lines.append(f"{label:{width}}" + "".join(f"{count[index]:10,}" for count in counts.values()))
+    return "\n".join(lines)
+
+
+def _print(kind: str, lines: Iterable[str]) -> None:
+    print("".join(f"{kind}: {line}\n" for line in lines), end="", flush=True)
+
+
+def _read_with_annotations(path: Path) -> Data:
+    """COCO data by its own annotations. UserError if Ultralytics, which trains on it, refuses its YAML or reads another
+    place from it.
+    """
+    from ultralytics.data.utils import check_det_dataset
+
+    data = read_data(path)
+    with in_one_line(f"{path} cannot be used as a data YAML"):
+        found = check_det_dataset(str(path), autodownload=False)
+    check_channels(path, found)
+    for name, split in data.splits.items():
+        if Path(found[name]).resolve() != split.images:
+            raise UserError(
+                f"{path}, {name}: Ultralytics reads {found[name]}, but the annotations are of the images in "
+                f"{split.images}; give the folder relative to path"
+            )
+    return data
+
+
+def _has_annotations(path: Path) -> bool:
+    """Whether COCO annotations lie beside the images of a data YAML, or a manifest says that they should."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        root = Path(content.get("path") or path.parent)
+        files = [annotations_beside(root, content[key]) for key in ("train", "val")]
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return False  # Ultralytics knows better what is wrong, or what the YAML means
+    return all(file.is_file() for file in files) or _is_subset(root)
+
+
+def _is_subset(root: Path) -> bool:
+    with suppress(UserError):
+        return bool(read_manifest(root / MANIFEST))
+    return False

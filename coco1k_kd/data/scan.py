@@ -1,0 +1,208 @@
+"""Anybody's detection data in Ultralytics' format, as Ultralytics itself reads it.
+
+A data YAML may name folders, lists of folders or text files, with or without `path`. Ultralytics resolves all of it
+and reads the labels. Format: https://docs.ultralytics.com/datasets/detect/
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coco1k_kd.data.entries import SUFFIXES
+from coco1k_kd.data.labels import label_file, left_out
+from coco1k_kd.data.quiet import quiet
+from coco1k_kd.errors import UserError
+
+SPLITS = ("train", "val", "test")
+_KEPT_KEYS = ("channels", "kpt_shape")  # what Ultralytics needs to know to read the labels again
+_LONGEST = 300  # characters of a message that is not ours
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One split as Ultralytics reads it.
+
+    Attributes:
+        files: absolute paths of the images.
+        sizes: (I, 2) int, width and height in pixels after EXIF.
+        boxes: I arrays (n, 5) of class index, centre x, centre y, width and height, as fractions of the image.
+        unlabelled: images without a label file, which are trained on as background.
+        left_out: what Ultralytics says of each image that it leaves out.
+    """
+
+    files: tuple[Path, ...]
+    sizes: np.ndarray
+    boxes: tuple[np.ndarray, ...]
+    unlabelled: int
+    left_out: tuple[str, ...]
+
+    @cached_property
+    def root(self) -> Path:
+        """The innermost folder that holds all images."""
+        return Path(os.path.commonpath([file.parent for file in self.files]))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Paths of the images relative to `root`."""
+        return tuple(file.relative_to(self.root).as_posix() for file in self.files)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """(B, 6) all boxes: index of the image, then the box; those without width or height are left out."""
+        index = np.repeat(np.arange(len(self.boxes)), [len(boxes) for boxes in self.boxes])
+        table = np.column_stack((index, np.concatenate((np.zeros((0, 5)), *self.boxes))))
+        return table[(table[:, 4:] > 0).all(axis=1)]
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What a data YAML names: class names by index, and the splits that it has."""
+
+    yaml: Path
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, Scan]
+    keys: dict[str, Any]
+
+
+def resolve(path: Path, download: bool = True) -> dict[str, Any]:
+    """A data YAML as Ultralytics resolves it: absolute places of the splits, and names by index.
+
+    Args:
+        path: the YAML, or the name of one that Ultralytics brings along.
+        download: let Ultralytics fetch the images where the YAML has `download:` and they are missing, as it does
+            before a training.
+
+    Raises:
+        UserError: it is not a data YAML, or the images of train or val are not there.
+    """
+    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.utils.checks import check_file
+
+    with in_one_line(f"{path} cannot be used as a data YAML"):
+        if not path.exists() and not check_file(str(path), hard=False):
+            raise UserError(
+                f"{path} does not exist: make a subset with create_coco1k.py, or give --data your data YAML"
+            )
+        found = check_det_dataset(str(path), autodownload=download)
+        for split in SPLITS:
+            places = _places(found, split)
+            if not places and split != "test":
+                raise ValueError(f"{split}: names no images")
+            if missing := [place for place in places if not Path(place).exists()]:
+                raise ValueError(f"{split}: {missing[0]} does not exist")
+        found["names"] = {index: found["names"][index] for index in range(len(found["names"]))}
+    return found
+
+
+def read(path: Path, download: bool = True) -> OwnData:
+    """Have Ultralytics read all images and labels that a data YAML names. UserError if it cannot, in one line."""
+    found = resolve(path, download)
+    check_channels(path, found)
+    classes = tuple(found["names"].values())
+    if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
+        raise UserError(f"{path} has two classes of the name {twice[0]!r}: give each class a name of its own")
+    splits = {split: scan(path, split, found) for split in SPLITS if found.get(split)}
+    keys = {key: found[key] for key in _KEPT_KEYS if key in found}
+    return OwnData(Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve(), classes, splits, keys)
+
+
+def scan(path: Path, split: str, resolved: dict[str, Any]) -> Scan:
+    """One split of a resolved YAML by Ultralytics' own data set: segments are boxes, equal lines count once.
+
+    Ultralytics writes its label cache beside the labels where it may. UserError if there is nothing to read.
+    """
+    from ultralytics.data.dataset import YOLODataset
+
+    with in_one_line(f"{path}, {split}"):
+        found = YOLODataset(img_path=resolved[split], data=resolved, augment=False)
+        listed = found.get_img_files(resolved[split])
+    label_files = dict(zip(listed, found.label_files, strict=True))
+    unread = sorted(set(listed) - set(found.im_files))
+    files = tuple(Path(os.path.abspath(file)) for file in found.im_files)  # noqa: PTH100 - links stay links
+    if odd := next((str(file) for file in files if not _can_be_listed(str(file))), None):
+        raise UserError(f"{path}, {split}: {odd!a} has a line break or no UTF-8 in its path; rename it")
+    first: dict[Path, Path] = {}
+    for file in files:
+        if (known := first.setdefault(file.resolve(), file)) is not file:
+            link = f", also as {known}" if known != file else ""
+            raise UserError(f"{path}, {split}: {file} is listed twice{link}; list every image once")
+    return Scan(
+        files=files,
+        sizes=np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2),
+        boxes=tuple(np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels),
+        unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
+        left_out=(
+            *(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
+            *_unseen(_places(resolved, split), set(label_files.values())),
+        ),
+    )
+
+
+def check_channels(path: Path, resolved: dict[str, Any]) -> None:
+    """UserError if the pictures have not the channels that models of this comparison take."""
+    if resolved["channels"] != 3:
+        raise UserError(f"{path} has channels: {resolved['channels']}; teacher and student take pictures of 3 channels")
+
+
+def _places(resolved: dict[str, Any], split: str) -> list[str]:
+    """The folders and text files of a split."""
+    found = resolved.get(split) or []
+    return [found] if isinstance(found, str) else found
+
+
+def _can_be_listed(file: str) -> bool:
+    """Whether a text file of paths can hold this one."""
+    with suppress(UnicodeEncodeError):
+        return bool(file.encode()) and len(file.splitlines()) == 1
+    return False
+
+
+def _unseen(places: list[str], labels: set[str]) -> Iterator[str]:
+    """Yield what Ultralytics passes over without a word: images by their suffix, and lines of a list that end oddly.
+
+    A file is taken for an image if it has a label file that is no other image's. `labels`: those of the images.
+    """
+    for place in map(Path, places):
+        if place.is_file():
+            lines = [line for line in place.read_text("utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
+            yield from (f"{place}: the line {line!a} does not end as an image does" for line in lines if _passed(line))
+        for folder, _, names in os.walk(place):
+            for file in (f"{folder}/{name}" for name in sorted(names) if _passed(name) and not name.endswith(".txt")):
+                if (label := label_file(file)) not in labels and Path(label).is_file():
+                    yield f"{file} has labels and a suffix that Ultralytics does not read; convert it to JPEG or PNG"
+
+
+def _passed(name: str) -> bool:
+    """Whether Ultralytics does not take a file for an image."""
+    return name.rpartition(".")[2].lower() not in SUFFIXES
+
+
+@contextmanager
+def in_one_line(where: str) -> Iterator[None]:
+    """Ultralytics is quiet, and what it raises, of whatever kind, is a line about the user's files."""
+    try:
+        with quiet():
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # its errors have many kinds, which change from release to release
+        raise UserError(f"{where}: {_one_line(error.__cause__ or error)}") from None
+
+
+def _one_line(message: object) -> str:
+    """A message of Ultralytics without colours, pictures, line breaks and links."""
+    text = str(message.args[0]) if isinstance(message, KeyError) and message.args else str(message)
+    text = text.partition("\nNote dataset download directory")[0]
+    text = text.replace("No module named 'pi_heif'", "no image that can be read")  # its last resort for any file
+    text = re.sub(r"\x1b\[[0-9;]*m|See https://\S+ for [^.]*\.|[^\w\s!-~\u00a0-\u024f]", "", text)
+    return " ".join(text.split())[:_LONGEST] or type(message).__name__
