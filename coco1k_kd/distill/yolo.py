@@ -133,7 +133,7 @@ def _check_arguments(teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]
             "distillation_layers= is not known here: all levels of the neck are distilled, and "
             "distillation_levels= chooses among them by stride, as (8, 16, 32)"
         )
-    for name in kwargs.keys() - DEFAULT_CFG_KEYS:
+    for name in [name for name in kwargs if name not in DEFAULT_CFG_KEYS]:  # in the order of typing
         if name in SETTABLE:
             raise UserError(f"{name}= is not known here: distillation_{name}= is")
         if _MEANT.match(name):

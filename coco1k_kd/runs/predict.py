@@ -49,13 +49,13 @@ class CocoValidator(DetectionValidator):
 
 
 def predict_each(
-    weights: Mapping[str, str | Path], annotations: Path, images: Path, folder: Path, **settings: Any
+    weights: Mapping[str, str], annotations: Path, images: Path, folder: Path, **settings: Any
 ) -> dict[str, dict[str, float]]:
     """`predict` of checkpoints by name, into predictions_<name>.json of `folder`; equal weights predict once."""
     figures: dict[str, dict[str, float]] = {}
     names: dict[str, str] = {}  # by the hash of the weights
     for name, checkpoint in weights.items():
-        model, output = YOLO(str(checkpoint)), folder / f"predictions_{name}.json"
+        model, output = YOLO(checkpoint), folder / f"predictions_{name}.json"
         first = names.setdefault(state_hash(model.model), name)
         if first == name:
             figures[name] = predict(model, annotations, images, output, **settings)

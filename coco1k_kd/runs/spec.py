@@ -11,6 +11,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_json
 
 SPEC, RESULT = "spec.json", "result.json"
+EPOCHS = ("best", "last")  # of each run the checkpoints that are evaluated
 T = TypeVar("T")
 
 
@@ -88,6 +89,11 @@ class Evaluation(msgspec.Struct):
 
     ultralytics: dict[str, dict[str, float]]
     seconds: float
+
+
+def checkpoints(folder: str | Path) -> dict[str, str]:
+    """What is evaluated of the run in `folder`, by name."""
+    return {epoch: str(Path(folder) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
 
 
 def read(path: Path, kind: type[T]) -> T:

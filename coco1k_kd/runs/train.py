@@ -40,6 +40,7 @@ from coco1k_kd.runs.spec import (
     Result,
     Trained,
     TrainSpec,
+    checkpoints,
     read,
     read_spec,
     write,
@@ -67,8 +68,7 @@ def train(spec: TrainSpec) -> Result:
         random_teacher(spec.teacher, images, args["imgsz"], spec.seed, folder / _PLACEBO)
     trained = fit(spec) if len(devices) == 1 else _fit_on_ranks(folder, len(devices))
     settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
-    weights = {name: folder / "weights" / f"{name}.pt" for name in ("best", "last")}
-    own = predict_each(weights, Path(spec.annotations), Path(spec.images), folder, **settings)
+    own = predict_each(checkpoints(folder), Path(spec.annotations), Path(spec.images), folder, **settings)
     if spec.judge:  # in this process, since to start another one takes longer than to judge some hundred images
         write(Path(spec.judge.folder) / RESULT, evaluate(structs.replace(spec.judge, launched=time.time())))
     (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)

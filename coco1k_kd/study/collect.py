@@ -29,9 +29,9 @@ from coco1k_kd.report.comparison import (
     Run,
     Weight0,
 )
-from coco1k_kd.runs.spec import Result
+from coco1k_kd.runs.spec import EPOCHS, Result
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
-from coco1k_kd.study.plan import EPOCHS, Study
+from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.matching import coco_metrics

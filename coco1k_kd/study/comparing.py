@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import structs
 
 from coco1k_kd.distill import registry
+from coco1k_kd.runs.spec import EPOCHS
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Key, kind
-from coco1k_kd.study.plan import EPOCHS, Study
+from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.compare import compare, decide
 from coco1k_kd.verdict.entry import Entry, Last

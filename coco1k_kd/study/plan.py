@@ -30,7 +30,6 @@ from coco1k_kd.study.settings import Settings
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
-EPOCHS = ("best", "last")  # of each run the checkpoints that are evaluated
 FREE = ("project", "coco_root", "hours", "judge")  # may change between a study and its --resume
 
 

@@ -17,10 +17,10 @@ from coco1k_kd.data.dataset import Split
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, finished
+from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, checkpoints, finished
 from coco1k_kd.study.arms import Key, run_label
 from coco1k_kd.study.judge import WrittenJudge
-from coco1k_kd.study.plan import EPOCHS, Study
+from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.matching import coco_metrics
 
 _GIVEN = "given"  # names the predictions of a model as it is given
@@ -65,8 +65,9 @@ class Evaluator:
         """How the run's best and last checkpoint are evaluated on the judge's images."""
         if not self.judge:
             return None
-        weights = {epoch: str(self.study.folder(*key) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
-        return self._spec(self._judged_folder(key), weights, self.judge.split, self._judge_args())
+        return self._spec(
+            self._judged_folder(key), checkpoints(self.study.folder(*key)), self.judge.split, self._judge_args()
+        )
 
     def judged(self, keys: Iterable[Key]) -> None:
         """Evaluate what is missing of these runs: a run does it by itself, for the judge that its study then had."""

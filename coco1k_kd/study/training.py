@@ -31,9 +31,7 @@ class Training:
         judge: how a run's checkpoints are evaluated on the images that judge it, by the run itself.
     """
 
-    def __init__(
-        self, study: Study, slots: Slots, hours: Hours, judge: Callable[[Key], EvaluateSpec | None] = lambda _: None
-    ) -> None:
+    def __init__(self, study: Study, slots: Slots, hours: Hours, judge: Callable[[Key], EvaluateSpec | None]) -> None:
         self.study, self.slots, self.hours, self.judge = study, slots, hours, judge
         self.results: dict[Key, Result] = {}
         self.failures: list[Failure] = []

@@ -15,7 +15,8 @@ def test_equal_weights_predict_once(
 ) -> None:
     truth = subset / "annotations" / "instances_val2017.json", (subset / "images" / "val2017").resolve()
     settings = {"data": str(subset / "coco1k.yaml"), "imgsz": 32, "batch": 8, "device": "cpu", "workers": 0}
-    weights = {"best": models / "student.pt", "last": models / "student.pt", "other": models / "teacher.pt"}
+    weights = {"best": "student", "last": "student", "other": "teacher"}
+    weights = {name: str(models / f"{model}.pt") for name, model in weights.items()}
     called: list[str] = []
     plain = predict.predict
     monkeypatch.setattr(predict, "predict", lambda *args, **more: called.append(args[3].name) or plain(*args, **more))

@@ -204,7 +204,7 @@ class Instant:
 def test_the_timed_baseline_waits_for_what_it_is_timed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, slots = made(arms=["cwd", "mgd", "baseline_same_time"], seeds=[0, 1]), Instant()
     monkeypatch.setattr(training.Training, "_line", lambda *_: "")
-    runs = training.Training(plan, slots, Hours(float("inf")))
+    runs = training.Training(plan, slots, Hours(float("inf")), lambda _: None)
     assert runs.finish(plan.plan()) and set(runs.results) == set(plan.plan())
     last = [label for label in slots.begun if label.startswith("baseline_same_time")]
     assert slots.begun[-2:] == last and len(slots.begun) == 8
