@@ -4,8 +4,8 @@
     python benchmarks/against_stock.py --data coco1k/coco1k.yaml --teacher yolov8m.pt --imgsz 416 --epochs 3 --device 0
 
 Stock: `YOLO(student).train(...)` and the same with `distill_model=`, one after the other, each in a process of its own.
-Ours: `test_coco1k_kd.py --arms baseline cwd`, which also audits, evaluates both models as they were given, evaluates
-best and last of each run with pycocotools, and compares. Both train with the same settings. Prints JSON.
+Ours: `test_coco1k_kd.py --arms baseline cwd --seeds 0`, which also audits, evaluates both models as they were given,
+evaluates best and last of each run with pycocotools, and compares. Both train with the same settings. Prints JSON.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def ours(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of the study, whole, and of its parts."""
     names = ("data", "student", "teacher", "epochs", "imgsz", "batch", "workers", "device")
     flags = [word for name in names for word in (f"--{name}", str(getattr(args, name)))]
-    script = [sys.executable, str(PROJECT / "test_coco1k_kd.py"), "--arms", "baseline", "cwd"]
+    script = [sys.executable, str(PROJECT / "test_coco1k_kd.py"), "--arms", "baseline", "cwd", "--seeds", "0"]
     whole = seconds([*script, *flags, "--project", str(folder)])
     content = json.loads(next(folder.glob("comparison_*.json")).read_bytes())
     runs = {arm: content["arms"][arm]["runs"][0] for arm in ("baseline", "cwd")}

@@ -6,7 +6,6 @@ as Ultralytics' own dataset reads them, images by the size that they have after 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,12 +19,11 @@ from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
 from coco1k_kd.data.images import see, size_fault
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
+from coco1k_kd.data.leaks import CHOOSES, leaks
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import sha256
 
 TOLERANCE = 5e-4  # of the image: how far a label may be from its annotation; a third of a pixel at 640
-CHOOSES = "which chooses the best epoch"
 _MANY_CROWDS = 0.1  # of the annotations; COCO has 0.01
 _THREADS = 8
 
@@ -50,20 +48,19 @@ def accept(data: Data) -> list[str]:
         UserError: the first fault, and how many there are.
     """
     fixed, keypoints = data.manifest.exists(), yaml.safe_load(data.yaml.read_bytes()).get("kpt_shape")
-    found = [examine(split, data.classes, fixed=fixed, keypoints=keypoints) for split in data.splits.values()]
-    faults = [fault for findings in found for fault in findings.faults]
     judging = [split for name, split in data.splits.items() if name != "train"]
-    faults += [fault for split in judging for fault in leaks(data.train, split)]
-    faults += leaks(data.val, data.test, CHOOSES) if data.test else []
-    if faults:
-        raise UserError(faults[0] + (f" ({len(faults):,} such faults in all)" if len(faults) > 1 else ""))
+    faults = [fault for split in judging for fault in leaks(split.files, data.train.files)]
+    faults += leaks(data.test.files, data.val.files, CHOOSES) if data.test else []
+    _raise_first(faults)  # before Ultralytics, which reads the labels, can rewrite a file
+    found = [examine(split, data.classes, fixed=fixed, keypoints=keypoints) for split in data.splits.values()]
+    _raise_first([fault for findings in found for fault in findings.faults])
     return [warning for findings in found for warning in findings.warnings]
 
 
 def judge_faults(judge: Split, drawn: Sequence[Data]) -> list[str]:
     """Why a study of some data cannot be judged by further images, which need no labels; each in a line."""
     faults = examine(judge, drawn[0].classes, labels=False).faults
-    return faults + [fault for data in drawn for fault in leaks(data.train, judge)]
+    return faults + [fault for data in drawn for fault in leaks(judge.files, data.train.files)]
 
 
 def examine(
@@ -103,24 +100,9 @@ def examine(
     return findings
 
 
-def leaks(train: Split, judge: Split, used: str = "which is trained on") -> list[str]:
-    """Images to judge by that are also in `train`, each in a line that names its use."""
-    return [
-        f"{judge.images / name}: the same image as {twin}, {used}; remove it from one of the two splits"
-        for name, twin in same_images(judge, train).items()
-    ]
-
-
-def same_images(split: Split, other: Split) -> dict[str, Path]:
-    """Names in `split` of images that are also in `other`, byte by byte, with their files there. Few files are read."""
-    sizes: dict[int, list[Path]] = defaultdict(list)
-    for path in _files(other).values():
-        sizes[path.stat().st_size].append(path)
-    suspects = {name: path for name, path in _files(split).items() if path.stat().st_size in sizes}
-    twins = {twin for path in suspects.values() for twin in sizes[path.stat().st_size]}
-    known = {digest: path for path, digest in _digests(twins).items()}
-    digests = _digests(set(suspects.values()))
-    return {name: known[digests[path]] for name, path in suspects.items() if digests[path] in known}
+def _raise_first(faults: Sequence[str]) -> None:
+    if faults:
+        raise UserError(faults[0] + (f" ({len(faults):,} such faults in all)" if len(faults) > 1 else ""))
 
 
 def _examine_images(split: Split, annotations: Annotations, fixed: bool, findings: Findings) -> None:
@@ -221,13 +203,3 @@ def _same(wanted: np.ndarray, found: np.ndarray) -> bool:
         return True
     near = np.abs(wanted[:, None] - found).max(axis=2) <= TOLERANCE
     return bool(near.any(axis=0).all() and near.any(axis=1).all())
-
-
-def _files(split: Split) -> dict[str, Path]:
-    return {name: path for name in split.names if (path := split.images / name).is_file()}
-
-
-def _digests(paths: set[Path]) -> dict[Path, str]:
-    ordered = sorted(paths)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip(ordered, pool.map(sha256, ordered), strict=True))

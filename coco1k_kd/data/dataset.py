@@ -32,6 +32,11 @@ class Split:
         return len(self.names)
 
     @property
+    def files(self) -> list[Path]:
+        """Where the images lie, in the order of their names."""
+        return [self.images / name for name in self.names]
+
+    @property
     def place(self) -> Path:
         """What Ultralytics is given for the split in a data YAML."""
         return self.listed or self.images.resolve()
@@ -86,7 +91,7 @@ def read_data(path: Path) -> Data:
         names = content["names"]
         names = dict(enumerate(names)) if isinstance(names, list) else {int(i): name for i, name in names.items()}
         classes = tuple(str(names[i]) for i in range(len(names)))
-        places = [str(content[key]) for key in ("train", "val", "test") if key != "test" or content.get(key)]
+        places = [one_place(content[key]) for key in ("train", "val", "test") if key != "test" or content.get(key)]
         root = Path(content.get("path") or path.parent)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -100,6 +105,14 @@ def read_data(path: Path) -> Data:
         if number < 2 or file.is_file()  # COCO's own test images have no annotations
     )
     return Data(path.resolve(), root.resolve(), classes, train, val, *test)
+
+
+def one_place(value: str | list[str]) -> str:
+    """The one place that a data YAML names for a split, in a list or not. TypeError if there are several or none."""
+    place = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if not isinstance(place, str):
+        raise TypeError(f"{value!r} is not one folder")
+    return place
 
 
 def annotations_beside(root: Path, place: str) -> Path:

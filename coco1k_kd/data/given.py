@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +12,10 @@ import yaml
 
 from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import accept
-from coco1k_kd.data.dataset import Data, annotations_beside, read_data
+from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_data
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.own import count, faults, notes, refuse, write
-from coco1k_kd.data.scan import check_channels, in_one_line, read
+from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, read
 from coco1k_kd.errors import UserError
 
 
@@ -29,7 +29,7 @@ def open_data(path: Path, project: Path) -> Data:
         return _read_with_annotations(path)
     data = read(path)
     refuse(data)
-    _print("note", notes(data))
+    _print("note", [*notes(data), *_unread(data)])
     return write(data, project)
 
 
@@ -44,7 +44,7 @@ def check(path: Path) -> None:
             found = read(path, download=False)
             wrong, data = faults(found), write(found, Path(folder))
             print(describe(data))
-            _print("note", notes(found))
+            _print("note", [*notes(found), *_unread(found)])
         _print("fault", wrong)
         if not wrong:
             _print("note", accept(data))
@@ -85,7 +85,7 @@ def _read_with_annotations(path: Path) -> Data:
         found = check_det_dataset(str(path), autodownload=False)
     check_channels(path, found)
     for name, split in data.splits.items():
-        if Path(found[name]).resolve() != split.images:
+        if Path(one_place(found[name])).resolve() != split.images:
             raise UserError(
                 f"{path}, {name}: Ultralytics reads {found[name]}, but the annotations are of the images in "
                 f"{split.images}; give the folder relative to path"
@@ -98,10 +98,23 @@ def _has_annotations(path: Path) -> bool:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         root = Path(content.get("path") or path.parent)
-        files = [annotations_beside(root, content[key]) for key in ("train", "val")]
+        files = [annotations_beside(root, one_place(content[key])) for key in ("train", "val")]
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return False  # Ultralytics knows better what is wrong, or what the YAML means
     return all(file.is_file() for file in files) or _is_subset(root)
+
+
+def _unread(data: OwnData) -> Iterator[str]:
+    """Yield that COCO annotations which lie beside own data are not read."""
+    content = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))
+    for split in SPLITS:
+        places = content.get(split) or []
+        for place in [places] if isinstance(places, str) else places:
+            if (file := annotations_beside(data.root, place.removesuffix(".txt"))).is_file():
+                yield (
+                    f"{split}: {file} is not read, and the boxes to judge by are those of the labels, which know no "
+                    "crowds; it is read where train and val are each one folder with annotations"
+                )
 
 
 def _is_subset(root: Path) -> bool:

@@ -19,7 +19,7 @@ _FORMATS = SUFFIXES | {"jpeg2000"}  # Pillow's names of what Ultralytics reads
 _SMALLEST = 10  # pixels a side: Ultralytics leaves smaller images out
 _CHECKED = {"JPEG", "MPO", "PNG"}  # by their end marker or check sums; others are decoded to know that they can be
 _ORIENTATION = 0x0112  # EXIF's tag: 1 upright, 2-4 mirrored or turned by 180 degrees, 5-8 width and height exchanged
-_END = b"\xff\xd9"
+_BEGIN, _END = b"\xff\xd8", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # no stuffed byte and no restart marker, which data may hold
 
 
@@ -54,8 +54,7 @@ def see(path: Path) -> Seen | str:
                 return "cannot be decoded (by OpenCV, as Ultralytics reads it); convert it to JPEG or PNG"
             if picture.format != "JPEG":
                 return seen
-            file.seek(-len(_END), os.SEEK_END)
-            if file.read() == _END:
+            if _ends_as_jpeg(file):
                 return seen
             return jpeg_fault(path.read_bytes()) or seen._replace(trailer=True)
     except (OSError, SyntaxError, ValueError) as error:
@@ -113,10 +112,21 @@ def jpeg_fault(data: bytes) -> str | None:
 
 def without_trailer(data: bytes) -> bytes:
     """An image file without the bytes that follow a JPEG's end marker; Ultralytics would write such a file anew."""
-    if data[:2] != b"\xff\xd8" or data.endswith(_END):
+    if not data.startswith(_BEGIN) or data.endswith(_END):
         return data
     with _open(BytesIO(data)) as picture:
         return data[: _end_of_jpeg(data)] if picture.format == "JPEG" else data  # an MPO has several pictures
+
+
+def may_have_trailer(path: Path) -> bool:
+    """Whether a file begins as a JPEG and does not end as one. OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(len(_BEGIN)) == _BEGIN and not _ends_as_jpeg(file)
+
+
+def _ends_as_jpeg(file: BinaryIO) -> bool:
+    file.seek(-len(_END), os.SEEK_END)
+    return file.read() == _END
 
 
 def _end_of_jpeg(data: bytes) -> int | None:

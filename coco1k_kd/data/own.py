@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 import yaml
 
-from coco1k_kd.data.accept import CHOOSES, leaks
 from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.labels import label_clashes, label_file
+from coco1k_kd.data.leaks import CHOOSES, TRAINS, leak
 from coco1k_kd.data.scan import OwnData, Scan
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
@@ -69,10 +69,10 @@ def faults(data: OwnData) -> list[str]:
             places = f"{split.files[0]} has its labels in {label_file(split.files[0].as_posix())}"
             found.append(f"{name}: none of the {len(split.files):,} images has a box; {places}")
         found += [f"{name}: {clash}" for clash in label_clashes(split.names)]
-    parts = {name: Split(data.yaml, split.root, split.names) for name, split in data.splits.items()}
-    for judge, other, *used in (("val", "train"), ("test", "train"), ("test", "val", CHOOSES)):
-        if judge in parts and (same := leaks(parts[other], parts[judge], *used)):
-            found.append(f"{judge}, {len(same):,} of {parts[judge].size:,} images: {same[0]}")
+    for (judge, other), twins in data.twins.items():
+        files, used = data.splits[judge].files, TRAINS if other == "train" else CHOOSES
+        if same := [leak(file, twins[file], used) for file in files if file in twins]:
+            found.append(f"{judge}, {len(same):,} of {len(files):,} images: {same[0]}")
     return found
 
 

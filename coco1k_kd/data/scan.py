@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_file, left_out
+from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.errors import UserError
 
@@ -65,13 +67,17 @@ class Scan:
 
 @dataclass(frozen=True)
 class OwnData:
-    """What a data YAML names: class names by index, and the splits that it has."""
+    """What a data YAML names: class names by index, and the splits that it has.
+
+    `twins`: images of the first split that are also in the second, with the file there, before anything was rewritten.
+    """
 
     yaml: Path
     root: Path
     classes: tuple[str, ...]
     splits: dict[str, Scan]
     keys: dict[str, Any]
+    twins: dict[tuple[str, str], dict[Path, Path]]
 
 
 def resolve(path: Path, download: bool = True) -> dict[str, Any]:
@@ -100,6 +106,8 @@ def resolve(path: Path, download: bool = True) -> dict[str, Any]:
                 raise ValueError(f"{split}: names no images")
             if missing := [place for place in places if not Path(place).exists()]:
                 raise ValueError(f"{split}: {missing[0]} does not exist")
+            if images := [place for place in places if Path(place).is_file() and not _passed(place)]:
+                raise ValueError(f"{split}: {images[0]} is an image; name a folder, or a text file that lists images")
         found["names"] = {index: found["names"][index] for index in range(len(found["names"]))}
     return found
 
@@ -111,24 +119,29 @@ def read(path: Path, download: bool = True) -> OwnData:
     classes = tuple(found["names"].values())
     if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
         raise UserError(f"{path} has two classes of the name {twice[0]!r}: give each class a name of its own")
-    splits = {split: scan(path, split, found) for split in SPLITS if found.get(split)}
+    listed = {split: _listed(path, split, found) for split in SPLITS if found.get(split)}
+    same = {
+        (judge, other): twins(_absolute(listed[judge]), _absolute(listed[other]))
+        for other, judge in combinations(listed, 2)
+    }
+    splits = {split: scan(path, split, found, listed[split]) for split in listed}
     keys = {key: found[key] for key in _KEPT_KEYS if key in found}
-    return OwnData(Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve(), classes, splits, keys)
+    return OwnData(Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve(), classes, splits, keys, same)
 
 
-def scan(path: Path, split: str, resolved: dict[str, Any]) -> Scan:
+def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]) -> Scan:
     """One split of a resolved YAML by Ultralytics' own data set: segments are boxes, equal lines count once.
 
-    Ultralytics writes its label cache beside the labels where it may. UserError if there is nothing to read.
+    Ultralytics writes its label cache beside the labels where it may. `listed`: the images that it finds, with those
+    that it leaves out. UserError if there is nothing to read.
     """
     from ultralytics.data.dataset import YOLODataset
 
     with in_one_line(f"{path}, {split}"):
         found = YOLODataset(img_path=resolved[split], data=resolved, augment=False)
-        listed = found.get_img_files(resolved[split])
     label_files = dict(zip(listed, found.label_files, strict=True))
     unread = sorted(set(listed) - set(found.im_files))
-    files = tuple(Path(os.path.abspath(file)) for file in found.im_files)  # noqa: PTH100 - links stay links
+    files = tuple(_absolute(found.im_files))
     if odd := next((str(file) for file in files if not _can_be_listed(str(file))), None):
         raise UserError(f"{path}, {split}: {odd!a} has a line break or no UTF-8 in its path; rename it")
     first: dict[Path, Path] = {}
@@ -146,6 +159,22 @@ def scan(path: Path, split: str, resolved: dict[str, Any]) -> Scan:
             *_unseen(_places(resolved, split), set(label_files.values())),
         ),
     )
+
+
+def _listed(path: Path, split: str, resolved: dict[str, Any]) -> list[str]:
+    """The images that Ultralytics finds in a split, of which it has read nothing yet."""
+    from ultralytics.data.dataset import YOLODataset
+
+    class Unread(YOLODataset):
+        def get_labels(self) -> list[dict[str, Any]]:
+            return []
+
+    with in_one_line(f"{path}, {split}"):
+        return Unread(img_path=resolved[split], data=resolved, augment=False).im_files
+
+
+def _absolute(files: Iterable[str]) -> list[Path]:
+    return [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 - links stay links
 
 
 def check_channels(path: Path, resolved: dict[str, Any]) -> None:

@@ -217,21 +217,24 @@ def write(order: Order, drawn: list[Drawn], work: list[Job]) -> Written:
             _check_same(manifest.files, order.manifest.files)
         text = yaml_text(order.output, drawn[0].annotations.names, order.source)
         (folder / YAML).write_text(text, encoding="utf-8")
-        warnings = _accepted(folder, order.output, drawn) if work else []
+        warnings = _accepted(folder, order.output, drawn, work) if work else []
         write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
         with ThreadPoolExecutor(1) as undisturbed:  # an interrupt waits until all is in place
             undisturbed.submit(_swap, folder, order.output, old).result()
     return Written(placed, warnings)
 
 
-def _accepted(folder: Path, output: Path, drawn: list[Drawn]) -> list[str]:
-    """Check the subset that lies in `folder` and is to be `output`; return warnings."""
+def _accepted(folder: Path, output: Path, drawn: list[Drawn], work: list[Job]) -> list[str]:
+    """Check the subset that lies in `folder` and is to be `output`; return warnings. A refusal names the sources."""
     classes = drawn[0].annotations.names
     data = Data(folder / YAML, folder, tuple(classes), *(split_of(folder, part.split, classes) for part in drawn))
     try:
         warnings = accept(data)
     except UserError as error:
-        raise UserError(str(error).replace(str(folder), str(output))) from None
+        text = str(error)
+        for job in work:
+            text = text.replace(f"{folder / job.file}", str(job.source))
+        raise UserError(text.replace(str(folder), str(output))) from None
     for cache in folder.rglob("*.cache"):  # Ultralytics' label caches hold the paths in this folder
         cache.unlink()
     return [warning.replace(str(folder), str(output)) for warning in warnings]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import PIL.Image
 
-from coco1k_kd.data.accept import examine, leaks
+from coco1k_kd.data.accept import examine
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.images import image_fault
+from coco1k_kd.data.leaks import leaks
 from coco1k_kd.data.manifest import MANIFEST, Manifest, count, read_manifest
 from coco1k_kd.data.subset import SPLITS, YAML, annotation_file, split_of, yaml_lines, yaml_text
 from coco1k_kd.errors import UserError
@@ -31,7 +32,8 @@ def verify(folder: Path) -> list[str]:
             except UserError as error:
                 faults.append(str(error))
     if len(parts) == len(SPLITS):
-        faults += leaks(*parts)
+        train, val = parts
+        faults += leaks(val.files, train.files)
     yaml, names = folder / YAML, list(manifest.val.images_per_class)
     if not yaml.is_file():
         faults.append(f"{YAML}: missing")

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 import yaml
 
-from coco1k_kd.data.accept import same_images
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Data, Split
+from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.source import Source, drawn_from, from_root, from_yaml
 from coco1k_kd.errors import UserError
@@ -129,7 +129,8 @@ def _beyond(source: Source, data: Data, flag: str) -> Judge:
             f"{missing[0]}); fetch them with create_coco1k.py --download --judge full, or give --judge val"
         )
     split = Split(annotations.path, images, names)
-    own = frozenset(same_images(split, data.val))
+    choose = twins(split.files, data.val.files)
+    own = frozenset(name for name, file in zip(names, split.files, strict=True) if file in choose)
     if len(own) == len(names):
         raise UserError(f"{flag}: {images} holds only images that choose the best epoch; give --judge val")
     return Judge("full_val", split, own)

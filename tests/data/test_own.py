@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -244,6 +245,12 @@ def _leak(root: Path) -> None:
     shutil.copy(root / "data/images/train/05.jpg", root / "data/images/val/copy.jpg")
 
 
+def _leak_behind_a_trailer(root: Path) -> None:
+    """Ultralytics writes the JPEG anew when it reads its labels; from then on nothing shows where it comes from."""
+    data = (root / "data/images/train/05.jpg").read_bytes()
+    (root / "data/images/val/copy.jpg").write_bytes(data + b"\0SEFT")
+
+
 def _judge_chooses(root: Path) -> None:
     shutil.copy(root / "data/images/val/02.jpg", root / "data/images/one.jpg")
     (root / "data/test.txt").write_text("./images/one.jpg\n")
@@ -296,6 +303,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_rewrite(channels=1), "channels: 1"),
     (_rewrite(path="/nowhere"), "/nowhere/images/val"),
     (_rewrite(train="images/none"), "images/none does not exist"),
+    (_rewrite(val=["images/val/01.jpg"]), "val: .*01.jpg is an image; name a folder"),
     (_rewrite(test="images/none"), "images/none does not exist"),
     (_rewrite(train=["images/train", "images/none"]), "images/none does not exist"),
     (_rewrite(train=7), "'train' must be"),
@@ -307,6 +315,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_no_labels, "val: none of the 5 images has a box; .*00.jpg has its labels in .*labels/val/00.txt"),
     (_no_image, "fruit.yaml, val: No valid images"),
     (_leak, "val, 1 of 6 images: .*copy.jpg: the same image as .*05.jpg, which is trained on"),
+    (_leak_behind_a_trailer, "val, 1 of 6 images: .*copy.jpg: the same image as .*05.jpg, which is trained on"),
     (_judge_chooses, "test, 1 of 1 images: .*one.jpg: the same image as .*02.jpg, which chooses the best epoch"),
     (_one_label_for_two, "val: 2 images have the file_name 01 but for the suffix"),
     (_twice, "01.jpg is listed twice"),
@@ -413,6 +422,27 @@ def test_coco_files_beside_the_images_are_the_truth_of_a_test_split_too(tmp_path
         name: split.names for name, split in made.splits.items()
     }
     assert accept(data) == []
+
+
+def test_a_split_may_be_a_list_of_one_folder_beside_annotations_too(subset: Path, tmp_path: Path) -> None:
+    content, path = yaml.safe_load((subset / "coco1k.yaml").read_text()), tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(content | {"val": [content["val"]]}))
+    assert open_data(path, tmp_path).splits == open_data(subset / "coco1k.yaml", tmp_path).splits
+    assert check(path).stdout == check(subset / "coco1k.yaml").stdout
+
+
+@pytest.mark.parametrize("val", ["val.txt", ["images/val", "images/more"]])
+def test_annotations_that_are_not_read_are_named(val: str | list[str], tmp_path: Path, capsys) -> None:
+    absolute(tmp_path)
+    fill(tmp_path / "data/images/more", tmp_path / "data/labels/more", "test")
+    (tmp_path / "data/val.txt").write_text("./images/val/01.jpg\n")
+    (tmp_path / "data/annotations").mkdir()
+    (tmp_path / "data/annotations/instances_val.json").write_text("{}")
+    _rewrite(val=val)(tmp_path)
+    open_data(tmp_path / YAML, tmp_path / "project")
+    told = re.findall("note: val: .*", capsys.readouterr().out)
+    assert len(told) == 1 and "annotations/instances_val.json is not read" in told[0] and "crowds" in told[0]
+    assert told[0] in check(tmp_path / YAML).stdout
 
 
 def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
