@@ -70,6 +70,7 @@ class OwnData:
     """What a data YAML names: class names by index, and the splits that it has.
 
     `twins`: images of the first split that are also in the second, with the file there, before anything was rewritten.
+    `unused`: what is said of a test split that cannot judge.
     """
 
     yaml: Path
@@ -78,6 +79,7 @@ class OwnData:
     splits: dict[str, Scan]
     keys: dict[str, Any]
     twins: dict[tuple[str, str], dict[Path, Path]]
+    unused: tuple[str, ...] = ()
 
 
 def resolve(path: Path, download: bool = True) -> dict[str, Any]:
@@ -125,8 +127,14 @@ def read(path: Path, download: bool = True) -> OwnData:
         for other, judge in combinations(listed, 2)
     }
     splits = {split: scan(path, split, found, listed[split]) for split in listed}
+    unused = ()
+    if "test" in splits and splits["test"].unlabelled == len(splits["test"].files):
+        number = len(splits.pop("test").files)
+        unused = (f"test: none of the {number:,} images has a label file, so the split is not used",)
+        same = {pair: images for pair, images in same.items() if "test" not in pair}
     keys = {key: found[key] for key in _KEPT_KEYS if key in found}
-    return OwnData(Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve(), classes, splits, keys, same)
+    place, root = Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve()
+    return OwnData(place, root, classes, splits, keys, same, unused)
 
 
 def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]) -> Scan:

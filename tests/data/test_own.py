@@ -424,6 +424,15 @@ def test_coco_files_beside_the_images_are_the_truth_of_a_test_split_too(tmp_path
     assert accept(data) == []
 
 
+def test_a_test_split_without_labels_is_not_used(tmp_path: Path, capsys) -> None:
+    path = roboflow(tmp_path)
+    shutil.rmtree(tmp_path / "test/labels")
+    data = open_data(path, tmp_path / "project")
+    assert list(data.splits) == ["train", "val"] and "test" not in yaml.safe_load(data.yaml.read_text())
+    assert "note: test: none of the 4 images has a label file, so the split is not used" in capsys.readouterr().out
+    assert check(path).returncode == 0
+
+
 def test_a_split_may_be_a_list_of_one_folder_beside_annotations_too(subset: Path, tmp_path: Path) -> None:
     content, path = yaml.safe_load((subset / "coco1k.yaml").read_text()), tmp_path / "changed.yaml"
     path.write_text(yaml.safe_dump(content | {"val": [content["val"]]}))
