@@ -37,7 +37,7 @@ class Recipe:
 # The figures stand in docs/benchmarks.md ("Where it pays"); a test compares them.
 RECIPES = (
     Recipe("question_new", "neck", "cwd", 0.015, (0.008, 0.021), 5),
-    Recipe("question_frozen", "frozen", "cwd", 0.014, (0.005, 0.024), 20),
+    Recipe("question_frozen", "frozen", "cwd+response", 0.023, (0.009, 0.037), 5),
     Recipe("question_coco", "weights"),
 )
 _SCRATCH = "question_scratch"
