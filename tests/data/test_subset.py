@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from hashlib import sha256
@@ -311,6 +312,8 @@ def test_an_interrupt_loses_no_file_of_the_users(made: Path, copy: Path, monkeyp
             make(copy, made, "--seed", "1", "--force")
     finally:
         signal.signal(signal.SIGINT, before)
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join(0 if thread.daemon else 30)  # as the interpreter's end does
     assert (made / "notes.txt").read_text() == "mine"
     assert not list(made.parent.glob(".*"))
 
