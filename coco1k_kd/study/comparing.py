@@ -22,10 +22,10 @@ Pair = tuple[str, str]  # an arm, and the arm that it is compared with
 def pairs(study: Study, arms: Sequence[str]) -> list[Pair]:
     """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
 
-    One with settings of its own also against the same loss without.
+    One with settings of its own also against the same loss without, a sum against each of its losses.
     """
     found = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
-    found += [(arm, kind(arm)) for arm in arms if arm != kind(arm) and kind(arm) in arms]
+    found += [(arm, simpler) for arm in arms for simpler in _simpler(arm) if simpler in arms]
     if STOCK in arms:
         found += [(arm, STOCK) for arm in arms if registry.is_loss(kind(arm))]
     if SAME_TIME in arms and study.timed_arm in arms:
@@ -33,6 +33,13 @@ def pairs(study: Study, arms: Sequence[str]) -> list[Pair]:
     if RANDOM in arms and study.control_loss in arms:
         found.append((study.control_loss, RANDOM))
     return found
+
+
+def _simpler(arm: str) -> list[str]:
+    """The arms to which this one adds something."""
+    if arm != kind(arm):
+        return [kind(arm)]
+    return [loss.name for loss in registry.parts(arm)] if "+" in arm else []
 
 
 def asked_for(study: Study) -> list[Pair]:

@@ -53,6 +53,17 @@ def test_ours_are_compared_with_the_baseline_and_with_ultralytics_own() -> None:
     ]
 
 
+def test_a_sum_is_compared_with_each_of_its_losses() -> None:
+    arms = ["baseline", "cwd", "response", "cwd+response", "cwd+response:weight=1"]
+    found = comparing.pairs(made(arms=arms), arms)
+    assert found[len(arms) - 1 :] == [
+        *(("cwd+response", "cwd"), ("cwd+response", "response")),
+        ("cwd+response:weight=1", "cwd+response"),
+    ]
+    assert comparing.pairs(made(arms=arms), ["baseline", "cwd+response"]) == [("cwd+response", "baseline")]
+    assert all(against == "baseline" for _, against in comparing.asked_for(made(arms=arms)))
+
+
 def test_folders_have_the_names_of_the_contract() -> None:
     one, several = made(), made(seeds=[0, 1])
     assert one.folder("baseline", (0, 0)) == Path("/project/baseline_20260101_120000")
