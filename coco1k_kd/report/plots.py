@@ -13,6 +13,7 @@ from statistics import fmean
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
 from msgspec import structs
 
 from coco1k_kd.report.comparison import Comparison, Run
@@ -146,8 +147,10 @@ class Plots:
             extent += [float(v) for v in values.ravel() if np.isfinite(v)]
         axes.set_xlabel(self.words("pic_epoch"))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        if extent and 0 < min(extent) < max(extent) / 30:  # the arms may differ by orders of magnitude
+        if key != "ap" and extent and 0 < min(extent) < max(extent) / 30:  # arms may differ by orders of magnitude
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())  # plain numbers: powers would be mathematical text
+            axes.yaxis.set_minor_formatter(LogFormatter())
 
     def classes(self, axes: Axes, entry: Entry, extremes: int) -> None:
         """The classes that gained and lost most, or every class where there are few."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jsonschema
+import matplotlib
 import msgspec
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from coco1k_kd.report.comparison import (
 )
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.picture import draw, figure
-from coco1k_kd.report.plots import Plots
+from coco1k_kd.report.plots import STYLE, Plots
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
 from coco1k_kd.study.study import report_only
@@ -213,6 +214,23 @@ def test_plots_have_their_marks():
     assert (band.x0, band.x1) == pytest.approx((-0.3, 0.3))
     labels = [t.get_text() for t in drawn("per_seed", content).texts]
     assert "student 30.8" in labels and not any("teacher" in label for label in labels)
+
+
+def test_curves_over_orders_of_magnitude_have_plain_numbers():
+    content = comparison()
+    for scale, arm in zip((1.0, 0.001), content.arms.values(), strict=True):
+        for run in arm.runs:
+            run.curves |= {key: [scale * v for v in (7.0, 3.0, 2.0)] for key in ("ap", "kd_loss")}
+            run.curves["epoch"] = [1, 2, 3]
+    for key, kind in (("ap", "linear"), ("kd_loss", "log")):
+        drawing = Figure()
+        axes = drawing.subplots()
+        with matplotlib.rc_context(STYLE):
+            Plots(content, EN).curve(axes, key)
+        drawing.draw_without_rendering()
+        told = [tick.get_text() for tick in axes.get_yticklabels(which="both") if tick.get_text()]
+        assert axes.get_yscale() == kind
+        assert np.isfinite([float(text.replace("−", "-")) for text in told]).all() and len(told) > 2, told
 
 
 def test_markdown_says_the_verdict_first_and_the_figures_in_points():
