@@ -84,7 +84,8 @@ TEXTS = {
     "recipe_none": "{question}: none of our studies found a gain over the student as given; keep it as it is, "
     "or freeze its backbone.",
     "recipe_unknown": "{question}: not measured yet.",
-    "question_new": "For a fresh head (new classes)",
+    "question_classes": "For new classes, from the student's own weights",
+    "question_new": "For a fresh head on pretrained layers",
     "question_frozen": "For a fresh head on a frozen backbone",
     "question_coco": "For a pretrained student trained further on COCO images",
     "question_scratch": "For a student from scratch",

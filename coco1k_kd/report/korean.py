@@ -82,7 +82,8 @@ TEXTS = {
     "recipe_none": "{question}: 우리 실험에서 원래의 학생 모델보다 나아진 경우는 없었습니다. 그대로 쓰거나 "
     "백본을 고정(freeze)하십시오.",
     "recipe_unknown": "{question}: 아직 측정하지 않았습니다.",
-    "question_new": "새 헤드(새 클래스)",
+    "question_classes": "학생 모델의 가중치에서 새 클래스를 학습할 때",
+    "question_new": "사전학습된 층 위에 새 헤드를 얹을 때",
     "question_frozen": "백본을 고정하고 새 헤드를 얹을 때",
     "question_coco": "사전학습된 학생을 COCO 이미지로 더 학습할 때",
     "question_scratch": "처음부터 학습하는 학생",

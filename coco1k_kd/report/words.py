@@ -36,6 +36,7 @@ class Recipe:
 
 # The figures stand in docs/benchmarks.md ("Where it pays"); a test compares them.
 RECIPES = (
+    Recipe("question_classes", "weights", "cwd+response", 0.006, (0.004, 0.008), 8),
     Recipe("question_new", "neck", "cwd", 0.015, (0.008, 0.021), 5),
     Recipe("question_frozen", "frozen", "cwd+response", 0.023, (0.009, 0.037), 5),
     Recipe("question_coco", "weights"),
@@ -220,11 +221,13 @@ class Words:
         if str(settings.get("student", "")).endswith((".yaml", ".yml")):
             return [self("recipe_unknown", question=self(_SCRATCH))]
         start, arms = settings.get("start", "weights"), comparison.arms
+        given = comparison.references.get("student")
+        knows_classes = given is None or given.ap is not None
         told = []
         for recipe in RECIPES:
             question = self(recipe.question)
             if recipe.arm is None:
-                told += [self("recipe_none", question=question)] if recipe.start == start else []
+                told += [self("recipe_none", question=question)] * (recipe.start == start and knows_classes)
             elif recipe.start != start or recipe.arm not in arms:
                 flags = f"--start {recipe.start} --arms baseline {recipe.arm}"
                 figures = {"gain": points(recipe.gain), "interval": self.interval(*recipe.ci95)}

@@ -163,7 +163,12 @@ def test_recipes_hold_the_figures_of_the_benchmarks():
     ("settings", "arms", "told", "left"),
     [
         ({"start": "neck", "student": "a.pt"}, ("baseline", "mgd"), "run --start neck --arms baseline cwd.", ""),
-        ({"start": "neck", "student": "a.pt"}, ("baseline", "cwd"), "For a fresh head on a frozen", "(new classes)"),
+        (
+            {"start": "neck", "student": "a.pt"},
+            ("baseline", "cwd"),
+            "For a fresh head on a frozen",
+            "on pretrained layers",
+        ),
         ({"start": "weights", "student": "a.pt"}, ("baseline", "cwd"), "none of our studies found a gain", "scratch"),
         ({"start": "weights", "student": "a.yaml"}, ("baseline", "cwd"), "from scratch: not measured yet.", "gained"),
     ],
@@ -171,6 +176,13 @@ def test_recipes_hold_the_figures_of_the_benchmarks():
 def test_a_recommendation_is_of_what_was_not_tried(settings, arms, told, left):
     lines = " ".join(EN.recommendations(structs.replace(comparison(arms=arms), settings=settings)))
     assert told in lines and (not left or left not in lines)
+
+
+def test_a_student_of_other_classes_is_not_told_what_holds_for_coco():
+    content = structs.replace(comparison(), settings={"start": "weights", "student": "a.pt"})
+    content.references["student"] = structs.replace(content.references["student"], ap=None)
+    lines = " ".join(EN.recommendations(content))
+    assert "COCO images" not in lines and "For new classes" in lines and "baseline cwd+response." in lines
 
 
 def test_the_opening_is_one_sentence_and_names_the_other_arms():
