@@ -15,7 +15,7 @@ from coco1k_kd.data.accept import accept
 from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_data
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.own import count, faults, notes, refuse, write
-from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, read
+from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, places_of, read
 from coco1k_kd.errors import UserError
 
 
@@ -108,8 +108,7 @@ def _unread(data: OwnData) -> Iterator[str]:
     """Yield that COCO annotations which lie beside own data are not read."""
     content = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))
     for split in SPLITS:
-        places = content.get(split) or []
-        for place in [places] if isinstance(places, str) else places:
+        for place in places_of(content, split):
             if (file := annotations_beside(data.root, place.removesuffix(".txt"))).is_file():
                 yield (
                     f"{split}: {file} is not read, and the boxes to judge by are those of the labels, which know no "

@@ -103,7 +103,7 @@ def resolve(path: Path, download: bool = True) -> dict[str, Any]:
             )
         found = check_det_dataset(str(path), autodownload=download)
         for split in SPLITS:
-            places = _places(found, split)
+            places = places_of(found, split)
             if not places and split != "test":
                 raise ValueError(f"{split}: names no images")
             if missing := [place for place in places if not Path(place).exists()]:
@@ -164,7 +164,7 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
         unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
         left_out=(
             *(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
-            *_unseen(_places(resolved, split), set(label_files.values())),
+            *_unseen(places_of(resolved, split), set(label_files.values())),
         ),
     )
 
@@ -191,7 +191,7 @@ def check_channels(path: Path, resolved: dict[str, Any]) -> None:
         raise UserError(f"{path} has channels: {resolved['channels']}; teacher and student take pictures of 3 channels")
 
 
-def _places(resolved: dict[str, Any], split: str) -> list[str]:
+def places_of(resolved: dict[str, Any], split: str) -> list[str]:
     """The folders and text files of a split."""
     found = resolved.get(split) or []
     return [found] if isinstance(found, str) else found
