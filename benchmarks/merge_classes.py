@@ -10,12 +10,16 @@ Images are links to those of COCO.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from coco1k_kd.data.annotations import read
+from coco1k_kd.data.subset import annotation_file
 
 CLASSES = {
     "vehicle": ("car", "bus", "truck", "train", "boat", "airplane"),
@@ -34,21 +38,13 @@ def labelled(root: Path) -> list[tuple[Path, str]]:
     found = []
     index = {name: number for number, names in enumerate(CLASSES.values()) for name in names}
     for split in ("train", "val"):
-        content = json.loads((root / f"annotations/instances_{split}2017.json").read_bytes())
-        classes = {one["id"]: index.get(one["name"]) for one in content["categories"]}
-        images = {one["id"]: one for one in content["images"]}
-        lines: dict[int, list[str]] = {}
-        for one in content["annotations"]:
-            label, image = classes[one["category_id"]], images[one["image_id"]]
-            left, top, width, height = one["bbox"]
-            if label is not None and not one["iscrowd"] and width > 0 and height > 0:
-                centre = ((left + width / 2) / image["width"], (top + height / 2) / image["height"])
-                box = (*centre, width / image["width"], height / image["height"])
-                lines.setdefault(one["image_id"], []).append(" ".join((str(label), *(f"{part:.6f}" for part in box))))
-        found += [
-            ((root / f"{split}2017" / images[image]["file_name"]).resolve(), "\n".join(text) + "\n")
-            for image, text in sorted(lines.items())
-        ]
+        annotations = read(annotation_file(root, split))
+        rows, starts = annotations.label_rows()
+        for position, image in enumerate(annotations.images()):
+            boxes = rows[starts[position] : starts[position + 1]].tolist()
+            kept = [(index.get(annotations.names[int(label)]), *box) for label, *box in boxes]
+            if text := "".join("{} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(*box) for box in kept if box[0] is not None):
+                found.append(((root / f"{split}2017" / image.name).resolve(), text))
     return found
 
 
