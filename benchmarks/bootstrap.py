@@ -2,6 +2,7 @@
 
 python benchmarks/bootstrap.py --annotations instances_val2017.json --runs a0.json a1.json --against b0.json b1.json
 python benchmarks/bootstrap.py --coverage --studies 300
+python benchmarks/bootstrap.py --coverage --against-given --studies 300
 python benchmarks/bootstrap.py --coverage-normal --studies 4000
 """
 
@@ -57,14 +58,17 @@ def timing(annotations: Path, runs: list[Path], against: list[Path]) -> dict[str
     }
 
 
-def coverage(studies: int, images: int, seeds: int) -> list[dict[str, Any]]:
-    """How often the interval holds the truth and how often `improves` or `hurts` is said, by effect and seed spread."""
+def coverage(studies: int, images: int, seeds: int, given: bool = False) -> list[dict[str, Any]]:
+    """How often the interval holds the truth and how often `improves` or `hurts` is said, by effect and seed spread.
+
+    `given`: every run is compared with one and the same model, as with the student as given.
+    """
     rows = []
     with ProcessPoolExecutor() as processes:
         for effect in EFFECTS:
             truth = true_difference(effect)
             for spread in SPREADS:
-                run = partial(study, images=images, seeds=seeds, spread=spread, effect=effect)
+                run = partial(study, images=images, seeds=seeds, spread=spread, effect=effect, given=given)
                 entries = list(processes.map(run, range(studies), chunksize=4))
                 means = np.array([e.d_ap.mean for e in entries])
                 low, high = np.array([e.d_ap.ci95 for e in entries]).T
@@ -105,11 +109,13 @@ def coverage_normal(studies: int, images: int) -> list[dict[str, Any]]:
     return rows
 
 
-def study(number: int, images: int, seeds: int, spread: float, effect: float) -> Entry:
-    """One made-up study: new images, and new models of both arms."""
+def study(number: int, images: int, seeds: int, spread: float, effect: float, given: bool) -> Entry:
+    """One made-up study: new images, and new models of both arms (`given`: the other side is one model)."""
     rng = np.random.default_rng([number, seeds, round(1000 * spread), round(1000 * effect)])
     seen = scene(images, rng)
     arms = [[model(seen, skill + rng.normal(0, spread), rng) for _ in range(seeds)] for skill in (effect, 0.0)]
+    if given:
+        arms[1] = [model(seen, 0.0, rng)] * seeds
     return compare_figures(*arms, [(0, seed) for seed in range(seeds)], in_parts=False)
 
 
@@ -155,13 +161,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", help="predictions of one arm, a file per seed")
     parser.add_argument("--against", type=Path, nargs="+", help="predictions of the other arm")
     parser.add_argument("--coverage", action="store_true", help="simulate studies instead of timing one")
+    parser.add_argument("--against-given", action="store_true", help="with --coverage: all against one model")
     parser.add_argument("--coverage-normal", action="store_true", help="simulate the interval's formula alone")
     parser.add_argument("--studies", type=int, default=400, help="simulated studies per row")
     parser.add_argument("--images", type=int, default=400, help="images per simulated study")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per simulated study")
     args = parser.parse_args()
     if args.coverage:
-        shape = {"studies": args.studies, "images": args.images, "seeds": args.seeds}
+        shape = {"studies": args.studies, "images": args.images, "seeds": args.seeds, "given": args.against_given}
         result: dict[str, Any] = shape | {"rows": coverage(**shape)}
     elif args.coverage_normal:
         rows = coverage_normal(args.studies, args.images)

@@ -103,6 +103,7 @@ class Reference(Struct, kw_only=True):
     note: str = ""
     ultralytics: OwnFigures | None = None
     predictions: str = ""
+    judged: Annotated[str, Meta(description="its detections on the images of `judged_by`; empty: none are needed")] = ""
 
 
 class Design(Struct):
@@ -190,6 +191,10 @@ class Comparison(Struct, kw_only=True):
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
     comparisons: list[Entry]
+    against_given: Annotated[
+        list[Entry],
+        Meta(description="each arm against the student as given, where it trains on as it is and other images judge"),
+    ] = []
     audit: Audit
     controls: Controls | None
     failures: list[Failure] = []

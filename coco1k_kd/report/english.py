@@ -54,6 +54,7 @@ TEXTS = {
     "why_last_judge": "The judge's images chose neither epoch, so the two differ by the training alone.",
     "little_learned": "Little was learned: no arm reaches {least} AP, and figures near zero differ little.",
     "worse_than_given": "The student as given has {ap} AP, more than any arm has after its training.",
+    "against_given": "Against the student as given, on {images}: {parts}.",
     "one_arm": "One arm only: there is nothing to compare it with.",
     "interim": "This report is an interim one: the study goes on.",
     # opening

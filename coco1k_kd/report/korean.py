@@ -52,6 +52,7 @@ TEXTS = {
     "little_learned": "거의 학습되지 않음: {least} AP에 이른 실험군이 없습니다. 0에 가까운 값끼리는 차이가 "
     "거의 나지 않습니다.",
     "worse_than_given": "원래의 학생 모델은 {ap} AP로, 학습을 마친 어떤 실험군보다도 높습니다.",
+    "against_given": "원래의 학생 모델과 비교({images}): {parts}.",
     "one_arm": "실험군이 하나뿐이어서 비교할 대상이 없습니다.",
     "interim": "중간 보고서입니다. 실험은 계속 진행됩니다.",
     # opening

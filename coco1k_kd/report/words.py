@@ -171,6 +171,9 @@ class Words:
             told.append(self("little_learned", least=f"{100 * LITTLE:g}"))
         elif student and best < (student.ap or 0.0):
             told.append(self("worse_than_given", ap=f"{100 * student.ap:.1f}"))
+        if entries := comparison.against_given:
+            parts = "; ".join(f"{entry.arm} {self.result(entry)}" for entry in entries)
+            told.append(self("against_given", images=self.judged_on(entries[0]), parts=parts))
         return told
 
     def design(self, comparison: Comparison) -> list[str]:

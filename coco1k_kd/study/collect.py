@@ -56,6 +56,7 @@ def build(
     command: str,
     evaluator: Evaluator,
     failures: Sequence[Failure] = (),
+    against_given: Sequence[Entry] = (),
 ) -> Comparison:
     """Compute the figures of every run from its saved predictions, and put all together.
 
@@ -77,6 +78,7 @@ def build(
         arms=arms,
         references=dict(references),
         comparisons=list(entries),
+        against_given=list(against_given),
         audit=audit,
         judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
         controls=_controls(study, results, runs, entries),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from msgspec import structs
 
 from coco1k_kd.distill import registry
+from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.spec import EPOCHS
-from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Key, kind
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Key, Replicate, kind
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.compare import compare, decide
@@ -17,6 +19,7 @@ from coco1k_kd.verdict.entry import Entry, Last
 from coco1k_kd.verdict.looks import FIXED, Design, sequential
 
 Pair = tuple[str, str]  # an arm, and the arm that it is compared with
+Files = Mapping[Replicate, Path]  # predictions of one side of a comparison
 
 
 def pairs(study: Study, arms: Sequence[str]) -> list[Pair]:
@@ -113,11 +116,39 @@ def _compared(pair: Pair, runs: Sequence[Key], evaluator: Evaluator) -> Entry | 
     common = [replicate for name, replicate in runs if name == arm and (against, replicate) in runs]
     if not common:
         return None
-    best, last = ([{r: evaluator.predictions((name, r), epoch) for r in common} for name in pair] for epoch in EPOCHS)
+    files = ([{r: evaluator.predictions((name, r), epoch) for r in common} for name in pair] for epoch in EPOCHS)
+    return _entry(pair, evaluator, *files)
+
+
+def judge_given(
+    runs: Sequence[Key],
+    evaluator: Evaluator,
+    references: Mapping[str, Reference],
+    design: Design,
+    unplanned: bool,
+) -> list[Entry]:
+    """Each arm against the student as given, a question of its own each: is it worth training at all?
+
+    Empty where the student was not evaluated on the judge's images. Arguments as those of `judge_all`.
+    """
+    given = references["student"].judged
+    if not given:
+        return []
+    found = []
+    for arm in dict.fromkeys(arm for arm, _ in runs if arm != RANDOM):
+        keys = [key for key in runs if key[0] == arm]
+        files = ({key[1]: evaluator.predictions(key, epoch) for key in keys} for epoch in EPOCHS)
+        student = {key[1]: Path(given) for key in keys}
+        found.append(_entry((arm, "student"), evaluator, *([of_epoch, student] for of_epoch in files)))
+    return decide(found, design, unplanned, family="")
+
+
+def _entry(pair: Pair, evaluator: Evaluator, best: Sequence[Files], last: Sequence[Files]) -> Entry:
+    """Compare the files of predictions of two sides, those of the best and those of the last epoch."""
     found = compare(evaluator.truth, *best)
-    files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in common]
+    files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in one]
     same = all(filecmp.cmp(*both, shallow=False) for both in files)
     of_last = found if same else compare(evaluator.truth, *last, in_parts=False)
     name = evaluator.judge.name if evaluator.judge else "val"
     last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
-    return structs.replace(found, arm=arm, against=against, judge=name, last=last_entry)
+    return structs.replace(found, arm=pair[0], against=pair[1], judge=name, last=last_entry)

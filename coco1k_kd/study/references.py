@@ -16,6 +16,7 @@ import msgspec
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Reference
+from coco1k_kd.runs.initial import WEIGHTS
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, checkpoints, finished
 from coco1k_kd.study.arms import Key, run_label
@@ -34,7 +35,7 @@ class Evaluator:
         self._versions = [version("ultralytics"), version("torch")]
 
     def references(self) -> dict[str, Reference]:
-        """Student and teacher on the study's val images."""
+        """Student and teacher on the study's val images; a student that trains on as it is also on the judge's."""
         study, split = self.study, self.study.data.val
         rows: dict[str, dict[str, Any]] = {}
         begun: dict[str, tuple[Path, Future[Evaluation] | None]] = {}
@@ -54,12 +55,29 @@ class Evaluator:
                 folder = study.project / "references" / self._name(split, args, sha256(Path(weights.path)))
                 spec = self._spec(folder, {_GIVEN: weights.path}, split, args)
                 begun[role] = folder, self._begin(spec, split, f"{role} as given")
+        judged = self._judged_student() if "student" in begun else None
         for role, (folder, future) in begun.items():
             result = future.result() if future else finished(folder, Evaluation)
             predictions = folder / f"predictions_{_GIVEN}.json"
             figures = {"ultralytics": result.ultralytics[_GIVEN], "predictions": str(predictions)}
             rows[role] |= coco_metrics(split.annotations, predictions) | figures
+        if judged:
+            folder, future = judged
+            if future:
+                future.result()
+            rows["student"]["judged"] = str(folder / f"predictions_{_GIVEN}.json")
         return msgspec.convert(rows, dict[str, Reference])
+
+    def _judged_student(self) -> tuple[Path, Future[Evaluation] | None] | None:
+        """Evaluate the student as given on the judge's images; None where no comparison with it would be fair.
+
+        Val images that chose the epoch flatter what was trained, and a fresh head has not begun as this student.
+        """
+        if not self.judge or self.study.settings.start != WEIGHTS:
+            return None
+        path, split, args = Path(self.study.student.path), self.judge.split, self._judge_args()
+        folder = self.study.project / "references" / self._name(split, args, sha256(path))
+        return folder, self._begin(self._spec(folder, {_GIVEN: str(path)}, split, args), split, "student as given")
 
     def of_run(self, key: Key) -> EvaluateSpec | None:
         """How the run's best and last checkpoint are evaluated on the judge's images."""

@@ -196,6 +196,7 @@ class Course:
             self.command,
             self.evaluator,
             self.training.failures,
+            comparing.judge_given(counted, self.evaluator, self.references, self.design, bool(self.unplanned)),
         )
 
     def _design(self, in_time: bool, following: int | None) -> Design:

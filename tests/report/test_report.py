@@ -380,6 +380,16 @@ def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
     assert line.startswith(told)
 
 
+def test_every_arm_is_told_against_the_student_as_given():
+    content = comparison()
+    (entry,) = content.comparisons
+    content.against_given = [structs.replace(entry, arm=arm, against="student") for arm in content.arms]
+    result = f"{EN(entry.verdict)}, +0.6 ({EN.interval(*entry.d_ap.interval)})"
+    line = f"- Against the student as given, on 400 images: baseline {result}; cwd {result}."
+    assert line in markdown(content, EN).splitlines()
+    assert "- 원래의 학생 모델과 비교(이미지 400장): baseline " in markdown(content, Words("ko"))
+
+
 def test_where_the_variance_comes_from_is_told():
     content = comparison()
     change(content, d_ap=structs.replace(content.comparisons[0].d_ap, variance=Variance(7e-6, None, 3e-6)))

@@ -128,11 +128,18 @@ def study_of(
             data=subset / "coco1k.yaml",
             student=str(models / "student.pt"),
             teacher=str(models / "teacher.pt"),
-            project=tmp_path / "project",
-            **{"epochs": 3, "batch": 8, "imgsz": 64, "device": "cpu", "judge": "val", **settings},
+            **{
+                "project": tmp_path / "project",
+                "epochs": 3,
+                "batch": 8,
+                "imgsz": 64,
+                "device": "cpu",
+                "judge": "val",
+                **settings,
+            },
         )
         code = study.run(chosen, resume, "a command", actor, clock=actor.clock)
-        newest = sorted((tmp_path / "project").glob("comparison_*.json"))[-1]
+        newest = sorted(chosen.project.glob("comparison_*.json"))[-1]
         content = json.loads(newest.read_bytes())
         jsonschema.validate(content, json.loads(SCHEMA.read_bytes()))
         return code, content
@@ -321,6 +328,26 @@ def test_the_judge_is_all_of_the_source_that_did_not_choose_the_epoch(
     trained = Actor(BETTER)
     _, again = study_of(trained, seeds=[0, 1], coco_root=coco_root, judge="val")
     assert trained.begun == [] and again["comparisons"][0]["judge"] == "val", "another judge trains nothing"
+
+
+def test_arms_are_compared_with_the_student_as_given_where_that_is_fair(
+    study_of: Any, coco_root: Path, tmp_path: Path, capsys: Any
+) -> None:
+    actor = Actor({"baseline": 0.1, "cwd": 0.95, "student": 0.5})
+    _, content = study_of(actor, seeds=[0, 1, 2], judge="auto", coco_root=coco_root)
+    judged, shown = content["references"]["student"]["judged"], content["comparisons"][0]["images"]
+    assert {box["image_id"] for box in json.loads(Path(judged).read_bytes())} <= {
+        image["id"] for image in json.loads(Path(content["judged_by"]["annotations"]).read_bytes())["images"]
+    }
+    told = [(one["arm"], one["against"], one["verdict"], one["images"]) for one in content["against_given"]]
+    assert told == [("baseline", "student", "hurts", shown), ("cwd", "student", "improves", shown)]
+    assert len(content["comparisons"]) == 1, "the question of the study is another"
+    line = next(line for line in capsys.readouterr().out.splitlines() if "Against the student as given" in line)
+    assert "baseline hurts, -" in line and "cwd improves, +" in line
+    # val images chose the epoch of the arms alone, and a fresh head has not begun as this student
+    for others in ({"judge": "val"}, {"judge": "auto", "start": "frozen", "project": tmp_path / "frozen"}):
+        _, content = study_of(actor, seeds=[0, 1, 2], coco_root=coco_root, **others)
+        assert content["against_given"] == [] and not content["references"]["student"]["judged"]
 
 
 @pytest.mark.parametrize(
