@@ -65,7 +65,7 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         headline=_headline(plots),
         entries=plots.entries,
         marks=_MARKS,
-        cautions=words.cautions(comparison) if plots.entries else [words("one_arm")],
+        cautions=[*([] if plots.entries else [words("one_arm")]), *words.cautions(comparison)],
         design=words.design(comparison),
         recommendations=words.recommendations(comparison),
         evidence=evidence,
