@@ -139,13 +139,15 @@ def judge_given(
         keys = [key for key in runs if key[0] == arm]
         files = ({key[1]: evaluator.predictions(key, epoch) for key in keys} for epoch in EPOCHS)
         student = {key[1]: Path(given) for key in keys}
-        found.append(_entry((arm, "student"), evaluator, *([of_epoch, student] for of_epoch in files)))
+        found.append(_entry((arm, "student"), evaluator, *([of_epoch, student] for of_epoch in files), in_parts=False))
     return decide(found, design, unplanned, family="")
 
 
-def _entry(pair: Pair, evaluator: Evaluator, best: Sequence[Files], last: Sequence[Files]) -> Entry:
+def _entry(
+    pair: Pair, evaluator: Evaluator, best: Sequence[Files], last: Sequence[Files], in_parts: bool = True
+) -> Entry:
     """Compare the files of predictions of two sides, those of the best and those of the last epoch."""
-    found = compare(evaluator.truth, *best)
+    found = compare(evaluator.truth, *best, in_parts)
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in one]
     same = all(filecmp.cmp(*both, shallow=False) for both in files)
     of_last = found if same else compare(evaluator.truth, *last, in_parts=False)
