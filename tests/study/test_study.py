@@ -121,7 +121,13 @@ def test_controls_equal_time_and_a_judge_of_all_val_images(command: list[str], c
     assert len({entry["init_hash"] for entry in runs.values()}) == 1
 
     (truth,) = tmp_path.glob("judges/*/annotations.json")
-    assert "evaluating on 36 images" not in done.stdout, "each run judges itself"
+    judged = [line for line in done.stdout.splitlines() if line.startswith("evaluating on 36 images")]
+    assert judged == ["evaluating on 36 images: student as given"], "each run judges itself"
+    given = coco_metrics(truth, Path(content["references"]["student"]["judged"]))["ap"]
+    assert {entry["arm"] for entry in content["against_given"]} == set(runs) - {"random_teacher"}
+    for entry in content["against_given"]:
+        (found,) = Path(runs[entry["arm"]]["dir"]).glob("judged_*/predictions_best.json")
+        assert entry["d_ap"]["mean"] == pytest.approx(coco_metrics(truth, found)["ap"] - given)
     for (arm, against), entry in entries.items():
         assert (entry["judge"], entry["images"]) == ("full_val", 36), "60 less the 24 that choose the best epoch"
         figures = []
