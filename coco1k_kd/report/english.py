@@ -80,7 +80,7 @@ TEXTS = {
     "{arm} would then be about ±{half} in place of ±{now}.",
     # recipes
     "recipe_head": "Recommendation",
-    "recipe_gain": "{question}: {loss} gained {gain} AP ({interval}) after {epochs} epochs in our studies "
+    "recipe_gain": "{question}: {loss} gained {gain} AP ({interval}) at equal epochs ({epochs}) in our studies "
     "(yolo11n from yolov8m, 192 px, {start}). To try it, run {flags}.",
     "recipe_none": "{question}: none of our studies found a gain over the student as given; keep it as it is, "
     "or freeze its backbone.",

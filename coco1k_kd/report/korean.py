@@ -78,8 +78,8 @@ TEXTS = {
     "신뢰구간은 ±{now}에서 약 ±{half}로 좁아집니다.",
     # recipes
     "recipe_head": "추천 설정",
-    "recipe_gain": "{question}: 우리 실험(yolov8m에서 yolo11n으로, 192 px, {start})에서 {loss} 증류는 {epochs} "
-    "에폭 뒤 {gain} AP({interval})의 차이를 보였습니다. 시험해 보려면: {flags}",
+    "recipe_gain": "{question}: 우리 실험(yolov8m에서 yolo11n으로, 192 px, {start})에서 {loss} 증류는 같은 "
+    "에폭 수({epochs})에서 {gain} AP({interval})의 차이를 보였습니다. 시험해 보려면: {flags}",
     "recipe_none": "{question}: 우리 실험에서 원래의 학생 모델보다 나아진 경우는 없었습니다. 그대로 쓰거나 "
     "백본을 고정(freeze)하십시오.",
     "recipe_unknown": "{question}: 아직 측정하지 않았습니다.",
