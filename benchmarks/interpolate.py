@@ -17,6 +17,7 @@ import copy
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 
@@ -58,6 +59,13 @@ def between(given: YOLO, tuned: YOLO, alpha: float) -> YOLO:
     return model
 
 
+def detections(model: YOLO, place: Place, output: Path, asked: argparse.Namespace) -> Path:
+    """Write the model's detections to `output`."""
+    settings = {"data": str(place.data), "imgsz": asked.imgsz, "device": asked.device, "workers": 0}
+    predict(model, place.annotations, place.images, output, **settings)
+    return output
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("given", help="weights of the student as given")
@@ -73,19 +81,14 @@ def main() -> None:
         folder = Path(name)
         judge = Place(asked.judge / "annotations.json", asked.judge / "images" / "val", asked.judge / "judge.yaml")
         for told, place in (("train", of_train(asked.train, folder)), ("judge", judge)):
-
-            def detections(model: YOLO, at: Place = place, number: list[int] = [0]) -> Path:  # noqa: B006
-                number[0] += 1
-                output = folder / at.data.stem / f"{number[0]}.json"
-                output.parent.mkdir(exist_ok=True)
-                settings = {"data": str(at.data), "imgsz": asked.imgsz, "device": asked.device, "workers": 0}
-                predict(model, at.annotations, at.images, output, **settings)
-                return output
-
-            as_given = detections(copy.deepcopy(given))
+            outputs = (folder / f"{told}_{number}.json" for number in count())
+            as_given = detections(copy.deepcopy(given), place, next(outputs), asked)
             print(f"{told}: alpha 0, AP {100 * coco_metrics(place.annotations, as_given)['ap']:.2f}", flush=True)
             for alpha in asked.alphas:
-                files = {(0, seed): detections(between(given, run, alpha)) for seed, run in enumerate(tuned)}
+                files = {
+                    (0, seed): detections(between(given, run, alpha), place, next(outputs), asked)
+                    for seed, run in enumerate(tuned)
+                }
                 ap = fmean(coco_metrics(place.annotations, file)["ap"] for file in files.values())
                 entry = compare(place.annotations, files, dict.fromkeys(files, as_given), in_parts=False)
                 low, high = (100 * x for x in entry.d_ap.ci95)
