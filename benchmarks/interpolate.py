@@ -27,6 +27,8 @@ from ultralytics import YOLO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from coco1k_kd.data.dataset import read_data
+from coco1k_kd.data.subset import YAML
 from coco1k_kd.runs.predict import predict
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.matching import coco_metrics
@@ -43,11 +45,10 @@ class Place:
 
 def of_train(subset: Path, folder: Path) -> Place:
     """The train images of a subset that create_coco1k.py wrote."""
-    (written,) = subset.glob("*.yaml")
-    told = yaml.safe_load(written.read_text(encoding="utf-8"))
+    data = read_data(subset / YAML)
+    told = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))
     (folder / "train.yaml").write_text(yaml.safe_dump(told | {"val": told["train"]}), encoding="utf-8")
-    images = Path(told["path"]) / told["train"]
-    return Place(subset / "annotations" / f"instances_{images.name}.json", images, folder / "train.yaml")
+    return Place(data.train.annotations, data.train.images, folder / "train.yaml")
 
 
 def between(given: YOLO, tuned: YOLO, alpha: float) -> YOLO:

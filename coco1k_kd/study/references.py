@@ -51,11 +51,11 @@ class Evaluator:
                 own, wanted = len(weights.classes), len(study.data.classes)
                 row["note"] = f"its {own} classes are not the data's {wanted}: no AP on them"
             else:
-                args = study.val_args()
-                folder = study.project / "references" / self._name(split, args, sha256(Path(weights.path)))
-                spec = self._spec(folder, {_GIVEN: weights.path}, split, args)
-                begun[role] = folder, self._begin(spec, split, f"{role} as given")
-        judged = self._judged_student() if "student" in begun else None
+                begun[role] = self._begin_given(role, weights.path, split, study.val_args())
+        judged = None
+        if "student" in begun and self.judge and study.settings.start == WEIGHTS:
+            # val images that chose the epoch flatter what was trained, and a fresh head has not begun as this student
+            judged = self._begin_given("student", study.student.path, self.judge.split, self._judge_args())
         for role, (folder, future) in begun.items():
             result = future.result() if future else finished(folder, Evaluation)
             predictions = folder / f"predictions_{_GIVEN}.json"
@@ -67,17 +67,6 @@ class Evaluator:
                 future.result()
             rows["student"]["judged"] = str(folder / f"predictions_{_GIVEN}.json")
         return msgspec.convert(rows, dict[str, Reference])
-
-    def _judged_student(self) -> tuple[Path, Future[Evaluation] | None] | None:
-        """Evaluate the student as given on the judge's images; None where no comparison with it would be fair.
-
-        Val images that chose the epoch flatter what was trained, and a fresh head has not begun as this student.
-        """
-        if not self.judge or self.study.settings.start != WEIGHTS:
-            return None
-        path, split, args = Path(self.study.student.path), self.judge.split, self._judge_args()
-        folder = self.study.project / "references" / self._name(split, args, sha256(path))
-        return folder, self._begin(self._spec(folder, {_GIVEN: str(path)}, split, args), split, "student as given")
 
     def of_run(self, key: Key) -> EvaluateSpec | None:
         """How the run's best and last checkpoint are evaluated on the judge's images."""
@@ -134,6 +123,13 @@ class Evaluator:
             images=str(split.images),
             val_args=dict(args),
         )
+
+    def _begin_given(
+        self, role: str, weights: str, split: Split, args: Mapping[str, Any]
+    ) -> tuple[Path, Future[Evaluation] | None]:
+        """Start the evaluation of a model as it is given, if it is not there yet; its folder comes with it."""
+        folder = self.study.project / "references" / self._name(split, args, sha256(Path(weights)))
+        return folder, self._begin(self._spec(folder, {_GIVEN: weights}, split, args), split, f"{role} as given")
 
     def _begin(self, spec: EvaluateSpec, split: Split, label: str) -> Future[Evaluation] | None:
         """Start an evaluation that is not there yet."""
