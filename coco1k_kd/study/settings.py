@@ -49,8 +49,8 @@ class Settings:
     arms: list[str] | None = flag(
         None,
         f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
-        "baseline_same_time a baseline that is given the time which distillation took. cwd and mgd may carry settings, "
-        "as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
+        "baseline_same_time a baseline that is given the time of the distilled arm of --loss, or else of the first. "
+        "cwd and mgd may carry settings, as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
         nargs="+",
         metavar="ARM",
     )
