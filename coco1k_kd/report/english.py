@@ -82,8 +82,7 @@ TEXTS = {
     "recipe_head": "Recommendation",
     "recipe_gain": "{question}: {loss} gained {gain} AP ({interval}) at equal epochs ({epochs}) in our studies "
     "(yolo11n from yolov8m, 192 px, {start}). To try it, run {flags}.",
-    "recipe_none": "{question}: none of our studies found a gain over the student as given; keep it as it is, "
-    "or freeze its backbone.",
+    "recipe_none": "{question}: none of our studies found a gain over the student as given; keep it as it is.",
     "recipe_unknown": "{question}: not measured yet.",
     "question_classes": "For new classes, from the student's own weights",
     "question_new": "For a fresh head on pretrained layers",

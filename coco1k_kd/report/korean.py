@@ -80,8 +80,7 @@ TEXTS = {
     "recipe_head": "추천 설정",
     "recipe_gain": "{question}: 우리 실험(yolov8m에서 yolo11n으로, 192 px, {start})에서 {loss} 증류는 같은 "
     "에폭 수({epochs})에서 {gain} AP({interval})의 차이를 보였습니다. 시험해 보려면: {flags}",
-    "recipe_none": "{question}: 우리 실험에서 원래의 학생 모델보다 나아진 경우는 없었습니다. 그대로 쓰거나 "
-    "백본을 고정(freeze)하십시오.",
+    "recipe_none": "{question}: 우리 실험에서 원래의 학생 모델보다 나아진 경우는 없었습니다. 그대로 쓰십시오.",
     "recipe_unknown": "{question}: 아직 측정하지 않았습니다.",
     "question_classes": "학생 모델의 가중치에서 새 클래스를 학습할 때",
     "question_new": "사전학습된 층 위에 새 헤드를 얹을 때",
