@@ -3,7 +3,7 @@
 #
 #   benchmarks/gpu/all.sh /data/coco                             # into ./gpu; 2 hours a study
 #   HOURS=6 STARTS=frozen benchmarks/gpu/all.sh /data/coco       # one start, six hours
-#   ARMS="baseline cwd baseline_same_time" benchmarks/gpu/all.sh /data/coco     # at equal time: a teacher, or epochs?
+#   ARMS="baseline cwd+response baseline_same_time" benchmarks/gpu/all.sh /data/coco # equal time: teacher or epochs?
 #
 # Each step leaves its JSON or its report in the folder. The same command continues after any kind of end.
 set -euo pipefail
