@@ -36,6 +36,8 @@ TEXTS = {
     "{mde} AP points with 80% probability. {advice}",
     "says_few_images": "Inconclusive: {images} cannot show how sure {mean} AP points are.",
     "says_no_spread": "Inconclusive: these {images} do not show how much {mean} AP points vary from image to image.",
+    "says_gate": "No verdict: {seen} with {design}. No comparison that the study was made for found an effect, "
+    "and more words would be more chances of a false one.",
     "says_nothing_found": "Inconclusive: neither arm reaches {band} AP points on {images}, so there is nothing to "
     "compare yet. Train for more epochs.",
     "advice_ways": "To settle it, {ways}.",

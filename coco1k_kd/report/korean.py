@@ -33,6 +33,8 @@ TEXTS = {
     "확률로 찾아냅니다. {advice}",
     "says_few_images": "결론 보류: {images}만으로는 {mean} AP 포인트가 얼마나 확실한지 알 수 없습니다.",
     "says_no_spread": "결론 보류: 이 {images}으로는 {mean} AP 포인트가 이미지에 따라 얼마나 달라지는지 알 수 없습니다.",
+    "says_gate": "판정 없음: {seen}, {design}. 이 실험이 묻는 비교에서 효과가 발견되지 않았고, 판정을 더 내릴수록 "
+    "잘못된 판정이 나올 가능성이 커집니다.",
     "says_nothing_found": "결론 보류: {images}에서 어느 쪽도 {band} AP 포인트에 이르지 못해 아직 비교할 것이 없습니다. "
     "더 많은 에폭이 필요합니다.",
     "advice_ways": "결론을 내려면 다음이 필요합니다: {ways}.",

@@ -74,7 +74,8 @@ class Words:
 
     def result(self, entry: Entry | Last) -> str:
         """Verdict, difference and interval, short enough for a headline."""
-        return f"{self(entry.verdict)}, {points(entry.d_ap.mean)} ({self.interval(*entry.d_ap.interval)})"
+        figures = f"{points(entry.d_ap.mean)} ({self.interval(*entry.d_ap.interval)})"
+        return figures if getattr(entry, "reason", None) == "gate" else f"{self(entry.verdict)}, {figures}"
 
     def seen(self, entry: Entry) -> str:
         """Difference and interval, at the confidence that the verdict is held to."""
@@ -114,6 +115,8 @@ class Words:
             more = self.count("more_seed", MIN_SEEDS - 1)
             return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)
         figures = {"seen": self.seen(entry), "design": self.sample(entry)}
+        if entry.reason == "gate":
+            return self("says_gate", **figures)
         if entry.verdict == "inconclusive":
             told = self("says_inconclusive", **figures, mde=f"{100 * entry.mde:.1f}", advice=self._advice(entry))
             return f"{told} {self._holm(entry)}".strip()

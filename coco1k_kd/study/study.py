@@ -38,6 +38,7 @@ from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.settings import Settings, arm_distillation
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.training import Training
+from coco1k_kd.verdict.compare import has_effect
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.looks import ALPHA, settled
 from coco1k_kd.verdict.matching import check_truth
@@ -156,6 +157,10 @@ class Course:
         """The comparisons that were asked for, as far as there are runs for them."""
         return [pair for pair in comparing.asked_for(self.study) if pair in self.entries]
 
+    def _effect(self) -> bool:
+        """Whether a comparison that was asked for says that its arms differ."""
+        return any(has_effect(self.entries[pair]) for pair in self._asked())
+
     def _open(self) -> list[Pair]:
         """The comparisons that were asked for and can still be settled."""
         failed = {failure.arm for failure in self.training.failures}
@@ -196,7 +201,9 @@ class Course:
             self.command,
             self.evaluator,
             self.training.failures,
-            comparing.judge_given(counted, self.evaluator, self.references, self.design, bool(self.unplanned)),
+            comparing.judge_given(
+                counted, self.evaluator, self.references, self.design, bool(self.unplanned), self._effect()
+            ),
         )
 
     def _design(self, in_time: bool, following: int | None) -> Design:

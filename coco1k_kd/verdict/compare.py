@@ -142,27 +142,43 @@ def blind(shown: np.ndarray, units: int, best: float) -> Reason | None:
 
 
 def decide(
-    entries: Sequence[Entry], design: Design = FIXED, unplanned: bool = False, family: str = "baseline"
+    entries: Sequence[Entry],
+    design: Design = FIXED,
+    unplanned: bool = False,
+    family: int | None = None,
+    found: bool = True,
 ) -> list[Entry]:
     """The entries with verdicts that hold all at once, at every look of the design.
 
-    Those against `family` share the 5% of false verdicts (Holm's steps: what is settled at a level leaves its share to
-    the rest); every other comparison is a question of its own. `unplanned`: seeds were added to a study that had ended.
-    An entry that was settled at an earlier look stands as it was compared there, with the seeds of that look.
+    They share the 5% of false verdicts in equal parts, and so do their intervals. Nothing that is settled leaves its
+    part to the rest: the intervals would then not hold together (docs/statistics.md, "Several arms").
+
+    Args:
+        entries: comparisons of one family.
+        design: of the looks.
+        unplanned: whether seeds were added to a study that had ended.
+        family: how many comparisons share the error; those of `entries` by default.
+        found: False for comparisons that nobody asked for in a study whose own found no effect: they have intervals,
+            but neither `improves` nor `hurts`, so that a report without effects has no further chance of a false word.
     """
-    together = [i for i, entry in enumerate(entries) if entry.against == family]
-    groups = [together, *([i] for i in range(len(entries)) if i not in together)]
-    decided: dict[int, Entry] = {}
-    for group in groups:
-        left = group
-        while left:
-            judged = {i: _judged(entries[i], design, len(left), unplanned) for i in left}
-            still = [i for i in left if judged[i].verdict == "inconclusive"]
-            decided |= judged
-            if len(still) == len(left):
-                break
-            left = still
-    return [decided[i] for i in range(len(entries))]
+    shared_by = max(family or 0, len(entries))
+    decided = [_judged(entry, design, shared_by, unplanned) for entry in entries]
+    return decided if found else [_without_effect(entry) for entry in decided]
+
+
+def has_effect(entry: Entry | Last) -> bool:
+    """Whether the verdict says that the arms differ."""
+    return entry.verdict in ("improves", "hurts")
+
+
+def _without_effect(entry: Entry) -> Entry:
+    """The entry without a word that says that the arms differ."""
+    last = entry.last
+    if last and has_effect(last):
+        last = structs.replace(last, verdict="inconclusive")
+    if has_effect(entry):
+        return structs.replace(entry, verdict="inconclusive", reason="gate", needed=None, last=last)
+    return structs.replace(entry, last=last)
 
 
 def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry:

@@ -8,7 +8,7 @@ import msgspec
 
 Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
 Word = Literal["improves", "hurts", "no_difference", "inconclusive"]
-Reason = Literal["one_seed", "few_images", "no_spread", "nothing_found", "interval"]
+Reason = Literal["one_seed", "few_images", "no_spread", "nothing_found", "interval", "gate"]
 BLIND = ("few_images", "no_spread", "nothing_found")  # reasons that no level and no further seed takes away
 Interval = tuple[float, float]
 
@@ -112,10 +112,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     d_ap: Difference
     d_ap50: Difference
     per_run: list[RunDifference]
-    level: float = 0.05  # two-sided, of `ci`: of the look, and of Holm's step among the arms
-    family: int = 1  # by how many comparisons Holm's step divides the error
+    level: float = 0.05  # two-sided, of `ci`: of the look, and of the share that each comparison has
+    family: int = 1  # how many comparisons share the error
     unplanned: bool = False  # seeds were added to a design that had ended
-    p_holm: float | None = None  # of no difference, corrected for looks and arms: below 0.05 where `ci` leaves out 0
+    p_holm: float | None = None  # `p` corrected for looks and comparisons: below 0.05 where `ci` leaves out 0
     mde: float
     verdict: Word
     reason: Reason | None = None  # why it is inconclusive

@@ -70,8 +70,16 @@ class Estimate:
         weight = self.variance_units / self.se**2
         return float((1 - weight) * of_images + weight * of_units)
 
+    def reach(self, probability: float) -> float:
+        """How far the estimate strays with this probability: never less than the choice of images alone makes it.
+
+        By chance the units of a study may agree more than their images allow; their spread is then too small.
+        """
+        of_images = stdtrit(max(self.images - 1, 1), probability) * np.sqrt(self.shared + self.single / self.units)
+        return float(max(self.quantile(probability) * self.se, of_images))
+
     def half_width(self, level: float = _PLAIN) -> float:
-        return self.quantile(1 - level / 2) * self.se
+        return self.reach(1 - level / 2)
 
     def interval(self, level: float = _PLAIN) -> Interval:
         """Holds the true difference with a probability of one less the `level`."""
@@ -82,13 +90,13 @@ class Estimate:
         """Two-sided: one less the confidence of the widest interval that leaves out zero."""
         if not self.mean:
             return 1.0
-        if not self.se or self.quantile(1 - 1e-12) * self.se < abs(self.mean):
+        if self.reach(1 - 1e-12) < abs(self.mean):
             return 0.0
-        return float(brentq(lambda p: self.quantile(1 - p / 2) * self.se - abs(self.mean), 2e-12, 1.0))
+        return float(brentq(lambda p: self.reach(1 - p / 2) - abs(self.mean), 2e-12, 1.0))
 
     def mde(self, level: float = _PLAIN) -> float:
         """The true difference that this design finds, two-sided at the level, with 80% probability."""
-        return (self.quantile(1 - level / 2) + self.quantile(_POWER)) * self.se
+        return self.reach(1 - level / 2) + self.reach(_POWER)
 
     def planned(self, units: int, images: int) -> Estimate:
         """What the same study with other numbers of units and images would be expected to give."""

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import stdtrit
 from scipy.stats import t as student
 
 from coco1k_kd.verdict.entry import Needed, Part, Variance
@@ -141,3 +144,13 @@ def test_few_images_have_no_interval_and_no_vote():
     rows = corrected({"rare": made(0.5, images=4), "common": made(0.01, shared=1e-6)})
     assert rows["rare"] == Part(0.5, None, None, None, 4)
     assert rows["common"].p_holm == rows["common"].p
+
+
+@given(st.floats(0, 1), st.integers(2, 8), st.floats(1e-4, 0.2))
+def test_an_interval_is_never_narrower_than_its_images_allow(spread, seeds, level):
+    """Also where seeds agree by chance; and `p` belongs to the interval."""
+    found = Estimate(0.9, 1, seeds, 400, shared=0.04, single=0.09, spread=spread)
+    of_images = 2 * stdtrit(399, 1 - level / 2) * (0.04 + 0.09 / seeds) ** 0.5
+    low, high = found.interval(level)
+    assert high - low >= of_images - 1e-9
+    assert (found.p < level) == (low > 0)

@@ -1,13 +1,15 @@
-"""Levels of the looks, and Holm's steps among the arms."""
+"""Levels of the looks, and the share of each arm."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec import structs
 from scipy.stats import ttest_1samp
 
 from coco1k_kd.errors import UserError
@@ -82,18 +84,30 @@ def test_looks_without_levels_are_refused(looks):
     assert "\n" not in str(error.value)
 
 
-def test_holm_decides_the_words_of_arms_that_share_the_error():
+def test_arms_share_the_error_in_equal_parts():
     se = 0.004
     surest, sure, unsure = (made(t * se, se**2, arm) for t, arm in ((3.0, "a"), (2.1, "b"), (1.0, "c")))
     assert [e.verdict for e in (surest, sure, unsure)] == ["improves", "improves", "inconclusive"]
     decided = decide([surest, sure, unsure])
-    assert [(e.verdict, e.family) for e in decided] == [("improves", 3), ("inconclusive", 2), ("inconclusive", 2)]
+    assert [e.verdict for e in decided] == ["improves", "inconclusive", "inconclusive"]
     for entry in decided:
-        assert (entry.p_holm < ALPHA) == (entry.d_ap.ci[0] > 0) and entry.level == ALPHA / entry.family
+        assert entry.family == 3 and entry.level == ALPHA / 3
+        assert (entry.p_holm < ALPHA) == (entry.d_ap.ci[0] > 0)
         assert entry.d_ap.ci95[0] > entry.d_ap.ci[0] and entry.p_holm >= entry.d_ap.p
-    alone = decide([surest, sure, structs.replace(unsure, against="ultralytics")])
-    assert [(e.verdict, e.family) for e in alone] == [("improves", 2), ("improves", 1), ("inconclusive", 1)]
     assert decide([sure])[0].verdict == "improves"
+    assert decide([sure], family=3)[0] == decide([surest, sure, unsure])[1], "arms that have no runs yet have a share"
+
+
+def test_what_nobody_asked_for_has_no_word_where_nothing_was_found():
+    entries = [made(3.0 * 0.004, 0.004**2), made(-3.0 * 0.004, 0.004**2), made(0.0, 1e-8)]
+    assert [e.verdict for e in decide(entries)] == ["improves", "hurts", "no_difference"]
+    gated = decide(entries, found=False)
+    assert [(e.verdict, e.reason) for e in gated] == [
+        ("inconclusive", "gate"),
+        ("inconclusive", "gate"),
+        ("no_difference", None),
+    ]
+    assert [e.d_ap for e in gated] == [e.d_ap for e in decide(entries)]
 
 
 def test_a_look_asks_for_more_than_a_fixed_design():
@@ -105,9 +119,9 @@ def test_a_look_asks_for_more_than_a_fixed_design():
     assert first.mde > fixed.mde and first.needed.images > 400
 
 
-def test_what_settles_as_no_difference_leaves_its_share_too():
+def test_what_settles_as_no_difference_leaves_its_share_to_none():
     none, sure = made(0.0, 1e-8, "a"), made(2.1 * 0.004, 0.004**2, "b")
-    assert [e.verdict for e in decide([none, sure])] == ["no_difference", "improves"]
+    assert [e.verdict for e in decide([none, sure])] == ["no_difference", "inconclusive"]
 
 
 def simulated():
@@ -122,7 +136,8 @@ def simulated():
 @pytest.mark.parametrize(("share", "truth", "heavy"), [(0.0, 0.0, False), (0.6, -0.003, True)])
 def test_studies_that_stop_when_they_are_settled_hold_their_promise(share, truth, heavy):
     studies, benchmark = 300, simulated()
-    ends = [benchmark.study(i, sequential(), truth, share, heavy) for i in range(studies)]
+    case = benchmark.Case(truth=truth, share=share, heavy=heavy)
+    ends = [benchmark.study(i, case) for i in range(studies)]
     slack = 3 * (0.05 * 0.95 / studies) ** 0.5
     assert np.mean([end.false for end in ends]) <= 0.05 + slack
     assert np.mean([end.held for end in ends]) >= 0.95 - slack
@@ -131,5 +146,35 @@ def test_studies_that_stop_when_they_are_settled_hold_their_promise(share, truth
 
 def test_a_true_difference_is_found_early():
     benchmark = simulated()
-    ends = [benchmark.study(i, sequential(), 0.01, 0.9, False) for i in range(100)]
+    ends = [benchmark.study(i, benchmark.Case(truth=0.01, share=0.9)) for i in range(100)]
     assert np.mean([end.given and not end.false for end in ends]) > 0.9 and np.mean([end.seeds for end in ends]) < 5
+
+
+@pytest.mark.parametrize("error", [0.0007, 0.003])
+def test_six_arms_without_an_effect_hold_their_promise_together(error):
+    studies, benchmark = 120, simulated()
+    ends = [benchmark.study(i, benchmark.Case(arms=6, standard_error=error)) for i in range(studies)]
+    slack = 3 * (0.05 * 0.95 / studies) ** 0.5
+    assert np.mean([end.false for end in ends]) <= 0.05 + slack
+    assert np.mean([end.held for end in ends]) >= 0.95 - slack
+    assert all(7 * 3 <= end.runs <= 7 * 8 for end in ends)
+
+
+def test_the_benchmark_prints_one_case_as_json():
+    program = Path(__file__).parents[2] / "benchmarks" / "looks.py"
+    flags = [
+        "--arms",
+        "2",
+        "--effect",
+        "0.003",
+        "--standard-error",
+        "0.002",
+        "--studies",
+        "20",
+        "--seed",
+        "1",
+        "--json",
+    ]
+    done = subprocess.run([sys.executable, str(program), *flags], capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert found.keys() == {"false", "held", "runs"} and found["held"] >= 0.8 and 9 <= found["runs"] <= 24
