@@ -8,6 +8,7 @@ import os
 import sys
 from concurrent.futures import Future
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -26,8 +27,9 @@ class Done(Exception):
     """The first step is taken: enough."""
 
 
-def train(case: str, settings: Distillation, data: str, student: str, out: Path) -> None:
-    """Train up to the first step and leave its gradients, and what led to them, in `out`."""
+def train(case: str, settings: Distillation, data: str, student: str, out: Path, steps: int = 1) -> None:
+    """Train up to a step and leave its gradients, and what led to them, in `out`."""
+    taken = count(1)
     trainer = module.DistillationTrainer.bind(settings)(
         overrides={
             "data": data, "model": student, "epochs": 1, "batch": 8, "imgsz": 64, "device": DEVICE, "plots": False,
@@ -47,7 +49,8 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path)
             },
             out / f"{case}_step{RANK}.pt",
         )
-        raise Done
+        if next(taken) == steps:
+            raise Done
 
     def on_train_start(trainer) -> None:
         trainer.optimizer.register_step_pre_hook(record)
@@ -58,7 +61,7 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path)
 
             def keep(batch):
                 batch = preprocess(batch)
-                if isinstance(answer := batch[criterion.TARGET], Future):
+                if isinstance(answer := batch.get(criterion.TARGET), Future):
                     batch[criterion.TARGET] = answer.result()
                 torch.save(batch, out / f"{case}_batch{RANK}.pt")
                 return batch
@@ -91,6 +94,7 @@ def main(data: str, student: str, teacher: str, folder: str) -> None:
     if RANK >= 0:
         criterion.FIT_BATCHES = FIT_BATCHES
         train("pooled", settings(loss="cwd", weight="auto"), data, student, Path(folder))
+        train("every", settings(loss="mgd", every=2), data, student, Path(folder), steps=2)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coco1k_kd.distill.distiller import FIT_BATCHES, Answer, Distiller, Term, gradient_ratios
+from coco1k_kd.distill.distiller import FIT_BATCHES, RESPONSE_ITEMS, Answer, Distiller, Term, gradient_ratios
 from coco1k_kd.distill.response import BRANCHES, Response
 from coco1k_kd.distill.seams import branch_gains, student_answer
 from coco1k_kd.distill.settings import Distillation
@@ -24,7 +24,7 @@ TARGET = "teacher"  # key of a batch: the teacher's answer, or a future of it, o
 
 
 class DistillationCriterion:
-    """Ultralytics' criterion of the student plus the distillation term, scaled like the rest (loss x batch).
+    """Ultralytics' criterion of the student plus, on a taught batch, the distillation term, scaled alike (x batch).
 
     Called as Ultralytics calls its own: (predictions, batch) -> (losses to be summed, detached items by name).
     """
@@ -45,18 +45,26 @@ class DistillationCriterion:
         self.calibrating = settings.weight == "auto"
         self.calibration: list[list[float]] = []  # the last measured ratios of the parts at weight 1
         self.scale = scale
-        self.step, self.last_step = 0, 0  # of the epoch; the last is always measured, however short the epoch
+        self.step, self.last_step = 0, 0  # taught ones of the epoch; the last is always measured
+        self.sums: dict[str, Tensor] = {}  # of what the log shows, over the taught steps of the epoch
         self.seen: list[Tensor] = []  # per step of the epoch: the task's loss and the parts'
         self.measured: list[Tensor] = []  # per measured step: ratios, then a cosine per level
 
     def start_epoch(self, steps: int, factor: float) -> None:
-        """Begin an epoch of so many steps, in which the schedule multiplies the weights by `factor`."""
+        """Begin an epoch of so many taught steps, in which the schedule multiplies the weights by `factor`."""
         self.step, self.last_step, self.factor = 0, steps, factor
         self.seen.clear()
+        self.sums = {}
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch."""
+        """Take the student's raw training predictions, (N, ...) each, and Ultralytics' batch.
+
+        A batch without the teacher's answer is a plain one: the log shows the mean of the epoch's taught ones with it.
+        """
         losses, items = self.task(preds, batch)
+        if TARGET not in batch:
+            nothing = losses.detach().new_zeros(())
+            return losses, {**items, **(self.mean_items() or dict.fromkeys(self._item_names(), nothing))}
         answer = student_answer(preds, respond=len(self.distiller.responses) > 0)
         features = [_apart(level) for level in answer.features]
         responses = {name: Response(*map(_apart_by_anchor, each)) for name, each in answer.responses.items()}
@@ -78,7 +86,18 @@ class DistillationCriterion:
         if measure:
             self._measure(terms, features, target, cosines, batch)
         total = self.factor * len(batch["img"]) * self._weighted(terms)
-        return torch.cat([losses.reshape(-1), total.reshape(1)]), {**items, **self._items(terms, values)}
+        shown = self._items(terms, values)
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in shown.items()}
+        return torch.cat([losses.reshape(-1), total.reshape(1)]), {**items, **shown}
+
+    def mean_items(self) -> dict[str, Tensor]:
+        """What the log shows of the epoch's taught steps, on average; nothing if there were none."""
+        return {name: total / self.step for name, total in self.sums.items()}
+
+    def _item_names(self) -> list[str]:
+        """The names of `_items`, for an epoch whose first batch is a plain one."""
+        parts = [f"kd_{name}" for name in self.weights] if len(self.weights) > 1 else []
+        return ["kd_loss", *parts, *(RESPONSE_ITEMS if len(self.distiller.responses) else ())]
 
     def _by_part(self, terms: Sequence[Term]) -> dict[str, Tensor]:
         """The loss of each part, without its weight, over all branches."""

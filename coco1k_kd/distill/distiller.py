@@ -18,6 +18,7 @@ from coco1k_kd.distill.response import BRANCHES, Response, of_levels
 SCHEDULES = ("cosine", "constant")
 NORMALISERS = {"channels": standardise, "none": Tensor.float}  # of the features of both sides
 FIT_BATCHES = 10  # first batches of a run, from which the aligners get their starting weights
+RESPONSE_ITEMS = ("kd_cls", "kd_box")  # what the log shows of a loss of responses
 RIDGE = 1e-2  # of the mean squared feature
 FINAL_FRACTION = 0.1  # of the weight, at the end of the cosine schedule (DAMO-YOLO, arXiv 2211.15444, section 3.4)
 
@@ -153,7 +154,7 @@ class Distiller(nn.Module):
                     of_levels(teacher.responses[branch], their_sizes, theirs),
                 )
                 classification, localisation = loss(*sides, compared)
-                items = {"kd_cls": classification.detach(), "kd_box": localisation.detach()}
+                items = dict(zip(RESPONSE_ITEMS, (classification.detach(), localisation.detach()), strict=True))
                 terms.append(Term(name, branch, classification + localisation, items))
         return terms
 

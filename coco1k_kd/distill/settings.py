@@ -38,6 +38,7 @@ class Distillation:
         aligner: how the aligners start, "fitted" to the first batches, or "random".
         precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
         target_ratio: of `weight="auto"`.
+        every: batches from one that is taught to the next; those between are plain ones, without a teacher's forward.
         loss_file: the Python file that registers a loss of your own; known by itself where that has been imported.
         teacher_sha256: of the teacher's weights; one that differs is refused. "" takes any: it is known once loaded.
     """
@@ -53,6 +54,7 @@ class Distillation:
     aligner: str = "fitted"
     precision: str = "auto"
     target_ratio: float = 0.5
+    every: int = 1
     loss_file: str = ""
     teacher_sha256: str = ""
 
@@ -78,6 +80,8 @@ class Distillation:
         object.__setattr__(self, "levels", _strides(self.levels))
         high = RATIO_LIMITS[1]
         self._set_number("target_ratio", lambda x: 0 < x < high, f"above 0 and below {high:g}")
+        self._set_number("every", lambda x: x >= 1 and x == x // 1 < math.inf, "a whole number of batches, 1 or more")
+        object.__setattr__(self, "every", int(self.every))
 
     @classmethod
     def of(cls, teacher: Any, given: Mapping[str, Any], prefix: str = "distillation_") -> Distillation:

@@ -22,18 +22,17 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from coco1k_kd.distill import registry
+from coco1k_kd.distill.alive import end_epoch, warmup_epochs
 from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
 from coco1k_kd.distill.distiller import Answer, Distiller, schedule_factor
 from coco1k_kd.distill.response import shared_classes
 from coco1k_kd.distill.seams import branches_of, detect_head, neck_channels, neck_strides, student_answer
-from coco1k_kd.distill.settings import RATIO_LIMITS, Distillation
+from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
 from coco1k_kd.distill.weights import load_model
 from coco1k_kd.errors import DistillationError, UserError
 
-PATIENCE = 10  # optimizer steps that may leave the aligner where it is: float16 scaling skips the first few
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
-NO_SIGNAL = 1e-5  # variance of features that vanish when they are standardised: batch norm's epsilon
 STATE = "distillation"  # key of our entry in the optimizer's state dict
 
 
@@ -68,12 +67,14 @@ class DistillationTrainer:
         self.previous = self.wdir / "previous.pt"
         self.sample: Tensor | None = None  # an image of the first batch
         self.moved, self.tried_steps = False, 0  # has the optimizer ever changed every aligner?
+        self.batches, self.every = 0, self.settings.every  # batches of the whole run so far; each how many are taught
+        self.untaught = True  # whether no batch since the last step was taught
         self.calibration: list[list[float]] = []  # of weight "auto", from the checkpoint
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
             for event, callback in (
                 ("on_train_start", _start),
                 ("on_train_epoch_start", _start_epoch),
-                ("on_train_epoch_end", _end_epoch),
+                ("on_train_epoch_end", end_epoch),
             ):
                 self.add_callback(event, callback)
 
@@ -123,6 +124,10 @@ class DistillationTrainer:
         batch = super().preprocess_batch(batch)
         if self.sample is None:
             self.sample = batch["img"][:1].clone()
+        taught, self.batches = self.batches % self.every == 0, self.batches + 1
+        if not taught:
+            return batch
+        self.untaught = False
         if self.beside:
             return {**batch, TARGET: self.beside.submit(self.teacher, batch["img"])}
         return {**batch, TARGET: self.teacher(batch["img"])}
@@ -136,12 +141,15 @@ class DistillationTrainer:
         """
         if self.world_size > 1:  # it lives outside DDP's module
             for parameter in self.distiller.parameters():
+                if parameter.grad is None:  # on all ranks: no batch of this step was taught
+                    continue
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
         aligners = [aligner.weight for aligner in self.distiller.aligners]  # each: MGD's generators may move alone
         # Once all have moved, nobody looks any more: each look has the host wait for a GPU.
-        before = [] if self.moved else [weight.detach().clone() for weight in aligners]
+        before = [] if self.moved or self.untaught else [weight.detach().clone() for weight in aligners]
         super().optimizer_step()
+        self.untaught = True
         if before and self.optimizer.param_groups[-1]["lr"] > 0:
             self.tried_steps += 1
             self.moved = not any(torch.equal(now, then) for now, then in zip(aligners, before, strict=True))
@@ -287,78 +295,13 @@ def _start(trainer: DistillationTrainer) -> None:
 def _start_epoch(trainer: DistillationTrainer) -> None:
     criterion = trainer.criterion
     factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
-    criterion.start_epoch(len(trainer.train_loader), factor)
-    if criterion.calibrating and trainer.epoch >= max(_warmup_epochs(trainer), 1):
+    steps = len(trainer.train_loader)
+    # Counted over the run, so that a resumed one goes on; in every epoch, however short, at least one batch is taught.
+    trainer.batches, trainer.every = trainer.epoch * steps, min(trainer.settings.every, steps)
+    criterion.start_epoch(len(range(-trainer.batches % trainer.every, steps, trainer.every)), factor)
+    if criterion.calibrating and trainer.epoch >= max(warmup_epochs(trainer), 1):
         criterion.calibrating = False
         LOGGER.info("Distillation: weight calibrated to " + ", ".join(f"{w:.4g}" for w in criterion.weights.values()))
-
-
-def _end_epoch(trainer: DistillationTrainer) -> None:
-    """Alive or stop: raise `DistillationError` if the epoch that has just ended did not distil."""
-    criterion = trainer.criterion
-    names = list(criterion.weights)
-    columns = {"kd_loss"} if len(names) == 1 else {f"kd_{name}" for name in names}
-    values = {column: float(trainer.tloss[column]) for column in sorted(columns)}
-    measured = criterion.take_measurements().tolist()
-    ratio, ratios, cosines = measured[0], measured[1 : 1 + len(names)], measured[1 + len(names) :]
-    weights = {name: weight * criterion.factor for name, weight in criterion.weights.items()}
-    strides = [trainer.teacher.strides[theirs] for _, theirs in trainer.distiller.levels]
-    trainer.distillation_metrics = {
-        **_by_part("kd/weight", weights),
-        "kd/gradient_ratio": ratio,
-        **(_by_part("kd/gradient_ratio", dict(zip(names, ratios, strict=True))) if len(names) > 1 else {}),
-        **{f"kd/cosine_stride{s}": c for s, c in zip(strides, cosines, strict=False)},  # none of responses
-    }
-    broken = criterion.broken
-    if not broken and not trainer.loss.isfinite():
-        return  # the task's loss was the first to diverge: Ultralytics has its own recovery for that
-    for column, value in values.items():
-        if broken or value <= 0:
-            raise DistillationError(
-                f"the distillation loss is {value:g} ({column}) in epoch {trainer.epoch + 1}: nothing is distilled"
-            )
-    if not trainer.teacher.unchanged():
-        raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
-    if not any(criterion.weights.values()):
-        return  # the control that must equal the baseline
-    aligned = any(criterion.weights[name] for name in trainer.distiller.losses)  # else they have no gradient to move by
-    if aligned and trainer.tried_steps >= PATIENCE and not trainer.moved:
-        raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
-    if trainer.epoch == trainer.start_epoch and (signal := _teacher_signal(trainer)) < NO_SIGNAL:
-        raise DistillationError(
-            f"the teacher has no signal: its features hardly differ from place to place (variance {signal:.1g}), as "
-            "those of untrained weights do; give a trained checkpoint"
-        )
-    low, high = RATIO_LIMITS
-    warm = trainer.epoch >= _warmup_epochs(trainer)
-    if warm and not low <= ratio <= high and ratio == ratio:
-        raise DistillationError(_out_of_balance(trainer, ratio))
-
-
-def _teacher_signal(trainer: DistillationTrainer) -> float:
-    """How much the teacher's features differ from place to place: the variance of the liveliest level's channels."""
-    return max(float(level.float().var((0, 2, 3)).median()) for level in trainer.teacher(trainer.sample).features)
-
-
-def _out_of_balance(trainer: DistillationTrainer, ratio: float) -> str:
-    """Why the gradients are out of balance, and what the user can type."""
-    low, high = RATIO_LIMITS
-    loss, weights = trainer.settings.loss, trainer.criterion.weights.values()
-    return (
-        f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
-        f"{'lower' if ratio > high else 'raise'} distillation_weight, now {', '.join(f'{w:g}' for w in weights)}; "
-        f"distillation_weight='auto' finds it (in a comparison: --arms {loss}:weight=auto)"
-    )
-
-
-def _by_part(column: str, values: dict[str, float]) -> dict[str, float]:
-    """A column for each part of a sum; for a single loss `column` itself."""
-    return {column if len(values) == 1 else f"{column}_{name}": value for name, value in values.items()}
-
-
-def _warmup_epochs(trainer: DistillationTrainer) -> float:
-    """As Ultralytics has it: the last epoch is never warm-up."""
-    return min(trainer.args.warmup_epochs, max(trainer.epochs - 1, 0))
 
 
 class _Together(nn.Module):

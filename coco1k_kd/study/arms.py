@@ -49,7 +49,8 @@ def in_order(arms: Iterable[str]) -> list[str]:
 def step_cost(arm: str, control_loss: str) -> float:
     """Seconds of the arm's training step over those of a plain one, about: the longest runs start first."""
     loss = control_loss if arm in (WEIGHT0, RANDOM) else kind(arm)
-    return _STOCK_COST if loss == STOCK else registry.cost(loss) if registry.is_loss(loss) else 1.0
+    cost = _STOCK_COST if loss == STOCK else registry.cost(loss) if registry.is_loss(loss) else 1.0
+    return 1 + (cost - 1) / int(own_settings(arm).get("every", 1))  # the batches between are plain ones
 
 
 def own_settings(arm: str) -> dict[str, str]:

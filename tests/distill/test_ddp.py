@@ -94,6 +94,14 @@ def test_ranks_start_from_the_same_fitted_aligners_and_calibrated_weight(steps):
     assert first["weight"] == second["weight"] != {"cwd": 1}
 
 
+def test_ranks_step_together_where_no_batch_was_taught(steps):
+    first, second = (torch.load(steps / f"every_step{rank}.pt") for rank in (0, 1))
+    assert first["student"] and all(torch.equal(g, second["student"][n]) for n, g in first["student"].items())
+    for rank in (first, second):
+        assert rank["distiller"] and all(gradient is None for gradient in rank["distiller"].values())
+    assert all(torch.equal(v, second["aligners"][k]) for k, v in first["aligners"].items())
+
+
 def processes(folder: Path) -> list[int]:
     """Those of the run in `folder`: the one that the study has started, then its ranks."""
     listed = subprocess.run(["ps", "-wweo", "pid=,args="], capture_output=True, text=True).stdout.splitlines()

@@ -24,6 +24,7 @@ from ultralytics.utils.torch_utils import profile_ops
 
 import coco1k_kd.distill.trainer as distillation
 from coco1k_kd import YOLO, UserError
+from coco1k_kd.distill import alive
 from coco1k_kd.distill.criterion import TARGET, DistillationCriterion, _apart
 from coco1k_kd.distill.distiller import FIT_BATCHES, Answer, Distiller, gradient_ratios, schedule_factor
 from coco1k_kd.distill.losses import standardise
@@ -277,14 +278,14 @@ def test_stops_when_the_aligner_is_not_in_the_optimizer(subset, teacher_file, tm
 
 
 def test_stops_when_the_aligner_does_not_move(subset, teacher_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation, "PATIENCE", 2)
+    monkeypatch.setattr(alive, "PATIENCE", 2)
     monkeypatch.setattr(Distiller, "forward", detached(Distiller.forward))
     with pytest.raises(DistillationError, match="has not moved"):
         train(subset, tmp_path, teacher=teacher_file, epochs=2, warmup_epochs=0, optimizer="SGD", weight_decay=0, nbs=8)
 
 
 def test_stops_when_an_aligner_stays_while_the_generators_move(subset, teacher_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation, "PATIENCE", 2)
+    monkeypatch.setattr(alive, "PATIENCE", 2)
     callback = {"on_train_start": lambda trainer: trainer.distiller.aligners[1].requires_grad_(False)}
     with pytest.raises(DistillationError, match="has not moved"):
         train(
