@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
+
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # Lustre without -o flock, NFS without lockd
 
 
 @contextlib.contextmanager
@@ -49,6 +54,32 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def lock(file: IO[Any]) -> bool:
+    """Lock an open file for this process and its children; False where another process holds it.
+
+    A file system without locks has nothing to hold: that is said, and counts as held.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(
+            f"note: {Path(file.name).parent} has no file locks ({error.strerror}): see to it yourself that no other "
+            "process works there",
+            file=sys.stderr,
+            flush=True,
+        )
+    return True
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files that `atomic` had not finished when its process was killed. Only for a folder that is locked."""
+    return list(folder.glob(".?*.????????"))
 
 
 def _umask() -> int:

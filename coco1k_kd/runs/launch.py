@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -19,7 +18,8 @@ from pathlib import Path
 from msgspec import structs
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.runs.spec import SPEC, Evaluation, Result, Spec, TrainSpec, finished, write
+from coco1k_kd.files import lock
+from coco1k_kd.runs.spec import SPEC, Evaluation, Result, Spec, TrainSpec, finished, finished_as, write
 
 FAILURE, LOG, LOCK = "failure.json", "train.log", "run.lock"
 TIED = "--tied"  # tells a run that its standard input is its study's life line
@@ -63,10 +63,10 @@ def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Resul
     folder, stop = Path(spec.folder), stop or threading.Event()
     kind = Result if isinstance(spec, TrainSpec) else Evaluation
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, stop) as lock, (folder / LOG).open("ab") as log:
-        if result := finished(folder, kind):  # by whom we waited for
+    with _locked(folder, stop) as held, (folder / LOG).open("ab") as log:
+        if result := finished_as(spec, kind):  # by whom we waited for
             return result
-        write(folder / SPEC, structs.replace(spec, launched=time.time()))
+        write(folder / SPEC, structs.replace(spec, launched=time.monotonic()))
         (folder / FAILURE).unlink(missing_ok=True)
         # Its standard input is our life line: closed by the system when we end, however we do.
         child = subprocess.Popen(
@@ -75,7 +75,7 @@ def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Resul
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=[lock],
+            pass_fds=[held],
             env={**os.environ, "PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
         )
         try:
@@ -97,10 +97,7 @@ def _locked(folder: Path, stop: threading.Event) -> Iterator[int]:
     """
     with (folder / LOCK).open("a+") as file:
         end = time.monotonic() + _LOCK_SECONDS
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+        while not lock(file):
             if time.monotonic() > end:
                 raise RunFailed(f"{folder} is still written to by process {holder(folder)}: end that first")
             if stop.wait(_POLL_SECONDS):

@@ -21,7 +21,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     folder: str
     annotations: str  # of the val images, in COCO's format
     images: str  # the folder that the annotations' file names are relative to
-    launched: float = 0.0  # seconds since 1970
+    launched: float = 0.0  # seconds of the monotonic clock, which all processes of a machine share
     at_once: int = 1  # runs that share the machine
 
 
@@ -118,3 +118,29 @@ def finished(folder: Path, kind: type[T] = Result) -> T | None:
     """The result of a run that has ended well, else None."""
     path = folder / RESULT
     return read(path, kind) if path.exists() else None
+
+
+def finished_as(spec: Spec, kind: type[T] = Result) -> T | None:
+    """The same of the run that `spec` asks for. UserError if its folder holds the result of another run."""
+    folder = Path(spec.folder)
+    result = finished(folder, kind)
+    if result is not None and (folder / SPEC).exists():
+        asked, done = (_what(part) for part in (spec, read_spec(folder)))
+        if differing := [name for name in sorted(asked | done) if asked.get(name) != done.get(name)]:
+            name = differing[0]
+            raise UserError(
+                f"{folder} holds the result of another run: its {name} is {done.get(name)}, and not {asked.get(name)}; "
+                "move that folder away"
+            )
+    return result
+
+
+def _what(spec: Spec) -> dict[str, Any]:
+    """What a run is, apart from where its files lie and which machine does it: its project may have moved."""
+    if not isinstance(spec, TrainSpec):
+        return {"kind": "evaluation"}
+    arguments = {key: value for key, value in spec.train_args.items() if key not in ("data", "device")}
+    settings = {key: value for key, value in spec.distillation_settings.items() if key != "loss_file"}
+    names = ("arm", "seed", "start", "freeze_bn", "random_teacher", "distillation")
+    what = arguments | settings | {name: getattr(spec, name) for name in names}
+    return msgspec.json.decode(msgspec.json.encode(what))  # as a spec that was read has it

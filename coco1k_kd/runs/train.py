@@ -24,7 +24,7 @@ from torch import nn
 from ultralytics.utils import RANK
 
 from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
-from coco1k_kd.files import atomic, write_json
+from coco1k_kd.files import atomic, leftovers, write_json
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statistics, partial_start
@@ -70,12 +70,12 @@ def train(spec: TrainSpec) -> Result:
     settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
     own = predict_each(checkpoints(folder), Path(spec.annotations), Path(spec.images), folder, **settings)
     if spec.judge:  # in this process, since to start another one takes longer than to judge some hundred images
-        write(Path(spec.judge.folder) / RESULT, evaluate(structs.replace(spec.judge, launched=time.time())))
+        write(Path(spec.judge.folder) / RESULT, evaluate(structs.replace(spec.judge, launched=time.monotonic())))
     (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
     return Result(
         **structs.asdict(trained.figures),
         at_once=spec.at_once,
-        seconds=trained.figures.earlier_seconds + time.time() - spec.launched,
+        seconds=trained.figures.earlier_seconds + time.monotonic() - spec.launched,
         ultralytics=own["best"],
         ultralytics_last=own["last"],
         work={**trained.work, "versions": _versions(), "code": code_hash(), "freeze_bn": spec.freeze_bn},
@@ -106,7 +106,7 @@ def evaluate(spec: EvaluateSpec) -> Evaluation:
     folder = Path(spec.folder)
     folder.mkdir(exist_ok=True)
     own = predict_each(spec.weights, Path(spec.annotations), Path(spec.images), folder, **spec.val_args)
-    return Evaluation(own, time.time() - spec.launched)
+    return Evaluation(own, time.monotonic() - spec.launched)
 
 
 def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:
@@ -154,6 +154,8 @@ def _model(spec: TrainSpec, weights: Path | str) -> tuple[Any, dict[str, Any]]:
 
 def _prepare(spec: TrainSpec, folder: Path) -> None:
     """Make the run folder what the training begins with: the state of its snapshot, or nothing but its start."""
+    for path in [*leftovers(folder), *leftovers(folder / "weights")]:  # a snapshot's has 95 MB and more
+        path.unlink(missing_ok=True)
     try:
         if load_snapshot(folder):
             return

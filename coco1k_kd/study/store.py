@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import write_json
+from coco1k_kd.files import lock, write_json
 from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
@@ -29,7 +29,7 @@ def begin(study: Study) -> Study:
         study = replace(study, stamp=time.strftime("%Y%m%d_%H%M%S"))
         try:
             study.project.mkdir(parents=True, exist_ok=True)
-            if not _file(study).exists():
+            with contextlib.suppress(FileExistsError), _file(study).open("x"):  # of several processes one is the first
                 write_json(_file(study), study.record() | ({_EXTENDS: study.base.stamp} if study.base else {}))
                 return study
         except OSError as error:
@@ -46,7 +46,7 @@ def find(study: Study) -> Study | None:
     leave out what one does not like.
     """
     wanted = _plain(study.record())
-    there = {path: _plain(json.loads(path.read_bytes())) for path in sorted(study.project.glob("study_*.json"))}
+    there = _records(study.project)
     newest = list(reversed(there.items()))
     same = [path for path, found in newest if _same_design(wanted, found) and _adds(found, wanted)]
     same = [path for path in same if _adds(wanted, there[path])]
@@ -64,10 +64,8 @@ def locked(study: Study) -> Iterator[Study]:
         part: Study | None = study
         while part:
             file = held.enter_context(_file(part).open())
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"another process is doing the study of {part.stamp} in {part.project}") from None
+            if not lock(file):
+                raise UserError(f"another process is doing the study of {part.stamp} in {part.project}")
             part = part.base
         yield study
 
@@ -82,6 +80,23 @@ def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> Non
             f"{runs} runs need about {need / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free: make room, "
             "or give another --project"
         )
+
+
+def _records(project: Path) -> dict[Path, dict[str, Any]]:
+    """The records of the studies in a project, the oldest first. What cannot be read is named, and left out."""
+    found = {}
+    for path in sorted(project.glob("study_*.json")):
+        try:
+            record = json.loads(path.read_bytes())
+            if not {*_GROWS, *_DESIGN, "teacher"} <= record.keys():
+                raise ValueError("it is not a study's record")
+            if record.get(_EXTENDS) and path.with_name(f"study_{record[_EXTENDS]}.json") not in found:
+                raise ValueError(f"the study of {record[_EXTENDS]}, to which it adds, is not there")
+            found[path] = record
+        except (ValueError, AttributeError, OSError) as error:
+            why = "it is empty" if not path.stat().st_size else " ".join(str(error).split())
+            print(f"note: {path} is left out: {why}", file=sys.stderr, flush=True)
+    return found
 
 
 def _same_design(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

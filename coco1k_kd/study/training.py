@@ -13,7 +13,7 @@ from coco1k_kd.report.comparison import Failure
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, finished, read_spec
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, finished, finished_as, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label, step_cost
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.plan import Study
@@ -48,7 +48,7 @@ class Training:
             the first seed, or all runs of a further seed) is begun that would not end in time.
         """
         for key in keys:
-            if key not in self.results and (result := finished(self.study.folder(*key))):
+            if key not in self.results and (result := self._before(key)):
                 self.results[key] = result
                 print(f"finished before: {run_label(*key)}: {self._line(key)}", flush=True)
         units = [unit for unit in self._units(keys) if unit]
@@ -83,6 +83,15 @@ class Training:
         """What those of `keys` that are not finished would take, as far as finished runs tell."""
         missing = [key for key in keys if key not in self.results]
         return unit_seconds(self.results, missing, self.study.control_loss, max(self.slots.number, 1))
+
+    def _before(self, key: Key) -> Result | None:
+        """The result of a run that was finished before. UserError if it is that of another run."""
+        folder = self.study.folder(*key)
+        if not finished(folder):
+            return None
+        timed = key[0] == SAME_TIME and (folder / SPEC).exists()
+        epochs = same_time_epochs(self.study, self.results) if timed else self.study.settings.epochs
+        return finished_as(self.study.spec(*key, epochs))
 
     def _room(self, under_way: Sized) -> bool:
         """Whether a run can begin now. A cluster is given all, since nodes may join it."""

@@ -1,0 +1,100 @@
+"""A study's place on disk: begun once, found again, and never another's."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from coco1k_kd.data.dataset import read_data
+from coco1k_kd.distill.weights import read_weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import atomic
+from coco1k_kd.runs import train
+from coco1k_kd.runs.launch import launch
+from coco1k_kd.runs.spec import RESULT, SPEC, Result, TrainSpec, write
+from coco1k_kd.study import store
+from coco1k_kd.study.plan import Study
+from coco1k_kd.study.settings import Settings
+
+
+@pytest.fixture
+def study(subset: Path, models: Path, tmp_path: Path) -> Study:
+    data, student = subset / "coco1k.yaml", models / "student.pt"
+    settings = Settings(data=data, student=str(student), teacher=str(student), arms=["baseline"], seeds=[0]).checked()
+    return Study(settings, read_data(data), read_weights(str(student), "student"), None, tmp_path / "p", stamp="")
+
+
+@pytest.fixture
+def spec(study: Study) -> TrainSpec:
+    spec = study.spec("baseline", (0, 0), 3)
+    Path(spec.folder).mkdir(parents=True)
+    return spec
+
+
+def test_studies_that_begin_at_the_same_moment_are_two(study: Study) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        stamps = {begun.stamp for begun in pool.map(store.begin, [study] * 4)}
+    assert len(stamps) == 4
+
+
+@pytest.mark.parametrize("content", ["", '{"arms": [', "[]", "{}"])
+def test_a_torn_record_is_left_out_with_a_note(study: Study, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = store.begin(study)
+    torn = study.project / "study_20990101_000000.json"
+    torn.write_text(content)
+    found = store.find(study)
+    assert found is not None and found.stamp == begun.stamp
+    assert f"note: {torn} is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_file_locks_it_goes_on_and_says_so(
+    study: Study, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = store.begin(study)
+    with store.locked(begun), pytest.raises(UserError, match="another process"), store.locked(begun):
+        pass
+
+    def no_locks(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with store.locked(begun), store.locked(begun):
+        assert f"{study.project} has no file locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "named"), [({"seed": 7}, "seed is 7"), ({"arm": "cwd"}, "arm is cwd")])
+def test_the_result_of_another_run_is_not_taken_over(
+    spec: TrainSpec, change: dict[str, object], named: str, result_of: Callable[[], Result]
+) -> None:
+    folder = Path(spec.folder)
+    write(folder / RESULT, result_of())
+    write(folder / SPEC, spec)
+    assert launch(spec, "baseline").work == result_of().work
+    content = json.loads((folder / SPEC).read_bytes()) | change
+    (folder / SPEC).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"result of another run: its {named}"):
+        launch(spec, "baseline")
+
+
+@pytest.fixture
+def result_of() -> Callable[[], Result]:
+    return lambda: Result(seconds=1.0, ultralytics={}, ultralytics_last={}, work={"amp": False})
+
+
+def test_what_a_killed_run_had_not_written_to_the_end_is_removed(spec: TrainSpec) -> None:
+    folder = Path(spec.folder)
+    weights = folder / "weights"
+    with atomic(weights / "resume.pt") as file:
+        file.write(b"half")
+        torn = next(weights.iterdir()).name
+    (weights / "resume.pt").rename(weights / torn)
+    train._prepare(spec, folder)
+    assert not (weights / torn).exists()
