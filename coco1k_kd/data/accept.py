@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from coco1k_kd.data.annotations import Annotations, read
+from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
-from coco1k_kd.data.images import see, size_fault
+from coco1k_kd.data.images import brightest, see, size_fault
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
 from coco1k_kd.data.leaks import CHOOSES, leaks
 from coco1k_kd.data.quiet import quiet
+from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
 
 TOLERANCE = 5e-4  # of the image: how far a label may be from its annotation; a third of a pixel at 640
 _MANY_CROWDS = 0.1  # of the annotations; COCO has 0.01
 _THREADS = 8
+_LOOKED_AT = 50  # images of more than 8 bits
 
 
 @dataclass
@@ -47,7 +49,7 @@ def accept(data: Data) -> list[str]:
     Raises:
         UserError: the first fault, and how many there are.
     """
-    fixed, keypoints = data.manifest.exists(), yaml.safe_load(data.yaml.read_bytes()).get("kpt_shape")
+    fixed, keypoints = data.manifest.exists(), read_yaml(data.yaml).get("kpt_shape")
     judging = [split for name, split in data.splits.items() if name != "train"]
     faults = [fault for split in judging for fault in leaks(split.files, data.train.files)]
     faults += leaks(data.test.files, data.val.files, CHOOSES) if data.test else []
@@ -114,7 +116,10 @@ def _examine_images(split: Split, annotations: Annotations, fixed: bool, finding
             f"(the first: {missing[0]})"
         )
         return
-    turned, trailers = [], []
+    if arrays := arrays_fault(split.images / entry.name for entry in entries):
+        findings.faults.append(arrays)
+        return
+    turned, trailers, deep = [], [], []
     with ThreadPoolExecutor(_THREADS) as pool:
         for entry, seen in zip(entries, pool.map(see, (split.images / entry.name for entry in entries)), strict=True):
             if fault := seen if isinstance(seen, str) else size_fault(seen, entry):
@@ -122,12 +127,19 @@ def _examine_images(split: Split, annotations: Annotations, fixed: bool, finding
             else:
                 turned += [f"{entry.name}, orientation {seen.orientation}"] * seen.turned_unseen
                 trailers += [entry.name] * seen.trailer
+                deep += [split.images / entry.name] * seen.deep
     if trailers:
         text = (
             f"{split.images}: {len(trailers):,} JPEGs have bytes after their end marker (the first: {trailers[0]}); "
             "Ultralytics writes them anew, in their place"
         )
         (findings.faults if fixed else findings.warnings).append(text)
+    if deep:
+        findings.warnings.append(
+            f"{split.images}: {len(deep):,} images have more than 8 bits a channel (the first: {deep[0].name}); "
+            f"training sees the upper 8; the brightest value that it sees in {min(len(deep), _LOOKED_AT)} of them is "
+            f"{brightest(deep[:_LOOKED_AT])} of 255; where that is dark, convert them to 8 bits"
+        )
     if turned:
         findings.warnings.append(
             f"{split.images}: {len(turned):,} images are turned or mirrored by EXIF in a way that their size does not "

@@ -29,6 +29,7 @@ from coco1k_kd.data.entries import (
     LooseBox,
     LooseCrowd,
     box_faults,
+    entered_twice,
     entry_fault,
     malformed_entry,
     shown,
@@ -189,7 +190,7 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     if missing := [key for key in ("images", "annotations", "categories") if key not in top]:
         raise UserError(f"{path}: not a COCO instances file, it has no {' and no '.join(missing)}")
     images, raw_images = _entries(top["images"], "images", path, Image)
-    bad_images = {entry.id: fault for entry in images if (fault := entry_fault(entry))}
+    bad_images = {entry.id: fault for entry in images if (fault := entry_fault(entry))} | entered_twice(images)
     categories, _ = _entries(top["categories"], "categories", path, Category)
     names = [category.name for category in categories]
     if len(set(names)) < len(names):

@@ -12,6 +12,7 @@ import yaml
 
 from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.manifest import MANIFEST
+from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
@@ -87,7 +88,7 @@ def read_data(path: Path) -> Data:
     if not path.is_file():
         raise UserError(f"{path} does not exist: make the subset with create_coco1k.py, or give --data its coco1k.yaml")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         names = content["names"]
         names = dict(enumerate(names)) if isinstance(names, list) else {int(i): name for i, name in names.items()}
         classes = tuple(str(names[i]) for i in range(len(names)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -127,6 +128,23 @@ def entry_fault(image: Image) -> str | None:
     if PurePosixPath(image.file_name).suffix[1:].lower() not in SUFFIXES:
         return f"{begin}; Ultralytics reads the suffixes {', '.join(sorted(SUFFIXES))}: rename or convert the file"
     return None
+
+
+def entered_twice(images: Sequence[Image]) -> dict[int, str]:
+    """Images of which one file has several entries, by id: each entry would be learnt with a part of the boxes."""
+    names = [image.file_name for image in images]
+    if len(set(names)) == len(names) and not any("//" in name or "./" in name for name in names):
+        return {}  # the most files, without a path taken apart a hundred thousand times
+    ids: dict[str, list[int]] = {}
+    for image in images:
+        ids.setdefault(image.name, []).append(image.id)
+    return {
+        number: f"the same file {shown(name)} has {len(several)} image entries (ids {shown(several)}), each with boxes "
+        "of its own; give the file one entry with all of them"
+        for name, several in ids.items()
+        if len(several) > 1
+        for number in several
+    }
 
 
 def malformed_entry(raw: msgspec.Raw, what: str, position: int, error: Exception, path: Path) -> UserError:

@@ -16,6 +16,7 @@ from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_dat
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.own import count, faults, notes, refuse, write
 from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, places_of, read
+from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
 
 
@@ -96,7 +97,7 @@ def _read_with_annotations(path: Path) -> Data:
 def _has_annotations(path: Path) -> bool:
     """Whether COCO annotations lie beside the images of a data YAML, or a manifest says that they should."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         root = Path(content.get("path") or path.parent)
         files = [annotations_beside(root, one_place(content[key])) for key in ("train", "val")]
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
@@ -106,7 +107,7 @@ def _has_annotations(path: Path) -> bool:
 
 def _unread(data: OwnData) -> Iterator[str]:
     """Yield that COCO annotations which lie beside own data are not read."""
-    content = yaml.safe_load(data.yaml.read_text(encoding="utf-8"))
+    content = read_yaml(data.yaml)
     for split in SPLITS:
         for place in places_of(content, split):
             if (file := annotations_beside(data.root, place.removesuffix(".txt"))).is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,8 @@ from coco1k_kd.data.entries import SUFFIXES, Image
 _FORMATS = SUFFIXES | {"jpeg2000"}  # Pillow's names of what Ultralytics reads
 _SMALLEST = 10  # pixels a side: Ultralytics leaves smaller images out
 _CHECKED = {"JPEG", "MPO", "PNG"}  # by their end marker or check sums; others are decoded to know that they can be
+_MOST_PIXELS = 178_956_970  # where Pillow, too, takes a picture for an attack: a small file that fills the memory
+_DEEP = re.compile(r"^[IF]|;(?:1[0-6]|24|32|64)")  # modes of channels of more than 8 bits
 _ORIENTATION = 0x0112  # EXIF's tag: 1 upright, 2-4 mirrored or turned by 180 degrees, 5-8 width and height exchanged
 _BEGIN, _END = b"\xff\xd8", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # no stuffed byte and no restart marker, which data may hold
@@ -27,12 +29,14 @@ class Seen(NamedTuple):
     """An image as training sees it: width and height in pixels after its EXIF orientation, which is 1 where none is.
 
     `trailer`: a JPEG with bytes after its end marker; Ultralytics takes it for damaged and rewrites it in place.
+    `deep`: more than 8 bits a channel, of which training sees the upper 8.
     """
 
     width: int
     height: int
     orientation: int
     trailer: bool = False
+    deep: bool = False
 
     @property
     def turned_unseen(self) -> bool:
@@ -47,6 +51,8 @@ def see(path: Path) -> Seen | str:
     """
     try:
         with path.open("rb") as file, _open(file) as picture:
+            if fault := _too_large(picture):
+                return fault
             seen = _seen(picture, path.read_bytes)
             if isinstance(seen, str):
                 return seen
@@ -68,7 +74,7 @@ def image_fault(data: bytes, entry: Image) -> str | None:
             seen, jpeg = _seen(picture, lambda: data), picture.format == "JPEG"
             if isinstance(seen, str):
                 return seen
-            if fault := size_fault(seen, entry):  # before memory is taken for it
+            if fault := size_fault(seen, entry) or _too_large(picture):  # before memory is taken for it
                 return fault
             if jpeg and (fault := jpeg_fault(data)):
                 return fault
@@ -99,6 +105,8 @@ def jpeg_damage(data: bytes) -> str | None:
         with _open(BytesIO(data)) as picture:
             if picture.format not in ("JPEG", "MPO"):
                 return f"is in the format {picture.format}"
+            if fault := _too_large(picture):
+                return fault
             picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         return _not_decoded(error)
@@ -143,6 +151,7 @@ def _end_of_jpeg(data: bytes) -> int | None:
 
 def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
     width, height = picture.size
+    deep = _is_deep(picture)  # before its EXIF data are asked for, which loads a PNG
     if picture.format.lower() not in _FORMATS:
         return f"is in the format {picture.format}, which Ultralytics does not read; convert it to JPEG or PNG"
     if min(width, height) < _SMALLEST:
@@ -164,7 +173,21 @@ def _seen(picture: Pillow.Image, content: Callable[[], bytes]) -> Seen | str:
         pixels = cv2.imdecode(np.frombuffer(content(), np.uint8), cv2.IMREAD_COLOR)
         if pixels is not None:
             height, width = pixels.shape[:2]
-    return Seen(width, height, orientation)
+    return Seen(width, height, orientation, deep=deep)
+
+
+def brightest(images: Iterable[Path]) -> int:
+    """The highest value of 255 that training sees in any of the images."""
+    from ultralytics.utils.patches import imread
+
+    return max(int(imread(image).max()) for image in images)
+
+
+def _is_deep(picture: Pillow.Image) -> bool:
+    """Whether a picture has more than 8 bits a channel, by its mode or by that of its file, which Pillow may reduce."""
+    args = [tile[3] for tile in picture.tile]
+    raw = [arg for given in args for arg in (given if isinstance(given, tuple) else (given,)) if isinstance(arg, str)]
+    return picture.mode.startswith(("I", "F")) or any(_DEEP.search(mode) for mode in raw)
 
 
 def _exif_orientation(picture: Pillow.Image) -> int | None:
@@ -194,6 +217,13 @@ def _open(file: BinaryIO) -> Pillow.Image:
                 file.seek(0)
                 return factory(file, "")
     raise ValueError("not an image that Pillow knows")
+
+
+def _too_large(picture: Pillow.Image) -> str | None:
+    """Say that to decode a picture, of which only the header was read, would take the memory, if it would."""
+    if picture.width * picture.height <= _MOST_PIXELS:
+        return None
+    return f"is {picture.width}x{picture.height}, more than {_MOST_PIXELS:,} pixels; scale it down"
 
 
 def _not_decoded(error: Exception) -> str:

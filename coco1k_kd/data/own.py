@@ -85,6 +85,13 @@ def notes(data: OwnData) -> list[str]:
             found.append(f"{name}: Ultralytics leaves out {images}, the first: {split.left_out[0]}")
         if split.unlabelled:
             found.append(f"{name}: {count(split.unlabelled, 'image')} without a label file, taken for background")
+        if split.outlines:
+            boxes = sum(map(len, split.boxes))
+            found.append(
+                f"{name}: {split.outlines:,} of {count(boxes, 'box', 'boxes')} are drawn around outlines: rows of "
+                "more than 5 columns are taken for class and polygon; where they are class, box and keypoints, give "
+                "kpt_shape in the YAML"
+            )
         if empty := sum(map(len, split.boxes)) - len(split.table):
             found.append(f"{name}: {count(empty, 'box', 'boxes')} without width or height, not judged")
     return found

@@ -39,6 +39,7 @@ class Scan:
         boxes: I arrays (n, 5) of class index, centre x, centre y, width and height, as fractions of the image.
         unlabelled: images without a label file, which are trained on as background.
         left_out: what Ultralytics says of each image that it leaves out.
+        outlines: boxes that Ultralytics draws around the points of rows with more than five columns.
     """
 
     files: tuple[Path, ...]
@@ -46,6 +47,7 @@ class Scan:
     boxes: tuple[np.ndarray, ...]
     unlabelled: int
     left_out: tuple[str, ...]
+    outlines: int = 0
 
     @cached_property
     def root(self) -> Path:
@@ -161,6 +163,7 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
         files=files,
         sizes=np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2),
         boxes=tuple(np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels),
+        outlines=sum(len(label["segments"]) for label in found.labels),
         unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
         left_out=(
             *(_one_line(left_out(file, label_files[file], resolved)) for file in unread),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from coco1k_kd.data.annotations import Annotations, parse, read
+from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
 
 OFFICIAL = "annotations/instances_{split}2017.json"
@@ -79,7 +78,7 @@ def open_source(place: Path) -> dict[str, Source]:
 
 def drawn_from(data: Path) -> Path | None:
     """What the YAML of a subset says that it was drawn from; None where it says nothing, or that is gone."""
-    source = yaml.safe_load(data.read_bytes()).get("source")
+    source = read_yaml(data).get("source")
     return Path(source) if isinstance(source, str) and source and Path(source).exists() else None
 
 

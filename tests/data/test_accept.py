@@ -594,3 +594,24 @@ def test_what_is_written_is_read_as_it_was(base: tuple[Path, Path]) -> None:
     assert annotations.truth()["annotations"][0]["id"] == 1
     entry = next(annotations.images())
     assert image_fault((base[1] / "images/train2017" / entry.name).read_bytes(), entry) is None
+
+
+@pytest.mark.parametrize("name", ["train01.jpg", "./train01.jpg"])
+def test_a_picture_of_two_entries_is_in_no_subset(name: str, tmp_path: Path) -> None:
+    """Each entry has a part of its boxes, so that neither may be drawn, alone or with the other."""
+    make(tmp_path / "root")
+    file = tmp_path / "root/annotations/instances_train2017.json"
+    content = json.loads(file.read_bytes())
+    content["images"].append({**content["images"][0], "id": 99, "file_name": name})
+    content["annotations"][0]["image_id"] = 99
+    copies = range(1000, 1300)  # so that two of the images are below the share that refuses the whole file
+    content["images"] += [{**content["images"][1], "id": i, "file_name": f"more{i}.jpg"} for i in copies]
+    file.write_text(json.dumps(content))
+    unusable = read(file).unusable
+    assert set(unusable) == {1, 99}
+    assert all("the same file" in fault and "[1,99]" in fault for fault in unusable.values())
+    content["images"] = [image for image in content["images"] if image["id"] < 1000]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="2 of 15 images cannot be used, the first: the same file"):
+        create(tmp_path / "root", tmp_path / "subset")
+    assert not (tmp_path / "subset").exists()

@@ -479,3 +479,36 @@ def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
         assert_figures_of_pycocotools(figures, truth, Path(figures["dir"]) / "predictions_best.json")
         found = json.loads((Path(figures["dir"]) / "predictions_best.json").read_bytes())
         assert len({item["image_id"] for item in found}) == 10
+
+
+def test_arrays_in_the_place_of_pictures_are_refused_and_left_alone(tmp_path: Path) -> None:
+    """Ultralytics would train on them, overwrite those of another shape and delete those that it cannot load."""
+    path = absolute(tmp_path)
+    folder = tmp_path / "data/images/val"
+    np.save(folder / "01.npy", np.zeros((1, 8, 8)))
+    (folder / "02.npy").write_bytes(b"of another program")
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    done = run([sys.executable, str(PROGRAM), "--check", "--data", str(path)])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "01.npy" in done.stderr and "2 such .npy files" in done.stderr
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    (folder / "01.npy").rename(tmp_path / "01.npy")
+    (folder / "02.npy").rename(folder / "other.npy")
+    given.check(path)
+
+
+def test_boxes_that_are_drawn_around_outlines_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the rows are a box and keypoints behind it, which is then another box."""
+    path = absolute(tmp_path)
+    label(tmp_path / "data/labels/val/03.txt", [(0, 0.5, 0.5, 0.25, 0.5, 0.5, 0.6, 0.4, 0.4)])
+    given.check(path)
+    assert "note: val: 1 of 5 boxes are drawn around outlines" in capsys.readouterr().out
+
+
+def test_pictures_of_16_bits_are_said_with_what_training_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = absolute(tmp_path)
+    Image.fromarray(np.full((48, 64), 2303, np.uint16)).save(tmp_path / "data/images/val/03.png")
+    (tmp_path / "data/images/val/03.jpg").unlink()
+    given.check(path)
+    told = capsys.readouterr().out
+    assert "1 images have more than 8 bits a channel (the first: 03.png)" in told and "is 8 of 255" in told
