@@ -17,6 +17,10 @@ _PUBLIC = {
 __all__ = ["YOLO", "CWDLoss", "MGDLoss", "UserError", "cwd_loss", "register_loss"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

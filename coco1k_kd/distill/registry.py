@@ -73,6 +73,11 @@ _BUILT_IN = (
         compares=RESPONSES,
     ),
 )
+# Arms, rows of a report, and Ultralytics' columns of results.csv without their "_loss": they name no loss.
+_ROWS = ("baseline", "ultralytics", "random_teacher", "weight0", "baseline_same_time", "student", "teacher")
+_POOLS = ("pool", "fill", "pool_self", "pool_truth")
+_COLUMNS = ("box", "cls", "dfl", "loss", "kd", "dis", "seg", "sem", "pose", "kobj", "rle", "angle")
+RESERVED = frozenset((*_ROWS, *_POOLS, *_COLUMNS))
 _known = {loss.name: loss for loss in _BUILT_IN}
 
 
@@ -101,6 +106,10 @@ def register_loss(
     def add(made_by: _Class) -> _Class:
         if not key.isidentifier():
             raise UserError(f"{name!r} cannot name a loss: take letters, digits and underscores")
+        if key.removesuffix("_loss") in RESERVED:
+            raise UserError(
+                f"{key} cannot name a loss: an arm, a row or a column of results has that name; take another"
+            )
         if key in _known and _known[key].file != file:
             raise UserError(f"there is a loss {key} already ({_known[key].file or 'built in'}): choose another name")
         fresh = 3 * weight if fresh_weight is None else fresh_weight

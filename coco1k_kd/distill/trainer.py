@@ -9,6 +9,7 @@ optimizer and travel in its state dict, hence in `last.pt` for resuming; Ultraly
 from __future__ import annotations
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -64,6 +65,8 @@ class DistillationTrainer:
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
         self._load_teacher()  # an unfit one is refused before Ultralytics makes or touches the run folder
         super().__init__(cfg, overrides, _callbacks)
+        args = overrides or {}
+        self.new_folder = not (self.args.exist_ok or self.resume or args.get("save_dir"))
         self.previous = self.wdir / "previous.pt"
         self.sample: Tensor | None = None  # an image of the first batch
         self.moved, self.tried_steps = False, 0  # has the optimizer ever changed every aligner?
@@ -77,6 +80,15 @@ class DistillationTrainer:
                 ("on_train_epoch_end", end_epoch),
             ):
                 self.add_callback(event, callback)
+
+    def train(self) -> Any:
+        """Ultralytics' training. Where it is refused before its first epoch ends, the new run folder goes with it."""
+        try:
+            return super().train()
+        except UserError:
+            if self.new_folder and not self.csv.exists():
+                shutil.rmtree(self.save_dir, ignore_errors=True)
+            raise
 
     def setup_model(self) -> Any:
         """Set up Ultralytics' student, then the teacher and the distiller beside it."""

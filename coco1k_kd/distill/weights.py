@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_EXPORTS = (
+    ".onnx", ".engine", ".torchscript", ".mlpackage", ".tflite", ".pb", "_openvino_model", "_saved_model",
+    "_ncnn_model", "_paddle_model", ".mnn",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Weights:
     """A model as it is given: a checkpoint, or an architecture to train from scratch."""
@@ -51,11 +57,14 @@ def load_model(given: Any, role: str) -> nn.Module:
         given = _open(str(given), role)
     if isinstance(given, ultralytics.engine.model.Model):
         given = given.model
+    if isinstance(given, str):  # what a `YOLO` of an exported file has in place of a module
+        raise UserError(_exported(given, role))
     if not isinstance(given, nn.Module):
         raise UserError(
             f"the {role} is given as {type(given).__name__}: give a checkpoint (.pt), a YOLO object or its .model"
         )
-    detect_head(given, role)
+    head = detect_head(given, role)
+    _check_names(given, head.nc, role)
     return given
 
 
@@ -80,12 +89,35 @@ def read_weights(path: str, role: str) -> Weights:
     )
 
 
+def _exported(path: str, role: str) -> str:
+    """What to say of a model that has been exported."""
+    return (
+        f"the {role} {path} is an exported model, which shows neither its weights nor its features: give the "
+        "checkpoint (.pt) that it was exported from"
+    )
+
+
+def _check_names(model: nn.Module, classes: int, role: str) -> None:
+    """Whether a model has a name for each of its classes, numbered from 0, as Ultralytics trains them."""
+    names = getattr(model, "names", None)
+    numbers = list(names) if isinstance(names, dict) else list(range(len(names or ())))
+    if sorted(numbers, key=str) == sorted(range(classes), key=str):
+        return
+    has = "has no names of classes" if not numbers else f"numbers its {len(numbers)} classes from {numbers[0]}"
+    raise UserError(
+        f"the {role} {has}, where its head has {classes} from 0: set them, as model = YOLO('...'); model.model.names "
+        f"= {{0: 'cat', 1: 'dog', ...}}; model.save('named.pt'), and give that file"
+    )
+
+
 def _open(path: str, role: str) -> Any:
     """Open a file as Ultralytics would, or raise `UserError` with the first line of what went wrong."""
     import ultralytics
 
     if role == "teacher" and path.endswith((".yaml", ".yml")):
         raise UserError(f"the teacher {path} is an architecture, which has learnt nothing: give a checkpoint (.pt)")
+    if path.rstrip("/").endswith(_EXPORTS):
+        raise UserError(_exported(path, role))
     if not path.endswith((".pt", ".yaml", ".yml")):
         raise UserError(f"the {role} {path!r} is neither a checkpoint (.pt) nor an architecture (.yaml)")
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,15 @@ from typing import Any
 import ultralytics
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG_KEYS, LOGGER, YAML
-from ultralytics.utils.checks import check_yaml
+from ultralytics.utils import LOGGER
 
+from coco1k_kd.distill.arguments import PREFIX, check_arguments, own_arguments, shown_signature
 from coco1k_kd.distill.seams import detect_head, neck_strides
-from coco1k_kd.distill.settings import SETTABLE, Distillation
+from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.trainer import STATE, DistillationTrainer
 from coco1k_kd.errors import UserError
 
 NOT_GIVEN = object()  # a teacher that is None is plain training by intent
-_PREFIX = "distillation_"
-_MEANT = re.compile(r"teacher|distill|kd", re.IGNORECASE)  # how names of arguments begin that mean ours
 
 
 class _WithTeacher:
@@ -41,20 +37,22 @@ class _WithTeacher:
             teacher: path, `YOLO` or module of an Ultralytics model for any of `seams.TASKS`; None is plain training.
             **kwargs: Ultralytics' training arguments, and each setting of `Distillation` with `distillation_` before
                 its name: `distillation_loss="cwd+response"`, `distillation_weight=2.0`; None is its default. With
-                `resume=True` all of it, teacher included, comes from the checkpoint.
+                `resume=True` all of it, teacher included, comes from the checkpoint of an unfinished run; one that was
+                not distilled goes on only with `teacher=None`.
 
         Returns:
             Ultralytics' training metrics.
 
         Raises:
-            UserError: a setting, the student or the teacher is unfit; nothing has been written.
+            UserError: an argument, the student, the teacher or what is to be resumed is unfit; no run folder is left.
             DistillationError: the distillation turned out not to happen.
         """
-        own = [name for name in kwargs if name.startswith(_PREFIX)]
-        given = {name.removeprefix(_PREFIX): value for name in own if (value := kwargs.pop(name)) is not None}
-        _check_arguments(teacher, given, kwargs)
-        teacher = None if teacher is NOT_GIVEN else teacher
-        settings = Distillation.of(teacher, given, _PREFIX)
+        own = [name for name in kwargs if name.startswith(PREFIX)]
+        given = {name.removeprefix(PREFIX): value for name in own if (value := kwargs.pop(name)) is not None}
+        check_arguments(given, teacher is not NOT_GIVEN, kwargs)
+        if isinstance(teacher, str) and not teacher.strip():
+            raise UserError("teacher='' is empty: give a checkpoint (.pt) or a YOLO, or None for plain training")
+        settings = Distillation.of(None if teacher is NOT_GIVEN else teacher, given, PREFIX)
         if kwargs.get("resume"):
             settings = self._resumed_settings(teacher, given, kwargs)
         if settings is None or settings.teacher is None:
@@ -72,9 +70,11 @@ class _WithTeacher:
             raise UserError(f"trainer={name} does not train the task {self.task}: derive it from {own.__name__}")
         return super().train(trainer=DistillationTrainer.bind(settings, trainer or own, strides), **kwargs)
 
+    train.__signature__ = shown_signature(train)
+
     def tune(self, *args: Any, **kwargs: Any) -> Any:
         """Tune as Ultralytics does, which has no teacher."""
-        if ours := _own_arguments(kwargs):
+        if ours := own_arguments(kwargs):
             raise UserError(
                 f"tune cannot take {ours[0]}=, since it runs Ultralytics' own training: tune the student alone, then "
                 "train(teacher=..., cfg='best_hyperparameters.yaml')"
@@ -84,20 +84,26 @@ class _WithTeacher:
     def _resumed_settings(self, teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> Distillation | None:
         """Settings of the checkpoint that `resume` continues; None if it was trained without a teacher."""
         resume = kwargs["resume"]
-        if isinstance(resume, (str, Path)):
-            kwargs["resume"] = resume = _whole_checkpoint(resume)
-            ckpt = load_checkpoint(resume)[1]
-        else:
-            ckpt = self.ckpt or {}
-        saved = (ckpt.get("optimizer") or {}).get(STATE)
+        if not isinstance(resume, (bool, str, Path)):
+            raise UserError(f"resume={resume!r}: give True, or the path of a run's last.pt")
+        ckpt = self.ckpt or {} if resume is True else _read(kwargs, "resume")
+        if ckpt.get("epoch", -1) < 0 or ckpt.get("optimizer") is None:  # Ultralytics would train anew, and plainly
+            last = getattr(getattr(self, "trainer", None), "last", None)
+            last = last if last and last.exists() else "RUN/weights/last.pt"
+            raise UserError(
+                f"resume: {self.model_name if resume is True else resume} has not been trained, or is finished: an "
+                f"interrupted run goes on by YOLO('{last}').train(resume=True); to start anew leave out resume="
+            )
+        saved = ckpt["optimizer"].get(STATE)
         if saved is None:
             if teacher is not None:
                 raise UserError(
-                    "resume: this checkpoint was not distilled (or is finished); start anew to use a teacher"
+                    "resume: this checkpoint was not distilled: go on without a teacher by teacher=None, or start anew "
+                    "with one"
                 )
             return None
         names = {field.name for field in fields(Distillation)} - {"teacher"}
-        teacher = teacher if teacher is not None else saved["teacher"]
+        teacher = saved["teacher"] if teacher in (None, NOT_GIVEN) else teacher
         if not teacher:
             raise UserError("resume: the teacher was given as a module, which no checkpoint holds; pass teacher= again")
         settings = Distillation(teacher, **{name: saved[name] for name in names if name in saved})
@@ -119,34 +125,14 @@ class YOLO(_WithTeacher, ultralytics.YOLO):
             self.__class__ = type(type(self).__name__, (_WithTeacher, type(self)), {"__module__": __name__})
 
 
-def _own_arguments(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are arguments of distillation."""
-    return [name for name in names if name == "teacher" or name.startswith("distillation_")]
-
-
-def _check_arguments(teacher: Any, given: dict[str, Any], kwargs: dict[str, Any]) -> None:
-    """Refuse, each in one line that says what to do, the arguments that Ultralytics would answer with a traceback."""
-    if isinstance(teacher, str) and not teacher.strip():
-        raise UserError("teacher='' is empty: give a checkpoint (.pt) or a YOLO, or None for plain training")
-    if "layers" in given:
-        raise UserError(
-            "distillation_layers= is not known here: all levels of the neck are distilled, and "
-            "distillation_levels= chooses among them by stride, as (8, 16, 32)"
-        )
-    for name in [name for name in kwargs if name not in DEFAULT_CFG_KEYS]:  # in the order of typing
-        if name in SETTABLE:
-            raise UserError(f"{name}= is not known here: distillation_{name}= is")
-        if _MEANT.match(name):
-            raise UserError(
-                f"{name}= is not known here: give the teacher as teacher=, and with distillation_ before it each of "
-                f"{', '.join(SETTABLE)}"
-            )
-    if teacher is NOT_GIVEN and given and not kwargs.get("resume"):
-        raise UserError(
-            f"distillation_{next(iter(given))}= is given without a teacher: add teacher=, or None for plain training"
-        )
-    if kwargs.get("cfg") and (ours := _own_arguments(YAML.load(check_yaml(kwargs["cfg"])))):
-        raise UserError(f"cfg={kwargs['cfg']} holds {ours[0]}, which Ultralytics cannot read: give it to train()")
+def _read(kwargs: dict[str, Any], name: str) -> dict[str, Any]:
+    """The checkpoint that an argument names, put back where it is torn. UserError if there is none to read."""
+    path = kwargs[name] = _whole_checkpoint(kwargs[name])
+    try:
+        return load_checkpoint(Path(path).resolve(strict=True))[1]
+    except Exception as error:  # as many kinds as there are files that are none
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name}={path} cannot be read: {reason}; give a run's last.pt") from None
 
 
 def _whole_checkpoint(path: Any) -> Any:

@@ -27,7 +27,9 @@ def test_every_loss_has_what_is_asked_of_it():
         assert step_cost(name, "cwd") == loss.cost > step_cost("baseline", "cwd") == 1.0
 
 
-@pytest.mark.parametrize(("name", "message"), [("l2", "unknown loss 'l2'"), ("cwd+", "unknown"), ("cwd+cwd", "twice")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("no_such_loss", "unknown loss 'no_such_loss'"), ("cwd+", "unknown"), ("cwd+cwd", "twice")]
+)
 def test_what_is_not_in_it_is_refused_and_becomes_no_other(name, message):
     with pytest.raises(UserError, match=message):
         registry.parts(name)
@@ -44,3 +46,13 @@ def test_sums_have_a_weight_for_each_part_and_come_after_the_single_losses():
     ordered = ["baseline", "cwd", "cwd:tau=2", "mgd", "cwd+mgd", "ultralytics", "baseline_same_time"]
     assert in_order(arms) == ordered
     assert step_cost("weight0", "mgd") == step_cost("mgd", "cwd")
+
+
+@pytest.mark.parametrize(
+    "name", ["baseline", "Teacher", "baseline_same_time", "pool_truth", "box", "cls", "loss", "kd", "dfl_loss", "angle"]
+)
+def test_a_name_that_means_something_else_names_no_loss(name):
+    before = registry.names()
+    with pytest.raises(UserError, match="cannot name a loss: an arm, a row or a column") as caught:
+        registry.register_loss(name, weight=1)(type("Mine", (), {}))
+    assert "\n" not in str(caught.value) and registry.names() == before
