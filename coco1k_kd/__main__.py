@@ -1,4 +1,4 @@
-"""The scripts as one command: `coco1k-kd create|compare|verify`, also `python -m coco1k_kd`.
+"""The scripts as one command: `coco1k-kd create|compare|label|verify`, also `python -m coco1k_kd`.
 
 There are no flags here: each name runs its script, whose parser and messages it has.
 """
@@ -9,11 +9,13 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
+from coco1k_kd import __version__
 from coco1k_kd.errors import EXIT_BAD_INPUT, run_cli
 
 COMMANDS = {  # name: (script, flags before the user's own, what it does)
     "create": ("create_coco1k", [], "draw a small, balanced subset of COCO"),
     "compare": ("test_coco1k_kd", [], "train a student with and without a teacher, and compare"),
+    "label": ("coco1k_kd.study.label", [], "have a teacher label images that have no labels"),
     "verify": ("create_coco1k", ["--verify"], "check that a subset is what its manifest says"),
 }
 
@@ -21,6 +23,9 @@ COMMANDS = {  # name: (script, flags before the user's own, what it does)
 def main() -> NoReturn:
     """Run the script that the first argument names with the rest of them."""
     name, rest = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    if name == "--version":
+        print(f"coco1k-kd {__version__}")
+        sys.exit(0)
     if name not in COMMANDS:
         print("usage: coco1k-kd COMMAND [FLAGS], with --help for the flags of a command\n")
         print(*(f"  {command:8} {does}" for command, (*_, does) in COMMANDS.items()), sep="\n")

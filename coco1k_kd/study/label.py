@@ -1,0 +1,57 @@
+"""Label images that have no labels: a teacher's boxes as YOLO labels, COCO JSON, a data YAML and a page to review.
+
+    coco1k-kd label --teacher yolo11l.pt --images photos --output labelled
+    coco1k-kd label --teacher yolo11l.pt --images photos --output labelled --data my.yaml --class-map truck=vehicle
+
+Images are linked to, never copied or changed. The same command again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from coco1k_kd.errors import run_cli
+from coco1k_kd.study.labelling import FORMATS, Order, label
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags: the fields of `Order`."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--teacher", required=True, metavar="PT", help="the detector that labels")
+    p.add_argument("--images", required=True, type=Path, metavar="DIR|FILE", help="a folder, or a list of images")
+    p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where all results are written")
+    p.add_argument(
+        "--data",
+        type=Path,
+        metavar="YAML",
+        help="labelled data: its classes are taken, by name, and its val images choose each class's threshold; none of "
+        "its images is labelled",
+    )
+    p.add_argument("--imgsz", type=int, metavar="N", help="pixels, a multiple of 32 (default: the teacher's own)")
+    p.add_argument(
+        "--confidence",
+        type=float,
+        default=0.3,
+        metavar="X",
+        help="least score of a label, without --data (default: 0.3)",
+    )
+    p.add_argument("--device", default="", help="cpu, mps, or the number of a GPU (default: Ultralytics' choice)")
+    p.add_argument("--batch", type=int, default=16, metavar="N", help="images at a time (default: 16)")
+    p.add_argument(
+        "--class-map", nargs="+", default=[], metavar="FROM=TO", help="teacher's classes that have another name here"
+    )
+    p.add_argument(
+        "--format", nargs="+", default=["yolo"], choices=FORMATS, help="what is written besides (default: yolo alone)"
+    )
+    return p
+
+
+def main() -> int:
+    """Parse, and label."""
+    label(Order(**vars(parser().parse_args())))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

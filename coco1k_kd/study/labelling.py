@@ -1,0 +1,267 @@
+"""What `coco1k-kd label` does: one pass of the teacher, thresholds, and the files that are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import yaml
+
+from coco1k_kd.data.dataset import Data
+from coco1k_kd.data.given import open_data
+from coco1k_kd.data.images import see
+from coco1k_kd.data.leaks import twins
+from coco1k_kd.data.own import count
+from coco1k_kd.data.pool import Pool, read_pool
+from coco1k_kd.data.scan import places_of, resolve
+from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
+from coco1k_kd.distill.weights import Weights, load_model, read_weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256, write_atomic, write_json
+from coco1k_kd.report.review import page
+from coco1k_kd.runs.devices import check_device
+from coco1k_kd.runs.taught import LOW, BoxStore, teach
+from coco1k_kd.verdict.coco import Detections, overlap, rankings, read_truth
+from coco1k_kd.verdict.thresholds import best_thresholds
+
+FORMATS = ("yolo", "cvat", "label-studio")
+_STRIDE, _IOU, _MOST = 32, 0.7, 300  # Ultralytics' own overlap and number of boxes
+_PICTURES, _NAMED = 36, 5
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be labelled, by which teacher, and how: the flags of `coco1k-kd label`."""
+
+    teacher: str
+    images: Path
+    output: Path
+    data: Path | None = None
+    imgsz: int | None = None
+    confidence: float = 0.3
+    device: str = ""
+    batch: int = 16
+    class_map: Sequence[str] = ()
+    format: Sequence[str] = ("yolo",)
+
+
+def label(order: Order) -> None:
+    """Label the images and print what was done. UserError, before anything is written, for what cannot be."""
+    if not LOW <= order.confidence < 1:
+        raise UserError(f"--confidence {order.confidence}: give a score from {LOW} to 1")
+    if order.batch < 1:
+        raise UserError(f"--batch {order.batch}: must be at least 1")
+    check_device(order.device)
+    teacher = read_weights(order.teacher, "teacher")
+    if teacher.task == "obb":
+        raise UserError(f"the teacher {order.teacher} finds turned boxes, and labels are upright ones: give a detector")
+    imgsz = order.imgsz or int(getattr(load_model(teacher.path, "teacher"), "args", {}).get("imgsz", 640))
+    if imgsz < _STRIDE or imgsz % _STRIDE:
+        raise UserError(f"--imgsz {imgsz}: must be a multiple of {_STRIDE}")
+    with TemporaryDirectory() as folder:
+        data = open_data(order.data, Path(folder)) if order.data else None
+        classes, numbers = _classes(teacher, data, order.class_map)
+        pool = _without_known(read_pool(order.images, order.output), data)
+        made = _Made(order.output, {image.link: image.file for image in pool.images})
+        identity = {"teacher": teacher.sha256, "imgsz": imgsz, "low": LOW, "iou": _IOU, "max_det": _MOST}
+        store = BoxStore(order.output / "boxes.json", identity)
+        settings = {"imgsz": imgsz, "iou": _IOU, "max_det": _MOST, "device": order.device, "batch": order.batch}
+        files = {image.sha256: image.file for image in pool.images}
+        sizes = {image.sha256: (image.width, image.height) for image in pool.images}
+        unread = teach(teacher.path, files, sizes, store, **settings)
+        thresholds = np.full(len(classes), order.confidence)
+        if data:
+            thresholds = _thresholds(teacher.path, data, numbers, store, order.confidence, settings)
+    images = [image for image in pool.images if image.file not in unread]
+    found = [_mapped(store[image.sha256], numbers) for image in images]
+    taught = [
+        Taught(image, boxes, boxes[:, 1] >= thresholds[boxes[:, 0].astype(int)])
+        for image, boxes in zip(images, found, strict=True)
+    ]
+    _say(pool, unread, numbers, [store[image.sha256] for image in images], order.confidence)
+    made.write({one.image.link: yolo(one) for one in taught})
+    _write(order, taught, classes, thresholds, teacher, pool.root.name)
+
+
+def _classes(teacher: Weights, data: Data | None, pairs: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The classes of the labels, and by the teacher's class its number among them, -1 for one that is dropped."""
+    renamed: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, other = pair.partition("=")
+        if not equals or not other or name in renamed:
+            raise UserError(f"--class-map {pair}: give each class of the teacher once, as FROM=TO")
+        if name not in teacher.classes:
+            raise UserError(
+                f"--class-map {pair}: the teacher has no class {name!r} ({', '.join(teacher.classes[:5])}…)"
+            )
+        if data and other not in data.classes:
+            raise UserError(f"--class-map {pair}: the data have no class {other!r} ({', '.join(data.classes[:5])}…)")
+        renamed[name] = other
+    names = [renamed.get(name, name) for name in teacher.classes]
+    classes = list(data.classes) if data else list(dict.fromkeys(names))
+    numbers = np.array([classes.index(name) if name in classes else -1 for name in names])
+    if (numbers < 0).all():
+        raise UserError("the teacher knows none of the classes of --data by name: say which is which with --class-map")
+    return classes, numbers
+
+
+def _without_known(pool: Pool, data: Data | None) -> Pool:
+    """The pool without the images of the labelled data, which have labels or judge. UserError if none is left."""
+    if data:
+        labelled = [file for split in data.splits.values() for file in split.files]
+        known = twins([image.file for image in pool.images], labelled)
+        if known:
+            print(f"note: {count(len(known), 'image')} left out: also in --data, as {next(iter(known.values()))}")
+        pool = replace(pool, images=tuple(image for image in pool.images if image.file not in known))
+    if not pool.images:
+        raise UserError("there is no image left to label: all are unreadable, or belong to --data")
+    return pool
+
+
+def _mapped(boxes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Boxes with the classes of the labels. Where two classes became one, an object has one box: the likelier."""
+    boxes = boxes.copy()
+    boxes[:, 0] = numbers[boxes[:, 0].astype(int)]
+    boxes = boxes[boxes[:, 0] >= 0]
+    boxes = boxes[np.argsort(-boxes[:, 1], kind="stable")]
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        same = boxes[[k for k in kept if boxes[k, 0] == box[0]]]
+        crowd = np.zeros(len(same), bool)
+        if not (overlap(np.broadcast_to(box[2:], (len(same), 4)), same[:, 2:], crowd) > _IOU).any():
+            kept.append(i)
+    return boxes[kept]
+
+
+def _thresholds(
+    teacher: str, data: Data, numbers: np.ndarray, store: BoxStore, default: float, settings: dict[str, object]
+) -> np.ndarray:
+    """The threshold of each class from the labelled val images; the teacher's boxes there are kept, too."""
+    truth = read_truth(data.val.annotations)
+    found: list[np.ndarray] = []
+    files = {data.val.images / name: number for number, name in enumerate(truth.files)}
+    digests = {file: sha256(file) for file in files if file.is_file()}
+    seen = {digest: s for file, digest in digests.items() if not isinstance(s := see(file), str)}
+    sizes = {digest: (s.width, s.height) for digest, s in seen.items()}
+    readable = {digest: file for file, digest in digests.items() if digest in sizes}
+    teach(teacher, readable, sizes, store, **settings)
+    for file, digest in digests.items():
+        if digest in store:
+            boxes = _mapped(store[digest], numbers)
+            found.append(np.column_stack((np.full(len(boxes), files[file]), boxes)))
+    table = np.concatenate((np.zeros((0, 7)), *found))
+    detections = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
+    return best_thresholds(rankings(truth, detections), default)
+
+
+class _Made:
+    """The label files and links of an output folder. UserError if some are not made by this command, or changed since.
+
+    `made.json` has the SHA-256 of every label file, written before the files are.
+    """
+
+    def __init__(self, output: Path, links: Mapping[str, Path]) -> None:
+        self.output, self.links, self.record = output, links, output / "made.json"
+        try:
+            self.known: dict[str, list[str]] = json.loads(self.record.read_bytes()) if self.record.exists() else {}
+        except ValueError:
+            raise UserError(f"{self.record} is damaged: give another --output") from None
+        for file in sorted((output / "labels").rglob("*.txt")):
+            if sha256(file) not in self.known.get(file.relative_to(output).as_posix(), ()):
+                raise UserError(f"{file} was not made by this command, or was changed since: give another --output")
+        if own := [file for file in (output / "images").rglob("*") if file.is_file() and not file.is_symlink()]:
+            raise UserError(f"{own[0]} was not made by this command: give another --output")
+        others = (output / name for name in ("annotations.json", "data.yaml", "review.html"))
+        if not self.known and (own := [file for file in others if file.exists()]):
+            raise UserError(f"{own[0]} was not made by this command: give another --output")
+
+    def write(self, texts: Mapping[str, str]) -> None:
+        """Write the labels by link, and the links; those of images that are gone are removed."""
+        names = {link: Path("labels", link).with_suffix(".txt").as_posix() for link in texts}
+        new = {names[link]: hashlib.sha256(text.encode()).hexdigest() for link, text in texts.items()}
+        both = {name: sorted({*self.known.get(name, ()), *([new[name]] * (name in new))}) for name in self.known | new}
+        write_json(self.record, both)
+        for name in self.known.keys() - new.keys():
+            (self.output / name).unlink(missing_ok=True)
+        for link in (self.output / "images").rglob("*"):
+            if link.is_symlink():
+                link.unlink()
+        for link, text in texts.items():
+            write_atomic(self.output / names[link], text)
+            place = self.output / "images" / link
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(self.links[link])
+        write_json(self.record, {name: [digest] for name, digest in new.items()})
+
+
+def _write(
+    order: Order, taught: Sequence[Taught], classes: list[str], thresholds: np.ndarray, teacher: Weights, folder: str
+) -> None:
+    """Write all but the labels, and say what was made."""
+    output, model = order.output, Path(teacher.path).name
+    write_json(output / "annotations.json", coco(taught, classes, f"labelled by {model}"))
+    content: dict[str, object] = {"path": str(output.absolute()), "train": "images", "val": "images"}
+    if order.data:
+        given = resolve(order.data, download=False)
+        splits = {
+            split: [str(Path(place).resolve()) for place in places_of(given, split)] for split in ("train", "val")
+        }
+        content |= {"train": [*splits["train"], "images"], "val": splits["val"]}
+    content["names"] = dict(enumerate(classes))
+    write_atomic(output / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    if "cvat" in order.format:
+        write_atomic(output / "cvat.xml", cvat(taught, classes))
+    if "label-studio" in order.format:
+        write_json(output / "label_studio.json", label_studio(taught, classes, folder, model))
+        write_atomic(output / "label_studio.xml", label_studio_view(classes))
+    doubt = sorted(taught, key=lambda one: -_doubt(one))[:_PICTURES]
+    pictures = [
+        (
+            one.image.name,
+            one.image.file,
+            [(classes[int(c)], *rest, bool(k)) for (c, *rest), k in zip(one.boxes.tolist(), one.kept, strict=True)
+             if k or rest[0] >= thresholds[int(c)] / 2],
+        )
+        for one in doubt
+    ]  # fmt: skip
+    title = f"{count(len(pictures), 'image')} of {len(taught):,} that {model} labelled, the least certain first"
+    text = "If scores were probabilities, these images would have the most wrong or missing labels."
+    write_atomic(output / "review.html", page(title, text, pictures))
+    boxes = sum(len(one.labels) for one in taught)
+    empty = sum(not len(one.labels) for one in taught)
+    used = sorted({int(c) for one in taught for c in one.labels[:, 0]})
+    print(f"{count(len(taught), 'image')} labelled ({empty:,} without a box), {count(boxes, 'box', 'boxes')} of "
+          f"{len(used)} of {len(classes)} classes")  # fmt: skip
+    if order.data:
+        print("thresholds: " + ", ".join(f"{classes[c]} {thresholds[c]:.2f}" for c in used))
+    print(f"look at {output / 'review.html'}, then train with {output / 'data.yaml'}")
+
+
+def _doubt(taught: Taught) -> float:
+    """How many boxes of an image would be wrong or missing if their scores were probabilities."""
+    score = taught.boxes[:, 1]
+    return float((1 - score[taught.kept]).sum() + score[~taught.kept].sum())
+
+
+def _say(
+    pool: Pool, unread: Mapping[Path, str], numbers: np.ndarray, found: Iterable[np.ndarray], confidence: float
+) -> None:  # fmt: skip
+    """Print what was left out, and why."""
+    bad = {**pool.unreadable, **unread}
+    for file, fault in [*bad.items()][:_NAMED]:
+        print(f"note: {file} is left out: {fault}")
+    if more := len(bad) - _NAMED if len(bad) > _NAMED else 0:
+        print(f"note: {count(more, 'more image')} left out, which cannot be read")
+    if pool.copies:
+        print(f"note: {count(len(pool.copies), 'image')} left out: the same content as another")
+    if pool.labelled:
+        print(f"note: {count(pool.labelled, 'image')} with labels beside, which are ignored")
+    if (numbers < 0).any():
+        lost = sum(int(((numbers[b[:, 0].astype(int)] < 0) & (b[:, 1] >= confidence)).sum()) for b in found)
+        dropped = f"{(numbers < 0).sum()} of {count(len(numbers), 'class', 'classes')} of the teacher"
+        print(f"note: {dropped} are not in the data, {count(lost, 'box', 'boxes')} of these left out")

@@ -1,0 +1,159 @@
+"""Labelling by a teacher, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from studies import environment
+
+from coco1k_kd.verdict.coco import Ranking
+from coco1k_kd.verdict.thresholds import best_thresholds
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def run(*flags: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "coco1k_kd", "label", *map(str, flags), "--imgsz", "64", "--device", "cpu"]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment(), timeout=300)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Images in folders with a space and Korean letters: two share a stem; one is broken, a copy, turned."""
+    folder = tmp_path / "내 사진" / "images"
+    (folder / "가 나").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in ("one.jpg", "one.png", "가 나/둘.jpg", "turned.jpg"):
+        image = Image.fromarray(random.integers(0, 255, (60, 100, 3), np.uint8))
+        exif = Image.Exif()
+        if name == "turned.jpg":
+            exif[0x0112] = 6
+        image.save(folder / name, exif=exif)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    (folder / "copy.jpg").write_bytes((folder / "one.jpg").read_bytes())
+    (folder / "one.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    return folder
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_images_are_labelled_and_never_changed(photos: Path, models: Path, tmp_path: Path) -> None:
+    before, output = state(photos), tmp_path / "ou t"
+    command = ["--teacher", models / "teacher.pt", "--images", photos, "--output", output, "--confidence", 0.06]
+    done = run(*command, "--format", "cvat", "label-studio")
+    assert done.returncode == 0, done.stderr
+    assert state(photos) == before
+    assert "broken.jpg is left out: cannot be decoded" in done.stdout and "same content" in done.stdout
+    assert "2 images with labels beside, which are ignored" in done.stdout  # one.jpg and one.png
+    content = json.loads((output / "annotations.json").read_bytes())
+    sizes = {image["file_name"]: (image["width"], image["height"]) for image in content["images"]}
+    assert len(sizes) == 4 and sizes["turned.jpg"] == (60, 100) and sizes["가 나/둘.jpg"] == (100, 60)
+    assert content["annotations"] and all(0.06 <= box["score"] <= 1 for box in content["annotations"])
+    assert [box["id"] for box in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    lines = 0
+    for image in content["images"]:
+        label = (output / "labels" / image["file_name"]).with_suffix(".txt")
+        rows = np.array([line.split() for line in label.read_text().splitlines()], float).reshape(-1, 5)
+        boxes = [box for box in content["annotations"] if box["image_id"] == image["id"]]
+        for row, box in zip(rows, boxes, strict=True):
+            x, y, width, height = np.array(box["bbox"]) / np.tile([image["width"], image["height"]], 2)
+            assert row[0] + 1 == box["category_id"]
+            assert np.allclose(row[1:], [x + width / 2, y + height / 2, width, height], atol=1e-5)
+        lines += len(rows)
+        assert (output / "images" / image["file_name"]).is_symlink()
+    assert lines == len(content["annotations"])
+    root = ElementTree.parse(output / "cvat.xml").getroot()
+    assert root.findtext("version") == "1.1" and len(root.findall("image/box")) == lines
+    names = {label.text for label in root.findall("meta/task/labels/label/name")}
+    assert {box.get("label") for box in root.iter("box")} <= names
+    tasks = json.loads((output / "label_studio.json").read_bytes())
+    results = [result for task in tasks for result in task["predictions"][0]["result"]]
+    assert len(results) == lines and all(0 <= result["value"]["x"] <= 100 for result in results)
+    assert ElementTree.parse(output / "label_studio.xml").find("RectangleLabels") is not None
+    page = (output / "review.html").read_text()
+    assert page.count("<figure>") == 4 and "http" not in page.replace("http-equiv", "")
+
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    found = check_det_dataset(str(output / "data.yaml"))
+    read = YOLODataset(img_path=found["train"], data=found, augment=False)
+    assert sum(len(label["cls"]) for label in read.labels) == lines
+
+
+def test_a_second_call_goes_on_and_takes_no_other_boxes(photos: Path, models: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = ["--images", photos, "--output", output, "--confidence", 0.06, "--teacher"]
+    assert run(*command, models / "teacher.pt").returncode == 0
+    first = state(output)
+    stored = json.loads((output / "boxes.json").read_bytes())
+    kept = dict(list(stored["images"].items())[:2])  # as an interruption leaves it
+    (output / "boxes.json").write_text(json.dumps({**stored, "images": kept}))
+    again = run(*command, models / "teacher.pt")
+    assert again.returncode == 0 and "2/4" in again.stderr
+    assert {k: v for k, v in state(output).items() if "boxes" not in k} == {
+        k: v for k, v in first.items() if "boxes" not in k
+    }
+    assert json.loads((output / "boxes.json").read_bytes())["images"] == stored["images"]
+    other = run(*command, models / "student.pt")
+    assert other.returncode == 2 and "another --teacher" in other.stderr and "Traceback" not in other.stderr
+    label = output / "labels" / "turned.txt"
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
+    refused = run(*command, models / "teacher.pt")
+    assert refused.returncode == 2 and "turned.txt" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert label.read_text() == "0 0.5 0.5 0.2 0.2\n"
+
+
+def test_labels_of_somebody_else_are_not_touched(photos: Path, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "labels").mkdir(parents=True)
+    (tmp_path / "out" / "labels" / "mine.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    done = run("--images", photos, "--output", tmp_path / "out", "--teacher", models / "teacher.pt")
+    assert done.returncode == 2 and "was not made by this command" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels"]
+
+
+def test_data_choose_classes_and_thresholds_and_are_not_labelled(
+    photos: Path, models: Path, subset: Path, tmp_path: Path
+) -> None:
+    data = yaml.safe_load((subset / "coco1k.yaml").read_text())
+    val = next((subset / "images" / "val2017").glob("*.jpg"))
+    (photos / "leak.jpg").write_bytes(val.read_bytes())
+    command = ["--images", photos, "--teacher", models / "teacher.pt", "--data", subset / "coco1k.yaml"]
+    done = run(*command, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "1 image left out: also in --data" in done.stdout and not (tmp_path / "out/labels/leak.txt").exists()
+    written = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
+    assert list(written["names"].values()) == list(data["names"].values())
+    first, second = list(data["names"].values())[:2]
+    mapped = run(*command, "--output", tmp_path / "two", "--class-map", f"{first}={second}")
+    assert mapped.returncode == 0, mapped.stderr
+    found = json.loads((tmp_path / "two" / "annotations.json").read_bytes())["annotations"]
+    assert 1 not in {box["category_id"] for box in found}
+    wrong = run(*command, "--output", tmp_path / "three", "--class-map", f"{first}=unicorn")
+    assert wrong.returncode == 2 and "unicorn" in wrong.stderr and not (tmp_path / "three").exists()
+
+
+def test_the_threshold_is_that_of_the_best_f1() -> None:
+    def ranking(score: list[float], hit: list[bool], boxes: int) -> Ranking:
+        ones, hits = np.ones((1, 1, len(hit)), bool), np.array(hit)[None, None]
+        return Ranking(np.array(score), np.zeros(len(hit), int), hits, ones, np.array([[boxes]]))
+
+    many = ranking([0.9, 0.8, 0.7, 0.4, 0.3], [True, True, True, False, False], 10)
+    few = ranking([0.6], [False], 2)
+    assert best_thresholds([many, few], 0.3).tolist() == [0.7, 0.7]
+    assert best_thresholds([few], 0.3).tolist() == [0.3]
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run([sys.executable, "-m", "coco1k_kd", "--version"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("coco1k-kd 0.")
