@@ -40,6 +40,8 @@ class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     student: str
     start: str  # of `initial.STARTS`
     freeze_bn: bool
+    listed: str = ""  # the hashes of the files that the study reads; they must be the same when the run starts
+    code: str = ""  # hash of the package's code when the study began
     teacher: str | None
     random_teacher: bool
     placebo_images: list[str]  # give the random teacher its statistics
@@ -82,6 +84,7 @@ class Result(Figures, kw_only=True):
     ultralytics: dict[str, float]
     ultralytics_last: dict[str, float]
     work: dict[str, Any]
+    teacher_sha256: str | None = None  # as the run loaded it
 
 
 class Evaluation(msgspec.Struct):

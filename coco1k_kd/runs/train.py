@@ -23,6 +23,7 @@ from msgspec import structs
 from torch import nn
 from ultralytics.utils import RANK
 
+from coco1k_kd.data.identity import check_unchanged
 from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
 from coco1k_kd.files import atomic, leftovers, write_json
 from coco1k_kd.runs.code import code_hash
@@ -62,6 +63,9 @@ def train(spec: TrainSpec) -> Result:
     """Train one arm with one seed, then write the predictions of its best and last checkpoint."""
     folder, args = Path(spec.folder), spec.train_args
     devices = read_devices(args["device"] or "")
+    code, files = code_hash(), check_unchanged(Path(spec.listed)) if spec.listed else {}
+    if spec.code and code != spec.code:
+        raise UserError("the package's code has changed since the study began: begin a new study without --resume")
     _prepare(spec, folder)
     if spec.random_teacher and not (folder / _PLACEBO).exists():
         images = [Path(path) for path in spec.placebo_images]
@@ -78,7 +82,8 @@ def train(spec: TrainSpec) -> Result:
         seconds=trained.figures.earlier_seconds + time.monotonic() - spec.launched,
         ultralytics=own["best"],
         ultralytics_last=own["last"],
-        work={**trained.work, "versions": _versions(), "code": code_hash(), "freeze_bn": spec.freeze_bn},
+        work={**trained.work, "versions": _versions(), "code": code, "freeze_bn": spec.freeze_bn},
+        teacher_sha256=files.get(spec.teacher) if spec.teacher else None,
     )
 
 
@@ -181,13 +186,19 @@ def _fit_on_ranks(folder: Path, number: int) -> Trained:
 
 
 def _versions() -> dict[str, str]:
+    import cv2
     import numpy
+    import PIL
+    import torchvision
 
     return {
         "python": sys.version.split()[0],
         "torch": str(torch.__version__),  # of a type of its own
         "ultralytics": ultralytics.__version__,
         "numpy": numpy.__version__,
+        "torchvision": str(torchvision.__version__),
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
     }
 
 

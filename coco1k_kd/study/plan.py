@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from coco1k_kd.data.dataset import Data
+from coco1k_kd.data.identity import CACHE, digest, files_of_code, files_of_data, hashes
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
-from coco1k_kd.files import sha256
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import WEIGHTS, start_training
@@ -56,9 +57,27 @@ class Study:
             key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
         }
         if loss_file := self.settings.loss_file:
-            chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": sha256(loss_file)}
+            own = hashes(files_of_code(loss_file), self.project / CACHE)
+            chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": digest(own)}
+        chosen |= {"files_sha256": digest(self.data_hashes)}
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
+
+    @cached_property
+    def data_hashes(self) -> dict[str, str]:
+        """Of every image, label and annotation file of train and val."""
+        return hashes(files_of_data(self.data), self.project / CACHE)
+
+    def hashes(self) -> dict[str, str]:
+        """Of every file that a run reads and that must not change while the study is done."""
+        weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
+        own = files_of_code(self.settings.loss_file) if self.settings.loss_file else []
+        return self.data_hashes | hashes([*weights, *own], self.project / CACHE)
+
+    @property
+    def listed(self) -> Path:
+        """The list of these hashes."""
+        return self.project / f"files_{self.stamp}.json"
 
     def files(self) -> list[Path]:
         """What runs read, on whichever machine they run; of the images of a split one, and their list."""
@@ -145,6 +164,8 @@ class Study:
             arm=arm,
             seed=replicate[1],
             folder=str(self.folder(arm, replicate)),
+            listed=str(self.listed),
+            code=code_hash(),
             student=self.student.path,
             start=s.start,
             freeze_bn=s.freeze_bn,

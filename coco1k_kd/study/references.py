@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from coco1k_kd.data.dataset import Split
+from coco1k_kd.data.identity import CACHE, digest, files_of_split, hashes
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.initial import WEIGHTS
@@ -112,7 +113,8 @@ class Evaluator:
 
     def _name(self, split: Split, args: Mapping[str, Any], *what: str) -> str:
         """A name for an evaluation: the same evaluation has the same."""
-        content = [sha256(split.annotations), *what, dict(args), self._versions]
+        images = digest(hashes(files_of_split(split), self.study.project / CACHE))
+        content = [sha256(split.annotations), images, *what, dict(args), self._versions]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def _spec(self, folder: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any]) -> EvaluateSpec:

@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 
+from coco1k_kd.data.identity import check_unchanged
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import lock, write_json
 from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
 _DESIGN = ("auto", "looks")  # when it is judged
+_FILES = "files_sha256"
 _EXTENDS = "extends"  # the stamp of the study that this one adds to
 
 
@@ -30,6 +32,7 @@ def begin(study: Study) -> Study:
         try:
             study.project.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError), _file(study).open("x"):  # of several processes one is the first
+                write_json(study.listed, study.hashes())
                 write_json(_file(study), study.record() | ({_EXTENDS: study.base.stamp} if study.base else {}))
                 return study
         except OSError as error:
@@ -54,6 +57,10 @@ def find(study: Study) -> Study | None:
         return _at(study, _stamp(next((path for path in same if not _ended(path)), same[0])), there)
     if smaller := [path for path, found in newest if _adds(wanted, found)]:
         return replace(study, base=_at(study, _stamp(smaller[0]), there))
+    for path, record in newest:
+        listed = path.with_name(f"files_{_stamp(path)}.json")
+        if listed.exists() and _adds(wanted, record | {_FILES: wanted[_FILES]}):
+            check_unchanged(listed)
     return None
 
 

@@ -6,12 +6,16 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from coco1k_kd.data import identity
 from coco1k_kd.data.dataset import read_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
@@ -98,3 +102,48 @@ def test_what_a_killed_run_had_not_written_to_the_end_is_removed(spec: TrainSpec
     (weights / "resume.pt").rename(weights / torn)
     train._prepare(spec, folder)
     assert not (weights / torn).exists()
+
+
+@pytest.fixture
+def own(study: Study, tmp_path: Path) -> Study:
+    """A study of a copy of the data, which may be changed."""
+    shutil.copytree(study.data.root, tmp_path / "own")
+    path = tmp_path / "own" / "coco1k.yaml"
+    path.write_text(path.read_text().replace(str(study.data.root), str(tmp_path / "own")))
+    return replace(study, data=read_data(path), settings=replace(study.settings, data=path))
+
+
+def test_an_image_that_was_replaced_is_named_and_nothing_goes_on(own: Study) -> None:
+    begun = store.begin(own)
+    image = own.data.val.files[3]
+    assert store.find(replace(own)).stamp == begun.stamp
+    spec = begun.spec("baseline", (0, 0), 3)
+    image.write_bytes(own.data.val.files[4].read_bytes())
+    with pytest.raises(UserError, match=f"{image} has changed since the study began"):
+        store.find(replace(own))
+    with pytest.raises(UserError, match=f"{image} has changed since the study began"):
+        train.train(spec)
+
+
+def test_a_run_of_other_code_does_not_start(study: Study) -> None:
+    spec = structs.replace(store.begin(study).spec("baseline", (0, 0), 3), code="0")
+    with pytest.raises(UserError, match="code has changed"):
+        train.train(spec)
+
+
+def test_hashes_are_kept_and_a_torn_cache_is_made_anew(own: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, files = own.project / "hashes.json", identity.files_of_data(own.data)
+    first = identity.hashes(files, cache)
+    assert len(first) >= 2 * (own.data.train.size + own.data.val.size) and all(first.values())
+    cache.write_text("{")
+    assert identity.hashes(files, cache) == first
+    monkeypatch.setattr(identity, "sha256", None)  # nothing is read again
+    assert identity.hashes(files, cache) == first
+
+
+def test_what_a_loss_file_imports_from_its_folder_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "loss.py").write_text("import json\nfrom parts import one\n")
+    (tmp_path / "parts.py").write_text("import loss, more\n")
+    (tmp_path / "more.py").write_text("")
+    found = identity.files_of_code(tmp_path / "loss.py")
+    assert sorted(path.name for path in found) == ["loss.py", "more.py", "parts.py"]
