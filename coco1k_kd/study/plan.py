@@ -66,7 +66,8 @@ class Study:
     @cached_property
     def data_hashes(self) -> dict[str, str]:
         """Of every image, label and annotation file of train and val."""
-        return hashes(files_of_data(self.data), self.project / CACHE)
+        files = files_of_data(self.data)  # what we have written into the project may move with it
+        return hashes([file for file in files if not file.is_relative_to(self.project)], self.project / CACHE)
 
     def hashes(self) -> dict[str, str]:
         """Of every file that a run reads and that must not change while the study is done."""
