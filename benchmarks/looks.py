@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.verdict.compare import compare_figures, decide
 from coco1k_kd.verdict.entry import Entry
+from coco1k_kd.verdict.futility import futile
 from coco1k_kd.verdict.intervals import BAND
 from coco1k_kd.verdict.looks import FIXED, LOOKS, Design, sequential, settled
 from coco1k_kd.verdict.matching import Figures
@@ -53,6 +54,7 @@ class Case(NamedTuple):
         share: of its variance that comes from the images.
         heavy: whether seeds have heavy tails.
         arms: arms that are compared with the baseline.
+        futility: whether an arm that further looks would hardly settle is not continued, as in a study.
         unequal: whether the arms' seeds spread unequally, the last `UNEQUAL` times as far as the first.
     """
 
@@ -64,6 +66,7 @@ class Case(NamedTuple):
     heavy: bool = False
     arms: int = 1
     unequal: bool = False
+    futility: bool = True
 
 
 class Ended(NamedTuple):
@@ -107,16 +110,20 @@ def study(number: int, case: Case, seed: int = 0) -> Ended:
     runs = [[figures(0.4 + effects[a] + images[a].sum() + one, images[a]) for one in seeds[a]] for a in range(1 + arms)]
     design = FIXED if case.fixed else sequential(case.looks)
     compared: dict[int, Entry] = {}
+    ended: set[int] = set()
     done = 0
     for look in case.looks:
         keys = [(0, seed) for seed in range(look)]
-        open_arms = [arm for arm in range(arms) if arm not in compared or not settled(compared[arm])]
+        open_arms = [arm for arm in range(arms) if arm not in ended]
         done += (1 + len(open_arms)) * (look - max((len(entry.seeds) for entry in compared.values()), default=0))
         for arm in open_arms:
             entry = compare_figures(runs[1 + arm][:look], runs[0][:look], keys, in_parts=False)
             compared[arm] = structs.replace(entry, arm=f"arm {arm}", against="baseline")
         compared = dict(zip(compared, decide(list(compared.values()), design), strict=True))
-        if all(settled(entry) for entry in compared.values()):
+        ended |= {arm for arm, entry in compared.items() if settled(entry)}
+        if case.futility:
+            ended |= {arm for arm, entry in compared.items() if futile(entry, design)}
+        if len(ended) == arms:
             break
     entries = list(compared.values())
     return Ended(
@@ -174,6 +181,7 @@ def main() -> None:
     parser.add_argument("--fixed", type=int, metavar="SEEDS", help="a fixed list of so many seeds in place of looks")
     parser.add_argument("--arms", type=int, default=1, help="arms that share the 5%%")
     parser.add_argument("--unequal", action="store_true", help=f"the last arm's seeds spread {UNEQUAL:g} times as far")
+    parser.add_argument("--no-futility", action="store_true", help="go on where a verdict is hardly to be expected")
     parser.add_argument(
         "--standard-error", type=float, default=STANDARD_ERROR, help="of a difference at the first look, AP fraction"
     )
@@ -188,9 +196,8 @@ def main() -> None:
         grid(args.studies)
         return
     looks = (args.fixed,) if args.fixed else sequential(args.looks).looks
-    case = Case(
-        looks, bool(args.fixed), args.effect, args.standard_error, args.share, args.heavy, args.arms, args.unequal
-    )
+    figures_of_case = (args.effect, args.standard_error, args.share, args.heavy, args.arms, args.unequal)
+    case = Case(looks, bool(args.fixed), *figures_of_case, not args.no_futility)
     if args.json:
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             _, false, _, held, runs = ends_of(case, args.studies, pool, args.seed)

@@ -114,7 +114,7 @@ class Design(Struct):
     levels: Annotated[list[Ap], Meta(description="two-sided level of each look")]
     look: Annotated[Natural, Meta(description="how many looks are behind; 0 before the first")]
     stopped: Annotated[
-        Literal["settled", "looks", "hours", "fixed"] | None,
+        Literal["settled", "looks", "hours", "fixed", "futility"] | None,
         Meta(description="why no more runs follow; null in an interim report"),
     ] = None
     unplanned: Annotated[list[int], Meta(description="seeds that were added after a fixed list had been judged")] = []

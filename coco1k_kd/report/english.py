@@ -76,6 +76,8 @@ TEXTS = {
     "design_unplanned": "Seeds were added after a first verdict, which was not planned. The verdict is "
     "therefore held to the sequential level of {level} in place of 5%.",
     "stopped_settled": "The study stopped here because every comparison is settled.",
+    "stopped_futility": "The study stopped here: what has no verdict had less than a 10% chance of one at the looks "
+    "that were left.",
     "stopped_looks": "All planned looks are used.",
     "stopped_hours": "The time limit (--hours) ended the study here.",
     "more_hours": "The next look, at {seeds}, needs about {hours} more hours on this machine; the interval of "

@@ -40,6 +40,7 @@ from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.training import Training
 from coco1k_kd.verdict.compare import has_effect
 from coco1k_kd.verdict.entry import Entry
+from coco1k_kd.verdict.futility import futile
 from coco1k_kd.verdict.looks import ALPHA, settled
 from coco1k_kd.verdict.matching import check_truth
 
@@ -127,6 +128,7 @@ class Course:
         self.references: dict[str, Reference] | None = None
         self.entries: dict[Pair, Entry] = {}  # of the newest look
         self.settled: dict[Pair, Entry] = {}
+        self.futile: set[Pair] = set()  # those that further seeds would hardly settle
         self.keys: list[Key] = []  # the runs that count so far
         self.looked = 0
 
@@ -146,6 +148,8 @@ class Course:
             if in_time and stage in looks:
                 self.looked += 1
                 self.settled |= {pair: self.entries[pair] for pair in self._asked() if settled(self.entries[pair])}
+                if following:
+                    self.futile |= {pair for pair in self._open() if self._futile(pair)}
             content.design = self._design(in_time, following)
             stopped = content.design.stopped or self._broken()
             self._write(content, last=bool(stopped))
@@ -161,16 +165,21 @@ class Course:
         """Whether a comparison that was asked for says that its arms differ."""
         return any(has_effect(self.entries[pair]) for pair in self._asked())
 
+    def _futile(self, pair: Pair) -> bool:
+        return pair in self.entries and futile(self.entries[pair], self.design)
+
     def _open(self) -> list[Pair]:
         """The comparisons that were asked for and can still be settled."""
         failed = {failure.arm for failure in self.training.failures}
         asked = comparing.asked_for(self.study)
-        return [pair for pair in asked if pair not in self.settled and not failed & set(pair)]
+        ended = self.futile | self.settled.keys()
+        return [pair for pair in asked if pair not in ended and not failed & set(pair)]
 
     def _wanted(self, seeds: int) -> list[Key]:
         """The runs up to a look that open comparisons need, and controls."""
         plan = self.study.plan(seeds)
-        arms = comparing.still_running(self.study, self._open()) if self.settled else {arm for arm, _ in plan}
+        some_end = self.settled or self.futile
+        arms = comparing.still_running(self.study, self._open()) if some_end else {arm for arm, _ in plan}
         return [key for key in plan if key[0] in arms and self.study.needs(key) <= set(plan)]
 
     def _done(self, keys: Sequence[Key]) -> bool:
@@ -213,8 +222,8 @@ class Course:
             stopped = "hours"
         elif not auto:
             stopped = "fixed"
-        elif self.settled and not self._open():
-            stopped = "settled"
+        elif (self.settled or self.futile) and not self._open():
+            stopped = "futility" if self.futile else "settled"
         else:
             stopped = None if following else "looks"
         missing = self.training.seconds(self._wanted(following)) if following and not stopped else None

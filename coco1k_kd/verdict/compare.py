@@ -10,7 +10,7 @@ from msgspec import structs
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.coco import SIZES
-from coco1k_kd.verdict.entry import BLIND, Difference, Entry, ImageInfluence, Last, Reason, Replicate, RunDifference
+from coco1k_kd.verdict.entry import BLIND, Entry, ImageInfluence, Last, Reason, Replicate, RunDifference
 from coco1k_kd.verdict.intervals import (
     BAND,
     MIN_CLASS_IMAGES,
@@ -184,12 +184,12 @@ def _without_effect(entry: Entry) -> Entry:
 def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry:
     seeds = len(entry.seeds)
     level = design.level_at(seeds, family)
-    overall, overall50 = (_estimate(entry, difference) for difference in (entry.d_ap, entry.d_ap50))
+    overall, overall50 = (Estimate.of(entry, difference) for difference in (entry.d_ap, entry.d_ap50))
     known = entry.reason not in BLIND
     word, reason = verdict(overall, level) if known else ("inconclusive", entry.reason)
     last = entry.last
     if last:
-        of_last, of_last50 = (_estimate(entry, difference) for difference in (last.d_ap, last.d_ap50))
+        of_last, of_last50 = (Estimate.of(entry, difference) for difference in (last.d_ap, last.d_ap50))
         of_last_word = verdict(of_last, level)[0] if known else "inconclusive"
         last = Last(of_last.summary(level), of_last50.summary(level), of_last.mde(level), of_last_word)
     return structs.replace(
@@ -206,9 +206,3 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
         needed=needed(overall, reason, level) if word == "inconclusive" else None,
         last=last,
     )
-
-
-def _estimate(entry: Entry, difference: Difference) -> Estimate:
-    """What the entry's difference was summarised from."""
-    parts = structs.asdict(difference.components)
-    return Estimate(difference.mean, len(entry.draws), len(entry.seeds), entry.images, **parts)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from coco1k_kd.verdict.entry import Components, Difference, Interval, Needed, Part, Reason, Variance, Word
+from coco1k_kd.verdict.entry import Components, Difference, Entry, Interval, Needed, Part, Reason, Variance, Word
 
 BAND = 0.003  # AP fraction: a difference that stays within +-0.3 AP points is none that matters
 MIN_SEEDS = 3  # fewer say too little about the spread between seeds to plan with
@@ -36,6 +37,12 @@ class Estimate:
     single: float = 0.0  # variance from the choice of images that each unit has for itself
     spread: float = 0.0  # variance seen between units, which holds `single`; 0 with one unit, where it is unknown
     of_seeds: float = 0.0  # variance of a unit from its seeds; told apart from that of draws where a draw has several
+
+    @classmethod
+    def of(cls, entry: Entry, difference: Difference) -> Estimate:
+        """What a difference of the entry was summarised from."""
+        parts = structs.asdict(difference.components)
+        return cls(difference.mean, len(entry.draws), len(entry.seeds), entry.images, **parts)
 
     @property
     def units(self) -> int:

@@ -152,7 +152,8 @@ def noisy(low: float, high: float) -> Callable[[int], float]:
     return lambda seed: low if seed % 2 else high
 
 
-OPEN = {"baseline": 0.5, "cwd": noisy(0.3, 0.75)}  # better or worse, by the seed: never settled
+OPEN = {"baseline": 0.5, "cwd": noisy(0.45, 0.75)}  # better or worse, by the seed: not settled, and not hopeless
+FUTILE = {"baseline": 0.5, "cwd": noisy(0.3, 0.75)}
 BETTER = {"baseline": 0.4, "cwd": 0.9}
 
 
@@ -187,12 +188,20 @@ def test_without_an_answer_it_takes_all_its_looks(study_of: Any) -> None:
 
 def test_a_settled_arm_is_not_run_any_more(study_of: Any) -> None:
     actor = Actor({**OPEN, "mgd": 0.95})
-    _, content = study_of(actor, arms=["cwd", "mgd"], looks=[3, 4])
-    assert actor.begun == [*pairs(0, 1, 2, arms=("baseline", "cwd", "mgd")), *pairs(3)]
+    _, content = study_of(actor, arms=["cwd", "mgd"], looks=[3, 8])
+    assert actor.begun == [*pairs(0, 1, 2, arms=("baseline", "cwd", "mgd")), *pairs(*range(3, 8))]
     found = {entry["arm"]: entry for entry in content["comparisons"]}
     assert found["mgd"]["verdict"] == "improves" and found["mgd"]["seeds"] == [0, 1, 2]
-    assert found["cwd"]["verdict"] == "inconclusive" and found["cwd"]["seeds"] == [0, 1, 2, 3]
-    assert len(content["arms"]["mgd"]["runs"]) == 3 and len(content["arms"]["baseline"]["runs"]) == 4
+    assert found["cwd"]["verdict"] == "inconclusive" and found["cwd"]["seeds"] == [*range(8)]
+    assert len(content["arms"]["mgd"]["runs"]) == 3 and len(content["arms"]["baseline"]["runs"]) == 8
+
+
+def test_an_arm_that_hardly_any_seed_would_settle_is_not_run_any_more(study_of: Any, capsys: Any) -> None:
+    actor = Actor(FUTILE)
+    _, content = study_of(actor)
+    assert actor.begun in (pairs(*range(3)), pairs(*range(5))), "it ends at a look that is not the last"
+    assert content["design"]["stopped"] == "futility" and content["comparisons"][0]["verdict"] == "inconclusive"
+    assert "less than a 10% chance" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -251,7 +260,7 @@ def test_the_board_says_where_the_study_stands(study_of: Any, monkeypatch: pytes
             return self
 
     monkeypatch.setattr(training, "Board", Watched)
-    study_of(actor, looks=[2, 3])
+    study_of(actor, looks=[2, 8])
     assert notes[0].startswith("look 1 of 2; so far: no verdict yet; ")
     assert notes[-1].startswith("look 2 of 2; so far: cwd inconclusive after 2 seeds, ")
     assert notes[-1].endswith(" h left")
@@ -282,7 +291,7 @@ def test_several_arms_share_the_error(study_of: Any) -> None:
     family = [entry for entry in content["comparisons"] if entry["against"] == "baseline"]
     others = [entry for entry in content["comparisons"] if entry["against"] != "baseline"]
     assert len(family) == 3 and max(entry["family"] for entry in family) == 3
-    assert len(others) == 2 and all(entry["family"] == 1 for entry in others)
+    assert len(others) == 2 and all(entry["family"] == 2 for entry in others)
 
 
 def test_one_arms_failure_does_not_cost_the_others_theirs(study_of: Any, capsys: Any) -> None:

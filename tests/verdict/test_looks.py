@@ -178,3 +178,15 @@ def test_the_benchmark_prints_one_case_as_json():
     done = subprocess.run([sys.executable, str(program), *flags], capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert found.keys() == {"false", "held", "runs"} and found["held"] >= 0.8 and 9 <= found["runs"] <= 24
+
+
+def test_futility_spares_runs_and_costs_neither_truth_nor_power():
+    benchmark, studies = simulated(), 200
+    for truth, least in ((0.0, 0.2), (0.01, 0.0)):
+        case = benchmark.Case(truth=truth, share=0.3)
+        stopped, all_looks = (
+            [benchmark.study(i, one) for i in range(studies)] for one in (case, case._replace(futility=False))
+        )
+        assert sum(end.runs for end in stopped) <= (1 - least) * sum(end.runs for end in all_looks)
+        assert sum(end.false for end in stopped) <= sum(end.false for end in all_looks), "the rule is non-binding"
+        assert sum(end.given for end in stopped) >= sum(end.given for end in all_looks) - 0.02 * studies
