@@ -3,7 +3,7 @@
 #
 #   STUDENT=yolo11n.pt TEACHER=yolov8m.pt benchmarks/direction.sh COCO_ROOT [FOLDER]
 #
-# 300 images, 320 px, 6 epochs, a fresh head, three seeds; minutes and figures on two CPU cores: docs/benchmarks.md.
+# 300 images, 320 px, 6 epochs, a fresh head, three seeds; minutes and figures on two CPU cores: docs/results.md.
 # Fails if the mean AP of CWD is not above the baseline's. A second call goes on where the first one ended.
 set -euo pipefail
 

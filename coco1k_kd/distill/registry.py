@@ -60,7 +60,7 @@ class Loss:
 
 
 # Weights are chosen by measurement, not copied (docs/method.md, "Weights"): under a head that knows nothing the task's
-# gradient says little, and a stronger teacher pays. Costs: docs/benchmarks.md, "A training step".
+# gradient says little, and a stronger teacher pays. Costs: docs/lab/step-times.md.
 _BUILT_IN = (
     Loss("cwd", "coco1k_kd.distill.losses:CWDLoss", weight=1.0, fresh_weight=3.0, cost=1.5),
     Loss("mgd", "coco1k_kd.distill.losses:MGDLoss", weight=4.0, fresh_weight=12.0, cost=2.1),

@@ -24,7 +24,7 @@ _NAMED = 3  # arms that the opening names
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a study of docs/benchmarks.md found for one question of a user; None: no gain was found."""
+    """What a study of docs/results.md found for one question of a user; None: no gain was found."""
 
     question: str  # key of the text
     start: str  # --start of that study, and of the user's
@@ -34,7 +34,7 @@ class Recipe:
     epochs: int = 0
 
 
-# The figures stand in docs/benchmarks.md ("Where it pays"); a test compares them.
+# The figures stand in docs/lab/; a test compares them.
 RECIPES = (
     Recipe("question_classes", "weights", "cwd+response", 0.006, (0.004, 0.008), 8),
     Recipe("question_new", "neck", "cwd", 0.015, (0.008, 0.021), 5),

@@ -19,7 +19,7 @@ FRESH_TRAINING = {
     "warmup_bias_lr": 0.0,
 }
 # Over a frozen backbone as Ultralytics warms up an optimizer that is named: there CWD gained +0.8 to
-# +1.4 AP, without it up to +0.2 (docs/benchmarks.md, "With the backbone frozen").
+# +1.4 AP, without it up to +0.2 (docs/lab/frozen-backbone.md).
 FROZEN_TRAINING = FRESH_TRAINING | {"momentum": 0.937, "warmup_bias_lr": 0.1}
 
 

@@ -15,7 +15,7 @@ BASELINE = "baseline"
 STOCK = "ultralytics"  # its own distill_model=
 SAME_TIME = "baseline_same_time"
 WEIGHT0, RANDOM = "weight0", "random_teacher"  # the controls
-_STOCK_COST = 3.4  # of a step, over a plain one: docs/benchmarks.md, "A training step"
+_STOCK_COST = 3.4  # of a step, over a plain one: docs/lab/step-times.md
 
 Key = tuple[str, Replicate]  # a run: its arm, and which replicate of it
 
