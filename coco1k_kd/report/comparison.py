@@ -49,6 +49,7 @@ class Run(Struct, kw_only=True):
     ap_small_last: Ap | None = None
     ap_medium_last: Ap | None = None
     ap_large_last: Ap | None = None
+    ap_judge: Annotated[Ap | None, Meta(description="best epoch's, on the images that the verdict is taken on")] = None
     ultralytics: OwnFigures
     ultralytics_last: OwnFigures | None = None
     train_seconds: Annotated[Positive, Meta(description="without validation")]
@@ -101,6 +102,7 @@ class Reference(Struct, kw_only=True):
     weights: str = ""
     sha256: str | None = None  # None: an architecture, from scratch
     note: str = ""
+    ap_judge: Annotated[Ap | None, Meta(description="on the images that the verdict is taken on")] = None
     ultralytics: OwnFigures | None = None
     predictions: str = ""
     judged: Annotated[str, Meta(description="its detections on the images of `judged_by`; empty: none are needed")] = ""
@@ -176,6 +178,17 @@ class Controls(Struct, omit_defaults=True):
     random_teacher: Placebo | None = None
 
 
+Answer = Literal["use_teacher", "keep_student", "train_longer", "no_difference", "hurts", "not_known"]
+
+
+class Headline(Struct):
+    """What to do, in a word and in an English sentence; `arm` is the one that it speaks of."""
+
+    answer: Answer
+    arm: str | None
+    text: str
+
+
 class Comparison(Struct, kw_only=True):
     """comparison_*.json."""
 
@@ -187,6 +200,7 @@ class Comparison(Struct, kw_only=True):
     dataset: dict[str, Any]
     settings: dict[str, Any] = {}
     at_once: Annotated[Count, Meta(description="most runs under way at once; above 1 times are shared")] = 1
+    headline: Headline | None = None
     design: Design | None = None
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]

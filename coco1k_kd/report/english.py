@@ -60,10 +60,16 @@ TEXTS = {
     "one_arm": "One arm only: there is nothing to compare it with.",
     "interim": "This report is an interim one: the study goes on.",
     # opening
-    "open_improves": "Yes: {arm} improves {student} by {seen}, with {design}.",
-    "open_hurts": "No: {arm} makes {student} worse by {seen}, with {design}.",
-    "open_no_difference": "No: {arm} makes no difference to {student} that matters, {seen}, with {design}.",
-    "open_inconclusive": "Not known yet: {arm} changes {student} by {seen}, with {design}.",
+    "answer_use_teacher": "Use the teacher: {arm} improves {student} by {seen}, with {design}.",
+    "answer_keep_student": "Keep {student} as it is: no training was shown to be above it. Against the baseline {arm} "
+    "is at {seen}, with {design}.",
+    "answer_train_longer": "Train {student} longer, without the teacher: against a baseline of the same time {arm} "
+    "is at {seen}, with {design}.",
+    "answer_no_difference": "Leave the teacher out: {arm} makes no difference to {student} that matters, {seen}, with "
+    "{design}.",
+    "answer_hurts": "Leave the teacher out: {arm} makes {student} worse by {seen}, with {design}.",
+    "answer_not_known": "Not known yet: {arm} changes {student} by {seen}, with {design}.",
+    "on_generated": "On generated scenes, which say nothing about real images: {said}",
     "open_others": "Other arms: {parts}.",
     "open_part": "{arms} ({word})",
     # design
@@ -111,6 +117,7 @@ TEXTS = {
     "h_arm": "arm",
     "h_arms": "arms",
     "h_runs": "runs",
+    "h_ap_judge": "AP (judge)",
     "h_ap_best": "AP, best epoch",
     "h_ap50_best": "AP50, best epoch",
     "h_ap_last": "AP, last epoch",

@@ -58,10 +58,16 @@ TEXTS = {
     "one_arm": "실험군이 하나뿐이어서 비교할 대상이 없습니다.",
     "interim": "중간 보고서입니다. 실험은 계속 진행됩니다.",
     # opening
-    "open_improves": "예: {arm} 증류는 {student} 성능을 높입니다. {seen}, {design}.",
-    "open_hurts": "아니요: {arm} 증류는 {student} 성능을 떨어뜨립니다. {seen}, {design}.",
-    "open_no_difference": "아니요: {arm} 증류는 {student}에 의미 있는 차이를 만들지 않습니다. {seen}, {design}.",
-    "open_inconclusive": "아직 알 수 없습니다: {arm} 증류로 {student}의 변화는 {seen}, {design}.",
+    "answer_use_teacher": "교사를 쓰십시오: {arm} 증류는 {student} 성능을 높입니다. {seen}, {design}.",
+    "answer_keep_student": "{student} 모델을 그대로 쓰십시오: 어떤 학습도 그보다 낫다고 확인되지 않았습니다. "
+    "baseline 대비 {arm}의 차이는 {seen}, {design}.",
+    "answer_train_longer": "교사 없이 {student} 모델을 더 오래 학습하십시오: 같은 시간을 준 baseline 대비 {arm}의 "
+    "차이는 {seen}, {design}.",
+    "answer_no_difference": "교사를 쓰지 마십시오: {arm} 증류는 {student}에 의미 있는 차이를 만들지 않습니다. {seen}, "
+    "{design}.",
+    "answer_hurts": "교사를 쓰지 마십시오: {arm} 증류는 {student} 성능을 떨어뜨립니다. {seen}, {design}.",
+    "answer_not_known": "아직 알 수 없습니다: {arm} 증류로 {student}의 변화는 {seen}, {design}.",
+    "on_generated": "생성된 장면의 결과이며 실제 이미지에 대해서는 알려 주지 않습니다. {said}",
     "open_others": "나머지 실험군: {parts}.",
     "open_part": "{arms}({word})",
     # design
@@ -109,6 +115,7 @@ TEXTS = {
     "h_arm": "실험군",
     "h_arms": "비교",
     "h_runs": "학습 횟수",
+    "h_ap_judge": "AP(판정 이미지)",
     "h_ap_best": "AP(최고 에폭)",
     "h_ap50_best": "AP50(최고 에폭)",
     "h_ap_last": "AP(마지막 에폭)",

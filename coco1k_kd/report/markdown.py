@@ -21,6 +21,7 @@ def markdown(comparison: Comparison, words: Words) -> str:
     """The whole report as Markdown."""
     sections = [
         f"# {words('title')}",
+        f"**{words.opening(comparison)}**" if comparison.comparisons else "",
         _verdicts(comparison, words),
         _section(words("accuracy"), _table(*accuracy(comparison, words)), note_ap(comparison, words)),
         _differences(comparison, words),
@@ -52,16 +53,18 @@ def _verdicts(comparison: Comparison, words: Words) -> str:
 
 def accuracy(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: AP of student and teacher as given, and of every arm."""
-    head = [words(f"h_{key}") for key in ("arm", "runs", "ap_best", "ap50_best", "ap_last", "ultralytics")]
+    columns = {"ap_judge": "ap_judge"} if words.elsewhere(comparison) else {}
+    columns |= {"ap": "ap_best", "ap50": "ap50_best", "ap_last": "ap_last"}
+    head = [words(f"h_{key}") for key in ("arm", "runs", *columns.values(), "ultralytics")]
     given = comparison.references.items()
-    rows = [[words("as_given", name=words(role)), "", *_accuracy([model])] for role, model in given]
-    rows += [[name, str(len(arm.runs)), *_accuracy(arm.runs)] for name, arm in comparison.arms.items()]
+    rows = [[words("as_given", name=words(role)), "", *_accuracy([model], columns)] for role, model in given]
+    rows += [[name, str(len(arm.runs)), *_accuracy(arm.runs, columns)] for name, arm in comparison.arms.items()]
     return head, rows
 
 
-def _accuracy(models: Sequence[Reference | Run]) -> list[str]:
-    """AP and AP50, AP of the last epoch where there are epochs, and Ultralytics' own AP."""
-    figures = [[getattr(model, key, None) for model in models] for key in ("ap", "ap50", "ap_last")]
+def _accuracy(models: Sequence[Reference | Run], columns: Iterable[str]) -> list[str]:
+    """The figures of `columns` as far as the models have them, and Ultralytics' own AP."""
+    figures = [[getattr(model, key, None) for model in models] for key in columns]
     own = [model.ultralytics.map50_95 if model.ultralytics else None for model in models]
     return [_spread(column) for column in (*figures, own)]
 

@@ -65,7 +65,7 @@ def _headline(plots: Plots) -> str:
     words = plots.words
     if not plots.entries:
         return words("pic_nothing", arms=", ".join(plots.arms))
-    lines = []
+    lines = [words.headline(plots.all).text]
     for entry in plots.entries[:_TOLD]:
         lines.append(f"{words.pair(entry)}: {words.result(entry)}")
         if entry.at_odds:

@@ -147,7 +147,8 @@ class Plots:
             extent += [float(v) for v in values.ravel() if np.isfinite(v)]
         axes.set_xlabel(self.words("pic_epoch"))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        if key != "ap" and extent and 0 < min(extent) < max(extent) / 30:  # arms may differ by orders of magnitude
+        linear = key == "ap" or key.startswith("cosine")  # shares of one
+        if not linear and extent and 0 < min(extent) < max(extent) / 30:  # arms may differ by orders of magnitude
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(LogFormatter())  # plain numbers: powers would be mathematical text
             axes.yaxis.set_minor_formatter(LogFormatter())

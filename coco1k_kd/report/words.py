@@ -13,7 +13,8 @@ from pathlib import PurePath
 from msgspec import structs
 
 from coco1k_kd.report import english, korean
-from coco1k_kd.report.comparison import Comparison
+from coco1k_kd.report.comparison import Comparison, Headline
+from coco1k_kd.report.headline import BASELINE, answer
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
@@ -139,24 +140,31 @@ class Words:
             return self("advice_none", units=self.count(unit, MAX_SEEDS), images=self.count("image", MAX_IMAGES))
         return self("advice_ways", ways=ways[0] if len(ways) == 1 else self("advice_or", first=ways[0], last=ways[1]))
 
-    def opening(self, comparison: Comparison) -> str:
-        """The answer to the report's question in a sentence: of the first comparison, then the other arms' verdicts."""
-        if not comparison.comparisons:
-            return self("one_arm")
-        first, *others = comparison.comparisons
+    def headline(self, comparison: Comparison) -> Headline:
+        """What to do (`headline.answer`), with a sentence that says it."""
+        given, told = answer(comparison)
+        if not told:
+            return Headline(given, None, self("one_arm"))
         path = PurePath(comparison.settings.get("student") or self("student"))
         of_a_run = path.stem in ("best", "last") and len(path.parts) > 2  # RUN/weights/last.pt has its run's name
-        names = {"arm": first.arm, "student": path.parents[1].name if of_a_run else path.stem}
-        said = self(f"open_{first.verdict}", seen=self.seen(first), design=self.sample(first), **names)
+        names = {"arm": told.arm, "student": path.parents[1].name if of_a_run else path.stem}
+        said = self(f"answer_{given}", seen=self.seen(told), design=self.sample(told), **names)
+        if str(comparison.dataset.get("description", "")).startswith("GENERATED"):
+            said = self("on_generated", said=said)
+        return Headline(given, told.arm, said)
+
+    def opening(self, comparison: Comparison) -> str:
+        """The headline, then the verdicts of the other arms."""
+        headline = self.headline(comparison)
         by_verdict: dict[str, list[str]] = {}
-        for entry in others:
-            if entry.against == first.against:
+        for entry in comparison.comparisons:
+            if entry.against == BASELINE and entry.arm != headline.arm:
                 by_verdict.setdefault(entry.verdict, []).append(entry.arm)
         parts = []
         for word, arms in by_verdict.items():
             named = self.listed(arms) if len(arms) <= _NAMED else self.count("arm", len(arms))
             parts.append(self("open_part", arms=named, word=self(word)))
-        return f"{said} {self('open_others', parts='; '.join(parts))}" if parts else said
+        return f"{headline.text} {self('open_others', parts='; '.join(parts))}" if parts else headline.text
 
     def last(self, entry: Entry) -> str:
         """A sentence where the last epoch leads to another verdict, else nothing."""

@@ -29,6 +29,7 @@ from coco1k_kd.report.comparison import (
     Run,
     Weight0,
 )
+from coco1k_kd.report.words import Words
 from coco1k_kd.runs.spec import EPOCHS, Result
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import Study
@@ -67,7 +68,7 @@ def build(
     for arm in arms.values():
         arm.overhead = arms[BASELINE].mean["images_per_second"] / arm.mean["images_per_second"] - 1
     draws, judge = [data.record() for data in study.drawn], evaluator.split
-    return Comparison(
+    content = Comparison(
         command=command,
         versions=_versions(),
         git=_git(),
@@ -84,11 +85,14 @@ def build(
         controls=_controls(study, results, runs, entries),
         failures=list(failures),
     )
+    content.headline = Words().headline(content)
+    return content
 
 
 def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in EPOCHS)
+    judged = coco_metrics(evaluator.split.annotations, evaluator.predictions(key, "best")) if evaluator.judge else best
     same = (
         *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
         *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
@@ -99,6 +103,7 @@ def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:
         "dir": str(folder),
         **best,
         **{f"{name}_last": value for name, value in last.items()},
+        "ap_judge": judged["ap"],
         "ultralytics": result.ultralytics,
         "ultralytics_last": result.ultralytics_last,
         **{name: getattr(result, name) for name in same},

@@ -66,7 +66,11 @@ class Evaluator:
             folder, future = judged
             if future:
                 future.result()
-            rows["student"]["judged"] = str(folder / f"predictions_{_GIVEN}.json")
+            file = folder / f"predictions_{_GIVEN}.json"
+            rows["student"] |= {
+                "judged": str(file),
+                "ap_judge": coco_metrics(self.judge.split.annotations, file)["ap"],
+            }
         return msgspec.convert(rows, dict[str, Reference])
 
     def of_run(self, key: Key) -> EvaluateSpec | None:

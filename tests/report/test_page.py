@@ -101,7 +101,7 @@ def test_names_are_text():
 
 
 def test_the_page_names_the_commands_that_make_it_again():
-    text = Page(made(comparison(), "ko")).text
+    text = " ".join(Page(made(comparison(), "ko")).text)
     assert "test_coco1k_kd.py --epochs 10" in text
     again = "python test_coco1k_kd.py --report-only runs/comparison_20260101_000000.json --language ko"
     assert again in text

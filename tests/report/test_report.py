@@ -34,7 +34,7 @@ from coco1k_kd.report.comparison import (
     Run,
     read_comparison,
 )
-from coco1k_kd.report.markdown import markdown
+from coco1k_kd.report.markdown import accuracy, markdown
 from coco1k_kd.report.picture import draw, figure
 from coco1k_kd.report.plots import STYLE, Plots
 from coco1k_kd.report.words import Words
@@ -197,7 +197,7 @@ def test_a_colour_by_box_size_tells_one_difference():
 
 def test_a_search_of_many_settings_can_be_read():
     drawing = figure(comparison(arms=SEARCH), EN)
-    assert drawing.get_suptitle().count("\n") == 6 and drawing.get_suptitle().endswith("and 5 more")
+    assert drawing.get_suptitle().count("\n") == 8 and drawing.get_suptitle().endswith("and 5 more")
     rows = [label.get_text() for label in drawing.axes[0].get_yticklabels()]
     assert len(set(rows)) == len(SEARCH) - 1, "what tells arms apart is shown"
     marks = {(line.get_color(), line.get_marker()) for line in drawing.axes[2].lines}
@@ -236,7 +236,8 @@ def test_curves_over_orders_of_magnitude_have_plain_numbers():
 def test_markdown_says_the_verdict_first_and_the_figures_in_points():
     content = comparison(classes=80)
     text = markdown(content, EN)
-    assert text.splitlines()[2] == (
+    assert text.splitlines()[2] == f"**{EN.opening(content)}**"
+    assert text.splitlines()[4] == (
         "- **cwd against baseline**: Inconclusive: +0.6 AP points (95% interval -1.8 to +3.0) with 2 seeds on 400 "
         "images. This study would have found a true difference of 2.7 AP points with 80% probability. To settle it, "
         "run 4 more seeds."
@@ -353,13 +354,26 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
     assert "cwd against baseline" in markdown(content, EN)
 
 
+def test_the_main_table_has_ap_on_the_images_that_judge():
+    content = comparison(seeds=3)
+    assert "AP (judge)" not in markdown(content, EN), "val judges: its AP stands there already"
+    content.comparisons = [structs.replace(one, judge="full_val") for one in content.comparisons]
+    for number, arm in enumerate(content.arms.values()):
+        arm.runs = [structs.replace(run, ap_judge=0.2 + 0.01 * number) for run in arm.runs]
+    content.references["student"].ap_judge = 0.11
+    rows = {row[0]: row for row in accuracy(content, EN)[1]}
+    assert accuracy(content, EN)[0][2] == "AP (judge)"
+    assert [rows[name][2] for name in ("baseline", "cwd")] == ["20.0 ± 0.0", "21.0 ± 0.0"]
+    assert rows[EN("as_given", name=EN("student"))][2] == "11.0"
+
+
 def test_a_last_epoch_that_says_otherwise_is_told():
     agreed = markdown(comparison(seeds=3), EN)
     assert "says otherwise" not in agreed
     content = comparison(seeds=3, gain=0.02, last=0.0)
     text = markdown(content, EN)
     assert content.comparisons[0].verdict == "improves"
-    assert "**The last epoch says otherwise: inconclusive, +0.0 (" in text.splitlines()[2]
+    assert "**The last epoch says otherwise: inconclusive, +0.0 (" in text.splitlines()[4]
     assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content, EN).get_suptitle()
 
 
@@ -376,7 +390,7 @@ def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
     content.references["student"].ap = student
     for arm in content.arms.values():
         arm.mean["ap"] = ap
-    line = markdown(content, EN).splitlines()[3]
+    line = markdown(content, EN).splitlines()[5]
     assert line.startswith(told)
 
 

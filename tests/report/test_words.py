@@ -185,16 +185,83 @@ def test_a_student_of_other_classes_is_not_told_what_holds_for_coco():
     assert "COCO images" not in lines and "For new classes" in lines and "baseline cwd+response." in lines
 
 
+def told(**verdicts: str) -> Comparison:
+    """A comparison of the arms cwd and mgd with these verdicts; the student as given is below them."""
+    content = comparison(arms=("baseline", "cwd", "mgd"), seeds=3)
+    content.references["student"] = structs.replace(content.references["student"], ap=0.01)
+    content.comparisons = [structs.replace(one, verdict=verdicts[one.arm]) for one in content.comparisons]
+    return content
+
+
+def against(arm: str, other: str, verdict: str, mean: float, half: float) -> Entry:
+    interval = (mean - half, mean + half)
+    d_ap = structs.replace(entry().d_ap, mean=mean, ci95=interval, ci=interval)
+    return entry(arm=arm, against=other, verdict=verdict, d_ap=d_ap)
+
+
+CASES = {
+    "an arm improves": (told(cwd="inconclusive", mgd="improves"), "use_teacher", "mgd"),
+    "an arm is worse, another makes no difference": (told(cwd="hurts", mgd="no_difference"), "no_difference", "mgd"),
+    "all arms are worse": (told(cwd="hurts", mgd="hurts"), "hurts", "cwd"),
+    "nothing is settled": (told(cwd="inconclusive", mgd="no_difference"), "not_known", "cwd"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_headline_says_what_to_do(case: str):
+    content, expected, arm = CASES[case]
+    found = EN.headline(content)
+    assert (found.answer, found.arm) == (expected, arm) and EN.opening(content).startswith(found.text)
+    assert found.text.startswith(LANGUAGES["en"][f"answer_{expected}"].split("{")[0])
+
+
+def test_the_headline_says_to_train_longer_where_that_wins():
+    content = told(cwd="improves", mgd="inconclusive")
+    content.comparisons.append(against("cwd", "baseline_same_time", "hurts", -0.02, 0.01))
+    found = EN.headline(content)
+    assert (found.answer, found.arm) == ("train_longer", "cwd") and "-2.0 AP points" in found.text
+    content.comparisons[-1] = against("cwd", "baseline_same_time", "inconclusive", -0.001, 0.01)
+    assert EN.headline(content).answer == "use_teacher", "a longer baseline was not shown to win"
+    content.comparisons[-1] = against("cwd", "baseline_same_time", "hurts", -0.02, 0.01)
+    content.comparisons[1] = structs.replace(content.comparisons[1], verdict="improves")
+    assert EN.headline(content).arm == "mgd", "which no longer baseline has beaten"
+
+
+def test_the_headline_keeps_a_student_that_no_arm_was_shown_to_beat():
+    content = told(cwd="improves", mgd="improves")
+    content.references["student"] = structs.replace(content.references["student"], ap=0.99)
+    assert EN.headline(content).answer == "keep_student" and "Keep" in EN.opening(content)
+    content.against_given = [against(arm, "student", "inconclusive", 0.01, 0.02) for arm in ("cwd", "mgd")]
+    assert EN.headline(content).answer == "keep_student"
+    content.against_given[1] = against("mgd", "student", "improves", 0.01, 0.005)
+    assert (EN.headline(content).answer, EN.headline(content).arm) == ("use_teacher", "mgd")
+    content.against_given, content.references["student"].ap = [], None
+    assert EN.headline(content).answer == "use_teacher", "a student of other classes cannot be kept"
+
+
+def test_without_a_comparison_nothing_is_known():
+    content = comparison(arms=("baseline",))
+    assert EN.headline(content).answer == "not_known" and EN.headline(content).arm is None
+
+
+def test_generated_scenes_are_named_in_the_first_line():
+    content = told(cwd="improves", mgd="improves")
+    content.dataset["description"] = "GENERATED scenes"
+    assert EN.opening(content).startswith("On generated scenes, which say nothing about real images: Use the teacher")
+    assert "생성된 장면" in KO.opening(content)
+
+
 def test_the_opening_is_one_sentence_and_names_the_other_arms():
     content = comparison(arms=("baseline", "cwd", "mgd", "ultralytics"), seeds=3)
     content.settings = {"student": "models/yolo11n.pt", "start": "neck"}
+    content.references["student"] = structs.replace(content.references["student"], ap=None)
     verdicts = zip(content.comparisons, ("improves", "improves", "inconclusive"), strict=True)
     content.comparisons = [structs.replace(one, verdict=verdict) for one, verdict in verdicts]
     assert EN.opening(content) == (
-        "Yes: cwd improves yolo11n by +0.6 AP points (95% interval -0.2 to +1.4), with 3 seeds on 400 images. "
-        "Other arms: mgd (improves); ultralytics (inconclusive)."
+        "Use the teacher: cwd improves yolo11n by +0.6 AP points (95% interval -0.2 to +1.4), with 3 seeds on 400 "
+        "images. Other arms: mgd (improves); ultralytics (inconclusive)."
     )
-    assert KO.opening(content).startswith("예: cwd 증류는 yolo11n 성능을 높입니다.")
+    assert KO.opening(content).startswith("교사를 쓰십시오: cwd 증류는 yolo11n 성능을 높입니다.")
     content.settings["student"] = "runs/yolo11n.v2/weights/last.pt"
     assert "cwd improves yolo11n.v2 by" in EN.opening(content), "a checkpoint of a run has its run's name"
 

@@ -58,6 +58,8 @@ def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespac
     assert content["audit"]["passed"] and content["schema_version"] == 1
     assert [(entry["arm"], entry["against"]) for entry in content["comparisons"]] == [("cwd", "baseline")]
     assert content["comparisons"][0]["verdict"] in whole.out
+    assert content["headline"]["text"] in whole.out and content["headline"]["arm"] == "cwd"
+    assert content["headline"]["answer"] in ("keep_student", "not_known"), "one seed settles nothing"
     assert str(whole.path) in whole.out
 
 

@@ -1,0 +1,46 @@
+"""What to do, from all comparisons at once: the report's first line. The cases stand in docs/report.md."""
+
+from __future__ import annotations
+
+from coco1k_kd.report.comparison import Answer, Comparison
+from coco1k_kd.verdict.entry import Entry
+
+BASELINE, SAME_TIME, PLACEBO = "baseline", "baseline_same_time", "random_teacher"
+
+
+def answer(comparison: Comparison) -> tuple[Answer, Entry | None]:
+    """The answer, and the comparison that it speaks of: of the arm that matters most; None where none was made."""
+    arms = [entry for entry in comparison.comparisons if entry.against == BASELINE and entry.arm != PLACEBO]
+    if not arms:
+        return "not_known", None
+    best = max(arms, key=lambda entry: entry.d_ap.mean)
+    if _none_beats_the_student(comparison):
+        return "keep_student", best
+    slower = {entry.arm: entry for entry in comparison.comparisons if entry.against == SAME_TIME}
+    beaten = [entry for entry in slower.values() if entry.verdict == "hurts"]
+    wins = [entry for entry in arms if entry.verdict == "improves" and slower.get(entry.arm) not in beaten]
+    above = {entry.arm for entry in comparison.against_given if entry.d_ap.interval[0] > 0}
+    if wins:
+        return "use_teacher", max(wins, key=lambda entry: (entry.arm in above, entry.d_ap.mean))
+    if beaten:
+        return "train_longer", max(beaten, key=lambda entry: entry.d_ap.mean)
+    words = {entry.verdict for entry in arms}
+    if words == {"hurts"}:
+        return "hurts", best
+    if words <= {"hurts", "no_difference"}:
+        return "no_difference", max(arms, key=lambda entry: (entry.verdict == "no_difference", entry.d_ap.mean))
+    return "not_known", best
+
+
+def _none_beats_the_student(comparison: Comparison) -> bool:
+    """Whether no arm was shown to be above the student as given, on classes that it knows.
+
+    By the intervals on images that chose no epoch, where there are such; else by AP on the val images, whose choice of
+    the epoch flatters the arms alone, so that an arm that is not above the student even there is not above it.
+    """
+    if comparison.against_given:
+        return all(entry.d_ap.interval[0] <= 0 for entry in comparison.against_given)
+    student = comparison.references.get("student")
+    if student is None or student.ap is None:
+        return False
+    return max(arm.mean["ap"] or 0.0 for arm in comparison.arms.values()) <= student.ap
