@@ -165,7 +165,7 @@ def test_too_little_disk_is_noticed_before_training(tmp_path: Path, monkeypatch:
         ("yolo11n-cls.yaml", "student", "a classifier"),
         ("yolo11n-seg.yaml", "student", "task segment"),
         ("yolo11l.yaml", "teacher", "has learnt nothing"),
-        ("model.onnx", "teacher", "neither a checkpoint"),
+        ("model.onnx", "teacher", "an exported model"),
     ],
 )
 def test_weights_that_cannot_serve_are_refused(
