@@ -50,7 +50,7 @@ def see(path: Path) -> Seen | str:
     A text says what is wrong with it.
     """
     try:
-        with path.open("rb") as file, _open(file) as picture:
+        with path.open("rb") as file, open_picture(file) as picture:
             if fault := _too_large(picture):
                 return fault
             seen = _seen(picture, path.read_bytes)
@@ -70,7 +70,7 @@ def see(path: Path) -> Seen | str:
 def image_fault(data: bytes, entry: Image) -> str | None:
     """Say what is wrong with an image file, if anything: not decodable, cut short, or not of the annotated size."""
     try:
-        with _open(BytesIO(data)) as picture:
+        with open_picture(BytesIO(data)) as picture:
             seen, jpeg = _seen(picture, lambda: data), picture.format == "JPEG"
             if isinstance(seen, str):
                 return seen
@@ -102,7 +102,7 @@ def size_fault(seen: Seen, entry: Image) -> str | None:
 def jpeg_damage(data: bytes) -> str | None:
     """Say why some bytes are not a whole JPEG, if they are not."""
     try:
-        with _open(BytesIO(data)) as picture:
+        with open_picture(BytesIO(data)) as picture:
             if picture.format not in ("JPEG", "MPO"):
                 return f"is in the format {picture.format}"
             if fault := _too_large(picture):
@@ -122,7 +122,7 @@ def without_trailer(data: bytes) -> bytes:
     """An image file without the bytes that follow a JPEG's end marker; Ultralytics would write such a file anew."""
     if not data.startswith(_BEGIN) or data.endswith(_END):
         return data
-    with _open(BytesIO(data)) as picture:
+    with open_picture(BytesIO(data)) as picture:
         return data[: _end_of_jpeg(data)] if picture.format == "JPEG" else data  # an MPO has several pictures
 
 
@@ -205,7 +205,7 @@ def _decodes(path: Path) -> bool:
     return pixels is not None and pixels.dtype == "uint8" and pixels.shape[2] == 3
 
 
-def _open(file: BinaryIO) -> Pillow.Image:
+def open_picture(file: BinaryIO) -> Pillow.Image:
     """As `PIL.Image.open`, which Ultralytics replaces by one that installs packages for files it does not know."""
     Pillow.init()
     begin = file.read(16)
