@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.data.alike import ALIKE, looks, patterns  # noqa: E402
+from coco1k_kd.data.alike import ALIKE, looks, patterns
 
 _COPIES = 400
 _CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {

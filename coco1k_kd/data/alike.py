@@ -1,6 +1,6 @@
 """Which pictures look alike: the same scene in another encoding, size or brightness, slightly cropped, or mirrored.
 
-A perceptual hash whose likeness is a correlation: of the differences between neighbouring cells of a small grey picture.
+A perceptual hash whose likeness is a correlation: of differences between neighbouring cells of a small grey picture.
 Measured in docs/lab/alike.md.
 """
 
