@@ -24,7 +24,7 @@ from pathlib import Path
 
 from coco1k_kd.data.given import check as check_data
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.report.words import LANGUAGES
+from coco1k_kd.report.words import languages
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import study
 from coco1k_kd.study.settings import HOW, WHAT, WHERE, Settings
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add(WHERE, "resume", resume, False, action="store_true")
     add(WHERE, "check", check, False, action="store_true")
     add(WHERE, "report-only", report, type=Path, metavar="JSON")
-    add(WHERE, "language", "of the report: en or ko", "en", choices=sorted(LANGUAGES))
+    add(WHERE, "language", "of the report: en or ko", "en", choices=languages())
     return p
 
 

@@ -47,7 +47,7 @@ def _verdicts(comparison: Comparison, words: Words) -> str:
     for entry in comparison.comparisons:
         last = words.last(entry)
         told.append(f"- **{words.pair(entry)}**: {words.sentence(entry)}{f' **{last}**' if last else ''}")
-    more = [*words.cautions(comparison), *words.design(comparison), *words.recommendations(comparison)]
+    more = [*words.cautions(comparison), *words.design(comparison), words("other_studies")]
     return "\n".join([*(told or [words("one_arm")]), *(f"- {line}" for line in more)])
 
 

@@ -67,7 +67,6 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         marks=_MARKS,
         cautions=[*([] if plots.entries else [words("one_arm")]), *words.cautions(comparison)],
         design=words.design(comparison),
-        recommendations=words.recommendations(comparison),
         evidence=evidence,
         legend=_legend(words),
         points=points,

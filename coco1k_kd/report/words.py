@@ -1,55 +1,44 @@
 """The sentences of the report, made from the figures of a comparison in English or Korean.
 
-The comparison keeps figures only, so that `--report-only` words an old one anew. `english.py` and `korean.py` hold the
-texts, this module says which of them apply.
+The comparison keeps figures only, so that `--report-only` words an old one anew. `texts/` holds the texts, a file a
+language; this module says which of them apply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import PurePath
+from functools import cache
+from pathlib import Path, PurePath
 
+import yaml
 from msgspec import structs
 
-from coco1k_kd.report import english, korean
 from coco1k_kd.report.comparison import Comparison, Headline
 from coco1k_kd.report.headline import BASELINE, answer
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
-LANGUAGES = {"en": english.TEXTS, "ko": korean.TEXTS}
+_TEXTS = Path(__file__).parent / "texts"
 LITTLE = 0.01  # AP below which an arm has learned next to nothing
 _NAMED = 3  # arms that the opening names
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What a study of docs/results.md found for one question of a user; None: no gain was found."""
-
-    question: str  # key of the text
-    start: str  # --start of that study, and of the user's
-    arm: str | None = None
-    gain: float = 0.0  # AP fraction, with its 95% interval
-    ci95: tuple[float, float] = (0.0, 0.0)
-    epochs: int = 0
+def languages() -> list[str]:
+    """The languages that have a file of texts."""
+    return sorted(file.stem for file in _TEXTS.glob("*.yaml"))
 
 
-# The figures stand in docs/lab/; a test compares them.
-RECIPES = (
-    Recipe("question_classes", "weights", "cwd+response", 0.006, (0.004, 0.008), 8),
-    Recipe("question_new", "neck", "cwd", 0.015, (0.008, 0.021), 5),
-    Recipe("question_frozen", "frozen", "cwd+response", 0.023, (0.009, 0.037), 5),
-    Recipe("question_coco", "weights"),
-)
-_SCRATCH = "question_scratch"
+@cache
+def texts(language: str) -> dict[str, str]:
+    """All texts of a language, by key."""
+    return yaml.safe_load((_TEXTS / f"{language}.yaml").read_text(encoding="utf-8"))
 
 
 class Words:
     """The texts of one language, and the sentences that are made of them."""
 
     def __init__(self, language: str = "en") -> None:
-        self.language, self._texts = language, LANGUAGES[language]
+        self.language, self._texts = language, texts(language)
 
     def __call__(self, key: str, **values: object) -> str:
         """The text of `key` with its placeholders filled."""
@@ -104,8 +93,7 @@ class Words:
         """Seeds, draws and images of a comparison."""
         seeds, draws = self.count("seed", len(entry.seeds)), len(entry.draws)
         units = self("each_draw", seeds=seeds, draws=self.count("draw", draws)) if draws > 1 else seeds
-        where = self.judged_on(entry)
-        return f"{units}, {where}" if self.language == "ko" else f"{units} on {where}"
+        return self("sample", units=units, where=self.judged_on(entry))
 
     def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
@@ -228,26 +216,6 @@ class Words:
             now=f"{50 * (high - low):.1f}",
             half=f"{50 * (high - low) * shrink:.1f}",
         )
-
-    def recommendations(self, comparison: Comparison) -> list[str]:
-        """What our own studies found for the user's question, unless the user's study has already tried it."""
-        settings = comparison.settings
-        if str(settings.get("student", "")).endswith((".yaml", ".yml")):
-            return [self("recipe_unknown", question=self(_SCRATCH))]
-        start, arms = settings.get("start", "weights"), comparison.arms
-        given = comparison.references.get("student")
-        knows_classes = given is None or given.ap is not None
-        told = []
-        for recipe in RECIPES:
-            question = self(recipe.question)
-            if recipe.arm is None:
-                told += [self("recipe_none", question=question)] * (recipe.start == start and knows_classes)
-            elif recipe.start != start or recipe.arm not in arms:
-                flags = f"--start {recipe.start} --arms baseline {recipe.arm}"
-                figures = {"gain": points(recipe.gain), "interval": self.interval(*recipe.ci95)}
-                of = {"loss": recipe.arm, "epochs": recipe.epochs, "start": f"--start {recipe.start}"}
-                told.append(self("recipe_gain", question=question, flags=flags, **figures, **of))
-        return told
 
     def sources(self, variance: Variance) -> str:
         """Where the variance of a difference comes from, in shares of its known parts; empty where there is none."""

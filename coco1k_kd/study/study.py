@@ -62,7 +62,7 @@ def run(
         resume: go on with a study that is there.
         command: what was typed, for the record.
         slots: where runs go, and how many at a time; one at a time on this machine by default.
-        language: of the report, of `report.words.LANGUAGES`.
+        language: of the report, of `report.words.languages`.
         clock: seconds, for --hours.
 
     Returns:

@@ -381,7 +381,7 @@ def test_a_last_epoch_that_says_otherwise_is_told():
     ("ap", "student", "told"),
     [
         (0.3, 0.308, "- The student as given has 30.8 AP, more than any arm"),
-        (0.3, 0.299, "- For new classes"),
+        (0.3, 0.299, "- What a teacher gained in other studies"),
         (0.004, 0.308, "- Little was learned: no arm reaches 1 AP"),
     ],
 )
