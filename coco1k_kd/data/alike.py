@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 from coco1k_kd.data.images import open_picture
 
@@ -20,6 +21,7 @@ _CELLS = 16  # a side
 _DECODED = 128  # pixels a side at least: a JPEG is decoded at an eighth of its size, in a fraction of the time
 _FLAT = 1.0  # grey levels between neighbouring cells, root mean square: below it there is nothing to compare
 _THREADS = 8
+_PATIENCE = 3  # seconds before a progress bar is shown
 _ROWS = 2048  # compared at a time, which bounds the memory
 
 
@@ -28,8 +30,9 @@ def looks(files: Iterable[Path]) -> np.ndarray:
 
     One that cannot be read is black, and therefore like no other.
     """
+    files = list(files)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(_look, files))
+        found = list(tqdm(pool.map(_look, files), "look", len(files), unit="image", delay=_PATIENCE))
     return np.array(found, np.uint8).reshape(-1, _CELLS, _CELLS)
 
 

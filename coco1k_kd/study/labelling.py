@@ -31,7 +31,7 @@ from coco1k_kd.verdict.thresholds import best_thresholds
 
 FORMATS = ("yolo", "cvat", "label-studio")
 _STRIDE, _IOU, _MOST = 32, 0.7, 300  # Ultralytics' own overlap and number of boxes
-_PICTURES, _NAMED = 36, 5
+_PICTURES = 36
 
 
 @dataclass(frozen=True)
@@ -252,15 +252,8 @@ def _say(
     pool: Pool, unread: Mapping[Path, str], numbers: np.ndarray, found: Iterable[np.ndarray], confidence: float
 ) -> None:  # fmt: skip
     """Print what was left out, and why."""
-    bad = {**pool.unreadable, **unread}
-    for file, fault in [*bad.items()][:_NAMED]:
-        print(f"note: {file} is left out: {fault}")
-    if more := len(bad) - _NAMED if len(bad) > _NAMED else 0:
-        print(f"note: {count(more, 'more image')} left out, which cannot be read")
-    if pool.copies:
-        print(f"note: {count(len(pool.copies), 'image')} left out: the same content as another")
-    if pool.labelled:
-        print(f"note: {count(pool.labelled, 'image')} with labels beside, which are ignored")
+    for line in pool.notes(unread):
+        print(f"note: {line}")
     if (numbers < 0).any():
         lost = sum(int(((numbers[b[:, 0].astype(int)] < 0) & (b[:, 1] >= confidence)).sum()) for b in found)
         dropped = f"{(numbers < 0).sum()} of {count(len(numbers), 'class', 'classes')} of the teacher"
