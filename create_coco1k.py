@@ -28,7 +28,7 @@ from coco1k_kd.data.manifest import read_manifest, table
 from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
 from coco1k_kd.data.source import Source, from_files, from_root, from_yaml
 from coco1k_kd.data.verify import verify
-from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.errors import UserError, run_cli, visible
 
 
 def parser() -> argparse.ArgumentParser:
@@ -150,7 +150,7 @@ def left_out(source: Annotations, split: str) -> list[str]:
 def show(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
-        print(line)
+        print(visible(line))
 
 
 def create(args: argparse.Namespace) -> None:
@@ -200,7 +200,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
     if args.verify:
         faults = verify(args.verify)
-        print(*faults, sep="\n", end="\n" if faults else "")
+        show(faults)
         if faults:
             again = f"--from-manifest {args.verify / 'manifest.json'} with another --output-dir"
             raise UserError(f"{args.verify} has {len(faults)} faults; make it again: {again}")

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +16,9 @@ EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 128 + signal.SIGPIPE  # as a shell says it of any program that `| head` has ended
 # What the machine refuses: an access, or room. No defect of ours, wherever it happens.
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
+
+_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # kinds of signs: controls, halves of signs, line ends
+_TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # they turn the text behind them around
 
 
 class UserError(Exception):
@@ -42,7 +46,8 @@ def run_cli(main: Callable[[], int | None]) -> NoReturn:
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _REFUSED:
             raise
-        print(f"error: {refusal(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        text = refusal(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {visible(text)}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     try:
         sys.stdout.flush()
@@ -52,6 +57,23 @@ def run_cli(main: Callable[[], int | None]) -> NoReturn:
             code = EXIT_BAD_INPUT
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not complain
     sys.exit(code)
+
+
+def visible(text: str) -> str:
+    """A name or message on one line, as it can be shown anywhere: what would steer a terminal or end a line of a table
+    is written as its escape code. Text that is visible stays as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escape(sign) if _steers(sign) else sign for sign in text)
+
+
+def _steers(sign: str) -> bool:
+    return unicodedata.category(sign) in _UNSEEN or unicodedata.bidirectional(sign) in _TURNING
+
+
+def _escape(sign: str) -> str:
+    return sign.encode("unicode_escape").decode()
 
 
 def refusal(error: OSError) -> str:

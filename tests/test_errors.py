@@ -24,6 +24,7 @@ def end(body: str, redirect: str = "", **environment: str) -> subprocess.Complet
     [
         ("return 1", "", 1, ""),
         ("raise UserError('say so')", "", 2, "error: say so\n"),
+        ("raise UserError('a\\x1b[31mb\\nc\\u202e 한')", "", 2, r"error: a\x1b[31mb\nc\u202e 한" + "\n"),
         (REFUSES, "", 2, "error: photo.jpg: Permission denied\n"),
         ("raise KeyboardInterrupt", "", 130, "interrupted\n"),
         ("print('some')", ">/dev/full", 2, "error: the output: No space left on device\n"),

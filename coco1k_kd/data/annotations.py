@@ -34,7 +34,7 @@ from coco1k_kd.data.entries import (
     malformed_entry,
     shown,
 )
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
 TOLERATED = 0.01  # of the boxes, or of the images: what may be unusable before the whole file is refused
@@ -81,8 +81,8 @@ class Annotations:
 
     @property
     def names(self) -> list[str]:
-        """Class names by class index."""
-        return [category.name for category in self.categories]
+        """Class names by class index, as they can be shown."""
+        return [visible(category.name) for category in self.categories]
 
     @cached_property
     def usable(self) -> np.ndarray:
@@ -141,7 +141,9 @@ class Annotations:
                 }
                 for number, (image_id, category, box, area, crowd) in enumerate(rows, 1)
             ],
-            "categories": [{"id": category.id, "name": category.name} for category in self.categories],
+            "categories": [
+                {"id": category.id, "name": name} for category, name in zip(self.categories, self.names, strict=True)
+            ],
         }
 
     def extract(self, image_ids: np.ndarray) -> bytes:
@@ -192,7 +194,7 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     images, raw_images = _entries(top["images"], "images", path, Image)
     bad_images = {entry.id: fault for entry in images if (fault := entry_fault(entry))} | entered_twice(images)
     categories, _ = _entries(top["categories"], "categories", path, Category)
-    names = [category.name for category in categories]
+    names = [visible(category.name) for category in categories]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two categories have the same name")
     image_ids = np.fromiter((image.id for image in images), np.int64, len(images))

@@ -13,7 +13,7 @@ import yaml
 from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.manifest import MANIFEST
 from coco1k_kd.data.yamls import read_yaml
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256
 
 
@@ -91,7 +91,7 @@ def read_data(path: Path) -> Data:
         content = read_yaml(path)
         names = content["names"]
         names = dict(enumerate(names)) if isinstance(names, list) else {int(i): name for i, name in names.items()}
-        classes = tuple(str(names[i]) for i in range(len(names)))
+        classes = tuple(visible(str(names[i])) for i in range(len(names)))
         places = [one_place(content[key]) for key in ("train", "val", "test") if key != "test" or content.get(key)]
         root = Path(content.get("path") or path.parent)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 
 # Those that Ultralytics reads
 SUFFIXES = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
@@ -116,6 +116,8 @@ def entry_fault(image: Image) -> str | None:
     """Why an image cannot be used, as far as its entry shows it."""
     if image.width < 1 or image.height < 1:
         return f"image {image.id} has the size {image.width}x{image.height}; give its width and height in pixels"
+    if visible(image.file_name) != image.file_name:
+        return f"image {image.id} has control characters in its file_name {image.file_name!a}; rename it"
     if _PLAIN_NAME.fullmatch(image.file_name):
         return None
     begin, parts = f"image {image.id} has the file_name {shown(image.file_name)}", PurePosixPath(image.file_name).parts

@@ -17,7 +17,7 @@ from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.own import count, faults, notes, refuse, write
 from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, places_of, read
 from coco1k_kd.data.yamls import read_yaml
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 
 
 def open_data(path: Path, project: Path) -> Data:
@@ -72,7 +72,7 @@ def describe(data: Data) -> str:
 
 
 def _print(kind: str, lines: Iterable[str]) -> None:
-    print("".join(f"{kind}: {line}\n" for line in lines), end="", flush=True)
+    print("".join(f"{kind}: {visible(line)}\n" for line in lines), end="", flush=True)
 
 
 def _read_with_annotations(path: Path) -> Data:

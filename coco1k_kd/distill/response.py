@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+from coco1k_kd.errors import visible
+
 BRANCHES = ("one2many", "one2one")  # of a Detect head, by Ultralytics' names; all but end-to-end heads have the first
 LEAST = 0.01  # cells from the centre to a side of a box
 
@@ -136,7 +138,7 @@ def shared_classes(student: Mapping[int, str], teacher: Mapping[int, str]) -> li
     """(student's, teacher's) numbers of the classes that have the same name in both, whatever their case."""
 
     def plain(name: object) -> str:
-        return str(name).strip().lower()
+        return visible(str(name)).strip().lower()  # own data have their names so
 
     numbers = {plain(name): number for number, name in sorted(teacher.items(), reverse=True)}
     return [(number, numbers[plain(name)]) for number, name in sorted(student.items()) if plain(name) in numbers]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coco1k_kd.data.quiet import quiet
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def read_weights(path: str, role: str) -> Weights:
     return Weights(
         path=str(checkpoint.resolve()) if checkpoint else path,
         sha256=sha256(checkpoint) if checkpoint else None,
-        classes=tuple(model.names[i] for i in range(len(model.names))),
+        classes=tuple(visible(str(model.names[i])) for i in range(len(model.names))),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         strides=tuple(neck_strides(detect_head(model, role))),
         task=model.task,

@@ -21,7 +21,7 @@ from coco1k_kd.data.pool import Pool, read_pool
 from coco1k_kd.data.scan import places_of, resolve
 from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
 from coco1k_kd.distill.weights import Weights, load_model, read_weights
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256, write_atomic, write_json
 from coco1k_kd.report.review import page
 from coco1k_kd.runs.devices import check_device
@@ -253,7 +253,7 @@ def _say(
 ) -> None:  # fmt: skip
     """Print what was left out, and why."""
     for line in pool.notes(unread):
-        print(f"note: {line}")
+        print(f"note: {visible(line)}")
     if (numbers < 0).any():
         lost = sum(int(((numbers[b[:, 0].astype(int)] < 0) & (b[:, 1] >= confidence)).sum()) for b in found)
         dropped = f"{(numbers < 0).sum()} of {count(len(numbers), 'class', 'classes')} of the teacher"

@@ -17,7 +17,7 @@ from pathlib import Path
 from coco1k_kd.data.accept import accept, judge_faults
 from coco1k_kd.data.given import open_data
 from coco1k_kd.distill.weights import read_weights
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 from coco1k_kd.report.comparison import Comparison, Design, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
@@ -303,7 +303,7 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
     for split in (data.val, *([judge.split] if judge else [])):
         check_truth(split.annotations)
     for warning in dict.fromkeys(warnings):
-        print(f"warning: {warning}", flush=True)
+        print(f"warning: {visible(warning)}", flush=True)
     if study.stamp:
         print(f"going on with the study of {study.stamp} in {project}")
     else:
