@@ -19,7 +19,7 @@ from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
 from coco1k_kd.data.images import brightest, see, size_fault
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
-from coco1k_kd.data.leaks import CHOOSES, leaks
+from coco1k_kd.data.leaks import CHOOSES, copies, leaks
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
@@ -98,6 +98,7 @@ def examine(
             "and left out of the labels; where they are single objects, set iscrowd to 0"
         )
     if labels and not findings.faults:
+        findings.warnings += _differing_copies(split, annotations)
         findings.faults += _label_faults(split, annotations, _yolo_data(classes, keypoints))
     return findings
 
@@ -144,6 +145,20 @@ def _examine_images(split: Split, annotations: Annotations, fixed: bool, finding
         findings.warnings.append(
             f"{split.images}: {len(turned):,} images are turned or mirrored by EXIF in a way that their size does not "
             f"show (the first: {turned[0]}); check that their boxes are those of the turned image"
+        )
+
+
+def _differing_copies(split: Split, annotations: Annotations) -> Iterator[str]:
+    """Yield that pictures of one content have other boxes each: one of them lacks some, or has wrong ones."""
+    rows, starts = annotations.label_rows()
+    boxes = {image.name: rows[starts[i] : starts[i + 1]] for i, image in enumerate(annotations.images())}
+    known = [[known_as(file, split.images) for file in pair] for pair in copies(split.files)]
+    differ = [(one, other) for one, other in known if not _same(boxes[one], boxes[other])]
+    if differ:
+        one, other = differ[0]
+        yield (
+            f"{split.images}: {len(differ):,} images are copies of others with other boxes (the first: {other}, of "
+            f"{one}); one of the two has wrong boxes or lacks some: keep the other"
         )
 
 

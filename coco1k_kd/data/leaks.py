@@ -6,6 +6,7 @@ Ultralytics writes JPEGs with such bytes anew, in their place, when it reads the
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -45,6 +46,20 @@ def twins(files: Iterable[Path], others: Iterable[Path]) -> dict[Path, Path]:
         known = {digest: content.path for digest, content in zip(pool.map(_digest, two), two, strict=True)}
         asked = dict(zip((content.path for content in one), pool.map(_digest, one), strict=True))
     return {path: known[digest] for path, digest in asked.items() if digest in known}
+
+
+def copies(files: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Those of `files` whose content an earlier one has, behind that one. Only files of equal size are read whole."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        contents = [content for content in pool.map(_content, files) if content]
+        times = Counter(content.size for content in contents)
+        contents = [content for content in contents if times[content.size] > 1]
+        first: dict[str, Path] = {}
+        pairs = [
+            (first.setdefault(digest, content.path), content.path)
+            for content, digest in zip(contents, pool.map(_digest, contents), strict=True)
+        ]
+    return [(one, other) for one, other in pairs if one != other]
 
 
 class _Content(NamedTuple):

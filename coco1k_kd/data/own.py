@@ -69,6 +69,12 @@ def faults(data: OwnData) -> list[str]:
             places = f"{split.files[0]} has its labels in {label_file(split.files[0].as_posix())}"
             found.append(f"{name}: none of the {len(split.files):,} images has a box; {places}")
         found += [f"{name}: {clash}" for clash in label_clashes(split.names)]
+        if split.outlines.keypoints:
+            found.append(
+                f"{name}: all {split.outlines.rows:,} rows of more than 6 columns look like class, box and keypoints, "
+                f"and Ultralytics would take them for polygons (the first: {split.outlines.keypoints}); give kpt_shape "
+                "in the YAML, or cut the columns behind the box"
+            )
     for (judge, other), twins in data.twins.items():
         files, used = data.splits[judge].files, TRAINS if other == "train" else CHOOSES
         if same := [leak(file, twins[file], used) for file in files if file in twins]:
@@ -85,10 +91,10 @@ def notes(data: OwnData) -> list[str]:
             found.append(f"{name}: Ultralytics leaves out {images}, the first: {split.left_out[0]}")
         if split.unlabelled:
             found.append(f"{name}: {count(split.unlabelled, 'image')} without a label file, taken for background")
-        if split.outlines:
+        if split.outlines.rows and not split.outlines.keypoints:
             boxes = sum(map(len, split.boxes))
             found.append(
-                f"{name}: {split.outlines:,} of {count(boxes, 'box', 'boxes')} are drawn around outlines: rows of "
+                f"{name}: {split.outlines.rows:,} of {count(boxes, 'box', 'boxes')} are drawn around outlines: rows of "
                 "more than 5 columns are taken for class and polygon; where they are class, box and keypoints, give "
                 "kpt_shape in the YAML"
             )

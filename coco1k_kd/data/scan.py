@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from coco1k_kd.data.columns import Outlines, outlines
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_file, left_out
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.quiet import quiet
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 
 SPLITS = ("train", "val", "test")
 _KEPT_KEYS = ("channels", "kpt_shape")  # what Ultralytics needs to know to read the labels again
@@ -39,7 +40,8 @@ class Scan:
         boxes: I arrays (n, 5) of class index, centre x, centre y, width and height, as fractions of the image.
         unlabelled: images without a label file, which are trained on as background.
         left_out: what Ultralytics says of each image that it leaves out.
-        outlines: boxes that Ultralytics draws around the points of rows with more than five columns.
+        outlines: rows of labels that Ultralytics reads as polygons; their files' own, since it forgets them where
+            other files hold boxes.
     """
 
     files: tuple[Path, ...]
@@ -47,7 +49,7 @@ class Scan:
     boxes: tuple[np.ndarray, ...]
     unlabelled: int
     left_out: tuple[str, ...]
-    outlines: int = 0
+    outlines: Outlines
 
     @cached_property
     def root(self) -> Path:
@@ -108,11 +110,12 @@ def resolve(path: Path, download: bool = True) -> dict[str, Any]:
             places = places_of(found, split)
             if not places and split != "test":
                 raise ValueError(f"{split}: names no images")
-            if missing := [place for place in places if not Path(place).exists()]:
+            missing = [place for place in places if not Path(place).exists()]
+            if missing and split != "test":  # which Ultralytics does not ask for before it trains
                 raise ValueError(f"{split}: {missing[0]} does not exist")
             if images := [place for place in places if Path(place).is_file() and not _passed(place)]:
                 raise ValueError(f"{split}: {images[0]} is an image; name a folder, or a text file that lists images")
-        found["names"] = {index: found["names"][index] for index in range(len(found["names"]))}
+        found["names"] = {index: visible(found["names"][index]) for index in range(len(found["names"]))}
     return found
 
 
@@ -123,13 +126,15 @@ def read(path: Path, download: bool = True) -> OwnData:
     classes = tuple(found["names"].values())
     if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
         raise UserError(f"{path} has two classes of the name {twice[0]!r}: give each class a name of its own")
+    if gone := [place for place in places_of(found, "test") if not Path(place).exists()]:
+        found["test"] = None
     listed = {split: _listed(path, split, found) for split in SPLITS if found.get(split)}
     same = {
         (judge, other): twins(_absolute(listed[judge]), _absolute(listed[other]))
         for other, judge in combinations(listed, 2)
     }
     splits = {split: scan(path, split, found, listed[split]) for split in listed}
-    unused = ()
+    unused = tuple(f"test: {place} does not exist, so the split is not used" for place in gone[:1])
     if "test" in splits and splits["test"].unlabelled == len(splits["test"].files):
         number = len(splits.pop("test").files)
         unused = (f"test: none of the {number:,} images has a label file, so the split is not used",)
@@ -153,7 +158,7 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
     unread = sorted(set(listed) - set(found.im_files))
     files = tuple(_absolute(found.im_files))
     if odd := next((str(file) for file in files if not _can_be_listed(str(file))), None):
-        raise UserError(f"{path}, {split}: {odd!a} has a line break or no UTF-8 in its path; rename it")
+        raise UserError(f"{path}, {split}: {odd!a} has a control character or no UTF-8 in its path; rename it")
     first: dict[Path, Path] = {}
     for file in files:
         if (known := first.setdefault(file.resolve(), file)) is not file:
@@ -163,18 +168,13 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
         files=files,
         sizes=np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2),
         boxes=tuple(np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels),
-        outlines=0 if "kpt_shape" in resolved else sum(_outlines(Path(label_files[file])) for file in found.im_files),
+        outlines=outlines(Path(label_files[file]) for file in found.im_files if "kpt_shape" not in resolved),
         unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
         left_out=(
             *(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
             *_unseen(places_of(resolved, split), set(label_files.values())),
         ),
     )
-
-
-def _outlines(label: Path) -> int:
-    """How many rows of a label file are outlines; Ultralytics itself forgets them where other files hold boxes."""
-    return sum(len(row.split()) > 6 for row in label.read_text(errors="replace").splitlines()) if label.is_file() else 0
 
 
 def _listed(path: Path, split: str, resolved: dict[str, Any]) -> list[str]:
@@ -207,9 +207,7 @@ def places_of(resolved: dict[str, Any], split: str) -> list[str]:
 
 def _can_be_listed(file: str) -> bool:
     """Whether a text file of paths can hold this one."""
-    with suppress(UnicodeEncodeError):
-        return bool(file.encode()) and len(file.splitlines()) == 1
-    return False
+    return visible(file) == file and len(file.splitlines()) == 1
 
 
 def _unseen(places: list[str], labels: set[str]) -> Iterator[str]:

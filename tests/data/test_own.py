@@ -24,6 +24,8 @@ from coco1k_kd.data.given import open_data
 from coco1k_kd.errors import UserError
 
 NAMES = ["apple", "ripe pear", "배"]
+ODD = ["a\aple", "ripe\npear", "배\u202e"]  # a bell, a line end, and a sign that turns the text behind it around
+SHOWN = [r"a\x07ple", r"ripe\npear", r"배\u202e"]
 SIZES = {"train": 9, "val": 5}
 YAML = "fruit.yaml"
 
@@ -216,6 +218,9 @@ def test_other_labels_are_other_data_and_the_same_are_the_same(tmp_path: Path) -
     assert open_data(path, tmp_path / "project").yaml != before.yaml and before.val.annotations.exists()
 
 
+SPOTS = [(0.3 + 0.03 * i, 0.35 + 0.02 * i) for i in range(12)]  # where the box of a row would lie within the image
+
+
 def _rewrite(**change: Any) -> Callable[[Path], None]:
     def change_yaml(root: Path) -> None:
         content = yaml.safe_load((root / YAML).read_text(encoding="utf-8")) | change
@@ -304,7 +309,6 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_rewrite(path="/nowhere"), "/nowhere/images/val"),
     (_rewrite(train="images/none"), "images/none does not exist"),
     (_rewrite(val=["images/val/01.jpg"]), "val: .*01.jpg is an image; name a folder"),
-    (_rewrite(test="images/none"), "images/none does not exist"),
     (_rewrite(train=["images/train", "images/none"]), "images/none does not exist"),
     (_rewrite(train=7), "'train' must be"),
     (_rewrite(train="images/val"), "val, 5 of 5 images: .*val/00.jpg: the same image as .*, which is trained on"),
@@ -327,8 +331,8 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
         _space_behind_a_line,
         "leaves out 1 of 2 images, .*val.txt: the line './images/val/01.jpg ' does not end",
     ),
-    (_line_break, r"val: '.*a\\u2028b.jpg' has a line break or no UTF-8 in its path; rename it"),
-    (_no_utf8, "has a line break or no UTF-8 in its path; rename it"),
+    (_line_break, r"val: '.*a\\u2028b.jpg' has a control character or no UTF-8 in its path; rename it"),
+    (_no_utf8, "has a control character or no UTF-8 in its path; rename it"),
     (_empty_images, "No valid images found .* no image that can be read"),
 ]
 
@@ -433,6 +437,13 @@ def test_a_test_split_without_labels_is_not_used(tmp_path: Path, capsys) -> None
     assert check(path).returncode == 0
 
 
+def test_a_test_split_that_is_not_there_is_not_used(tmp_path: Path, capsys) -> None:
+    path = absolute(tmp_path)
+    _rewrite(test="images/none")(tmp_path)
+    assert list(open_data(path, tmp_path / "project").splits) == ["train", "val"]
+    assert re.search("note: test: .*images/none does not exist, so the split is not used", capsys.readouterr().out)
+
+
 def test_a_split_may_be_a_list_of_one_folder_beside_annotations_too(subset: Path, tmp_path: Path) -> None:
     content, path = yaml.safe_load((subset / "coco1k.yaml").read_text()), tmp_path / "changed.yaml"
     path.write_text(yaml.safe_dump(content | {"val": [content["val"]]}))
@@ -457,7 +468,8 @@ def test_annotations_that_are_not_read_are_named(val: str | list[str], tmp_path:
 def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
     """Two folders a split with the same file names in both, of which nothing may be mixed up; then more of it."""
     path = folders_as_list(tmp_path)
-    likely_models(tmp_path, NAMES)
+    likely_models(tmp_path, ODD)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text("utf-8")) | {"names": ODD}))
     project = tmp_path / "project"
     flags = ("--epochs", "1", "--batch", "8", "--imgsz", "64", "--device", "cpu", "--seeds", "0", "--resume")
     command = [sys.executable, str(PROGRAM), "--data", str(path), "--project", str(project), *flags]
@@ -470,6 +482,10 @@ def test_a_study_of_own_data_from_start_to_verdict(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished before: baseline" in done.stdout
     content = json.loads(max(project.glob("comparison_*.json")).read_bytes())
+    shown = [done.stdout, *(file.read_text("utf-8") for end in ("md", "html") for file in project.glob(f"*.{end}"))]
+    assert all(name in "".join(shown) for name in SHOWN)
+    assert not any(sign in text for sign in "\a\x85\u202e" for text in shown)
+    assert list(content["comparisons"][0]["per_class"]) == SHOWN
     assert content["dataset"]["yaml"] == str(path) and content["dataset"]["val_images"] == 10
     (entry,) = content["comparisons"]
     assert (entry["verdict"], entry["judge"], entry["images"]) == ("inconclusive", "test", 4)
@@ -503,6 +519,28 @@ def test_boxes_that_are_drawn_around_outlines_are_said(tmp_path: Path, capsys: p
     label(tmp_path / "data/labels/val/03.txt", [(0, 0.5, 0.5, 0.25, 0.5, 0.5, 0.6, 0.4, 0.4)])
     given.check(path)
     assert "note: val: 1 of 5 boxes are drawn around outlines" in capsys.readouterr().out
+
+
+def test_keypoints_behind_the_box_are_refused_and_outlines_of_equal_length_are_not(tmp_path: Path) -> None:
+    """Four corners a row are oriented boxes, from which Ultralytics trains well."""
+    path, place = absolute(tmp_path), tmp_path / "data/labels/val/03.txt"
+    corners = [(x - 0.03, y - 0.02, x + 0.03, y - 0.02, x + 0.03, y + 0.02, x - 0.03, y + 0.02) for x, y in SPOTS]
+    label(place, [(0, *points) for points in corners])
+    given.check(path)
+    label(place, [(0, x, y, 0.2, 0.3, x + 0.01, y - 0.01, x, y + 0.02) for x, y in SPOTS])
+    with pytest.raises(UserError, match="val: all 12 rows of more than 6 columns look like class, box and keypoints"):
+        given.check(path)
+
+
+def test_copies_with_other_boxes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, folder = absolute(tmp_path), tmp_path / "data/images/val"
+    (folder / "copy.jpg").write_bytes((folder / "03.jpg").read_bytes())
+    given.check(path)
+    told = capsys.readouterr().out
+    assert "1 images are copies of others with other boxes (the first: copy.jpg, of 03.jpg)" in told
+    shutil.copy(tmp_path / "data/labels/val/03.txt", tmp_path / "data/labels/val/copy.txt")
+    given.check(path)
+    assert "copies" not in capsys.readouterr().out
 
 
 def test_pictures_of_16_bits_are_said_with_what_training_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
