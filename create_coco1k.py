@@ -18,13 +18,16 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from coco1k_kd.data import download, subset
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.certify import certify
-from coco1k_kd.data.manifest import read_manifest, table
+from coco1k_kd.data.manifest import Manifest, read_manifest, table
+from coco1k_kd.data.outside import POOL, draw_pool, drawn_pool, pool_jobs, without_same
+from coco1k_kd.data.placing import LINKS, Job, check_present
 from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
 from coco1k_kd.data.source import Source, from_files, from_root, from_yaml
 from coco1k_kd.data.verify import verify
@@ -59,11 +62,18 @@ def parser() -> argparse.ArgumentParser:
         default="context",
         help="context: every class but person in equally many images, scenes as in COCO (default); strict: person too",
     )
+    flag(
+        "--pool",
+        type=_pool,
+        metavar="N|rest",
+        help="also so many train images beside the subset, or all, without labels, drawn blind to classes: for a "
+        "study's --unlabelled",
+    )
     flag("--from-manifest", type=Path, metavar="FILE", help="the images, seed and balance of an earlier subset")
     flag = p.add_argument_group("how to write it").add_argument
     flag(
         "--link",
-        choices=subset.LINKS,
+        choices=LINKS,
         default="hard",
         help="images are hard links (default; copies where there can be none), symlinks or copies",
     )
@@ -94,6 +104,10 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def _size(text: str) -> int | None:
     return None if text == "all" else _at_least(1)(text)
+
+
+def _pool(text: str) -> int | Literal["rest"]:
+    return text if text == "rest" else _at_least(1)(text)
 
 
 def sources(args: argparse.Namespace) -> dict[str, Source]:
@@ -127,6 +141,15 @@ def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, 
         flag = {"train": "--target-size", "val": "--val-size"}[split]
         raise UserError(f"{flag} {size}: only {len(pool.ids)} images of {split} have a valid box; ask for fewer or all")
     return draw(pool, size, seed, balance, TOLERANCE[split])
+
+
+def pool_ids(
+    asked: int | Literal["rest"] | None, source: Annotations, taken: list[int], seed: int, given: Manifest | None
+) -> np.ndarray | None:
+    """Ids of the pool that is asked for, or that a given manifest has; None where there is to be none."""
+    if given and given.pool:
+        return np.array(given.pool.image_ids, np.int64)
+    return draw_pool(source, taken, None if asked == "rest" else asked, seed) if asked else None
 
 
 def context(pool: Pool, image_ids: np.ndarray, split: str) -> str:
@@ -170,20 +193,31 @@ def create(args: argparse.Namespace) -> None:
         if args.certify:
             print(f"{split}: {certify(pool, image_ids, balance, TOLERANCE[split])}")
         drawn.append(subset.take(source, pool, split, image_ids, balance))
-    work = [] if args.no_images else [job for part in drawn for job in subset.jobs(part, found[part.split].images)]
+    own: list[Job] = []
+    if not args.no_images:
+        own = [job for part in drawn for job in subset.split_jobs(part, found[part.split].images)]
+    outside = pool_ids(args.pool, found["train"].annotations, drawn[0].counts.image_ids, seed, given)
+    of_pool = [] if outside is None else pool_jobs(found["train"].annotations, outside, found["train"].images)
+    work = own + ([] if args.no_images else of_pool)
     needed = {job.source: job.entry.coco_url for job in work}
     if args.judge:
         needed |= {found["val"].images / image.name: image.coco_url for image in found["val"].annotations.images()}
     if args.download:
         download.fetch_images([(url, path) for path, url in needed.items() if not path.is_file()], args.workers)
-    subset.check_present(work, found["train"].official)
+    check_present(work, found["train"].official)
     if missing := [path for path in needed if not path.is_file()]:
         raise UserError(
             f"--judge full: {len(missing):,} val images are missing (the first: {missing[0]}); add --download"
         )
+    if work and not given:
+        val = (found["val"].images / image.name for image in found["val"].annotations.images())
+        of_pool, same = without_same(of_pool, [*(job.source for job in own), *val])
+        work = own + of_pool
+        show(same)
+    further = None if outside is None else drawn_pool(found["train"].annotations, of_pool)
     place = None if args.train_annotations else (args.data or args.coco_root).resolve()
     order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given, place)
-    written = subset.write(order, drawn, work)
+    written = subset.write(order, drawn, work, further)
     print(table({part.split: part.counts for part in drawn}))
     copies, cut = (sum(getattr(image, what) for image in written.images) for what in ("copied", "cut"))
     if copies > cut and args.link != "copy":
@@ -191,6 +225,8 @@ def create(args: argparse.Namespace) -> None:
     if cut:
         print(f"{cut:,} JPEGs had bytes after their end marker, which Ultralytics does not accept: cut from the copies")
     show(f"warning: {text}" for text in written.warnings)
+    if further:
+        print(f"pool: {len(further.image_ids):,} images without labels, in {output / 'images' / f'{POOL}2017'}")
     print(f"wrote {output}: train with data={output / subset.YAML}")
 
 

@@ -43,8 +43,15 @@ class SplitManifest(msgspec.Struct):
     files: dict[str, str] = {}
 
 
+class PoolManifest(msgspec.Struct):
+    """Further images of the source, without labels; `files`: SHA-256 by path inside the subset."""
+
+    image_ids: list[int]
+    files: dict[str, str]
+
+
 class Manifest(msgspec.Struct):
-    """All of manifest.json."""
+    """All of manifest.json; `pool` is there where one was drawn."""
 
     schema_version: int
     seed: int
@@ -53,6 +60,7 @@ class Manifest(msgspec.Struct):
     source: dict[str, SourceFile]
     train: SplitManifest
     val: SplitManifest
+    pool: PoolManifest | msgspec.UnsetType = msgspec.UNSET
 
     def split(self, name: str) -> SplitManifest:
         """The part for train or val."""
@@ -60,8 +68,8 @@ class Manifest(msgspec.Struct):
 
     @property
     def files(self) -> dict[str, str]:
-        """SHA-256 of every file of both splits. The YAML is not among them: its absolute path is the machine's."""
-        return self.train.files | self.val.files
+        """SHA-256 of every file of splits and pool. The YAML is not among them: its absolute path is the machine's."""
+        return self.train.files | self.val.files | (self.pool.files if self.pool else {})
 
 
 def read_manifest(path: Path) -> Manifest:

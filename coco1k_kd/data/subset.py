@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -15,24 +14,29 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
 
 from coco1k_kd.data.accept import accept
 from coco1k_kd.data.annotations import Annotations, parse
 from coco1k_kd.data.dataset import Data, Split, read_split
-from coco1k_kd.data.entries import Image
-from coco1k_kd.data.images import image_fault, without_trailer
-from coco1k_kd.data.labels import label_clashes, label_file
-from coco1k_kd.data.manifest import MANIFEST, SCHEMA_VERSION, Manifest, SourceFile, SplitManifest, count, read_manifest
+from coco1k_kd.data.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Manifest,
+    PoolManifest,
+    SourceFile,
+    SplitManifest,
+    count,
+    read_manifest,
+)
+from coco1k_kd.data.outside import POOL, DrawnPool
+from coco1k_kd.data.placing import Job, Placed, jobs, labels, place_images
 from coco1k_kd.data.sampling import ALGORITHM_VERSION, Pool
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256 as hash_file
 from coco1k_kd.files import write_json
 
 SPLITS = ("train", "val")
-LINKS = ("hard", "symlink", "copy")
 YAML = "coco1k.yaml"
-_NO_HARD_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES}
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -77,20 +81,6 @@ def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, bal
     )
 
 
-def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
-    """Yield each image with its YOLO labels, a line `class cx cy w h` (normalised) per box, as Ultralytics writes them.
-
-    Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once. Raise
-    UserError for an image that cannot be used.
-    """
-    rows, starts = annotations.label_rows()
-    lines = ["{:.0f} {:g} {:g} {:g} {:g}\n".format(*row) for row in rows.tolist()]
-    for image, start, end in zip(annotations.images(), starts[:-1], starts[1:], strict=True):
-        if fault := annotations.unusable.get(image.id):
-            raise UserError(f"{annotations.path}: {fault}")
-        yield image, "".join(dict.fromkeys(lines[start:end]))
-
-
 def yaml_text(path: Path, names: list[str], source: Path | None = None) -> str:
     """Ultralytics' data file. `path` is absolute, so that it works from any folder; JSON strings are YAML strings.
 
@@ -106,45 +96,9 @@ def yaml_text(path: Path, names: list[str], source: Path | None = None) -> str:
     return "\n".join(head + [f"  {i}: {json.dumps(name, ensure_ascii=False)}" for i, name in enumerate(names)]) + "\n"
 
 
-@dataclass(frozen=True)
-class Job:
-    """An image to put into the subset."""
-
-    entry: Image
-    split: str
-    source: Path
-    label: str
-
-    @property
-    def file(self) -> str:
-        """Path inside the subset."""
-        return f"images/{self.split}2017/{self.entry.name}"
-
-    @property
-    def label_file(self) -> str:
-        """Path inside the subset; Ultralytics finds it by the image's."""
-        return label_file(self.file)
-
-
-def jobs(drawn: Drawn, images: Path) -> list[Job]:
-    """List the images of a split, from the folder of its source, with their labels.
-
-    Raise UserError when two would share a label file.
-    """
-    found = [Job(entry, drawn.split, images / entry.name, text) for entry, text in labels(drawn.annotations)]
-    if clashes := label_clashes(job.entry.name for job in found):
-        raise UserError(f"{drawn.annotations.path}: {clashes[0]}")
-    return found
-
-
-def check_present(work: list[Job], official: bool) -> None:
-    """Raise UserError when images are not on disk, with what can be done; `official`: they are COCO's own."""
-    if missing := [str(job.source) for job in work if not job.source.is_file()]:
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise UserError(
-            f"{len(missing)} of the {len(work)} chosen images are missing: {names}; "
-            f"{'--download fetches them, ' * official}--no-images leaves images out"
-        )
+def split_jobs(drawn: Drawn, images: Path) -> list[Job]:
+    """The images of a split, from the folder of its source, with their labels. UserError as `placing.jobs`."""
+    return jobs(labels(drawn.annotations), drawn.split, images, drawn.annotations.path)
 
 
 @dataclass(frozen=True)
@@ -162,15 +116,6 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """An image in the subset: its SHA-256, and whether it is a copy, since no link could be made or bytes were cut."""
-
-    sha256: str
-    copied: bool
-    cut: bool
-
-
-@dataclass(frozen=True)
 class Written:
     """What there is to say of a subset that was written."""
 
@@ -178,33 +123,36 @@ class Written:
     warnings: list[str]
 
 
-def write(order: Order, drawn: list[Drawn], work: list[Job]) -> Written:
-    """Write the subset, whole or not at all.
+def write(order: Order, drawn: list[Drawn], work: list[Job], pool: DrawnPool | None = None) -> Written:
+    """Write the subset, whole or not at all, and with it a pool of further images, if one was drawn.
 
-    `work` is empty for a subset without images. Raise UserError when the disk is too small, an image is damaged, the
-    acceptance check fails, or a file is not what the repeated manifest says.
+    `work`, of both, is empty for a subset without images. Raise UserError when the disk is too small, an image is
+    damaged, the acceptance check fails, or a file is not what the repeated manifest says.
     """
     if drawn[0].annotations.names != drawn[1].annotations.names:  # their ids may differ: only the order counts
         raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
     old = replaceable(order.output, order.force)
     with _sibling(order.output) as folder:
-        _check_space(folder, drawn, work, order.link)
+        contents = {part.split: part.content for part in drawn} | ({POOL: pool.content} if pool else {})
+        _check_space(folder, contents, work, order.link)
         placed: list[Placed] = []
-        files: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
-        for part in drawn:
-            target = annotation_file(folder, part.split)
+        files: dict[str, dict[str, str]] = {}
+        for split, content in contents.items():
+            target = annotation_file(folder, split)
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(part.content)
-            files[part.split][target.relative_to(folder).as_posix()] = part.annotations.sha256
-        for job, image in _place(folder, work, order.link, order.workers):
-            label = job.label.encode()
-            (folder / job.label_file).write_bytes(label)
-            files[job.split] |= {job.file: image.sha256, job.label_file: sha256(label).hexdigest()}
+            target.write_bytes(content)
+            files[split] = {target.relative_to(folder).as_posix(): sha256(content).hexdigest()}
+            if work:
+                (folder / f"{split}2017").symlink_to(f"images/{split}2017")
+        for job, image in place_images(folder, work, order.link, order.workers):
+            files[job.split][job.file] = image.sha256
+            if job.label is not None:
+                label = job.label.encode()
+                (folder / job.label_file).write_bytes(label)
+                files[job.split][job.label_file] = sha256(label).hexdigest()
             placed.append(image)
         for part in drawn:
             part.counts.files = dict(sorted(files[part.split].items()))
-            if work:
-                (folder / f"{part.split}2017").symlink_to(f"images/{part.split}2017")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             seed=order.seed,
@@ -212,6 +160,7 @@ def write(order: Order, drawn: list[Drawn], work: list[Job]) -> Written:
             algorithm_version=order.manifest.algorithm_version if order.manifest else ALGORITHM_VERSION,
             source={part.split: part.source for part in drawn},
             **{part.split: part.counts for part in drawn},
+            **({POOL: PoolManifest(pool.image_ids, dict(sorted(files[POOL].items())))} if pool else {}),
         )
         if order.manifest:
             _check_same(manifest.files, order.manifest.files)
@@ -273,7 +222,7 @@ def replaceable(output: Path, force: bool) -> set[str]:
             f"{output / changed[0]} was changed since the subset was written, so --force leaves all as it is; "
             "move it away or choose another --output-dir"
         )
-    return {*manifest.files, MANIFEST, YAML, *(f"{split}2017" for split in SPLITS)}
+    return {*manifest.files, MANIFEST, YAML, *(f"{split}2017" for split in (*SPLITS, POOL))}
 
 
 def yaml_lines(yaml: str, *but: str) -> list[str]:
@@ -297,58 +246,14 @@ def _sibling(output: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {output}: {error.strerror or error}{where}") from error
 
 
-def _check_space(folder: Path, drawn: list[Drawn], work: list[Job], link: str) -> None:
+def _check_space(folder: Path, contents: dict[str, bytes], work: list[Job], link: str) -> None:
     free = shutil.disk_usage(folder).free
-    need = sum(len(part.content) for part in drawn) + 4096 * len(work)
+    need = sum(map(len, contents.values())) + 4096 * len(work)
     if link != "symlink":
         disk = folder.stat().st_dev if link == "hard" else None
         need += sum(state.st_size for job in work if (state := job.source.stat()).st_dev != disk)
     if need > free:
         raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {free / 1e6:.0f} MB free")
-
-
-def _place(folder: Path, work: list[Job], link: str, workers: int) -> Iterator[tuple[Job, Placed]]:
-    """Place every image, check it, and yield it, in order, behind a progress bar in bytes."""
-    for parent in {(folder / name).parent for job in work for name in (job.file, job.label_file)}:
-        parent.mkdir(parents=True, exist_ok=True)
-
-    def place(job: Job) -> tuple[Job, Placed, int]:
-        data, target = job.source.read_bytes(), folder / job.file
-        if fault := image_fault(data, job.entry):
-            raise UserError(f"{job.source} {fault}")
-        content = without_trailer(data)
-        cut = len(content) < len(data)
-        linked = not cut and _linked(job.source.resolve(), target, link)
-        if not linked:
-            target.write_bytes(content)
-        return job, Placed(sha256(content).hexdigest(), not linked, cut), len(data)
-
-    total = sum(job.source.stat().st_size for job in work)
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(total=total, desc="images", unit="B", unit_scale=True, disable=not work) as bar,
-    ):
-        try:
-            for job, placed, size in pool.map(place, work):
-                bar.update(size)
-                yield job, placed
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _linked(source: Path, target: Path, link: str) -> bool:
-    """Make a link where that is wanted and can be; each image may lie on a disk of its own."""
-    if link == "symlink":
-        target.symlink_to(source)
-    elif link == "hard":
-        try:
-            os.link(source, target)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINK:
-                raise
-            return False
-    return link != "copy"
 
 
 def _swap(built: Path, output: Path, owned: set[str]) -> None:

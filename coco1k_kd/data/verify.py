@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import PIL.Image
@@ -10,8 +11,9 @@ from coco1k_kd.data.accept import examine
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.images import image_fault
-from coco1k_kd.data.leaks import leaks
-from coco1k_kd.data.manifest import MANIFEST, Manifest, count, read_manifest
+from coco1k_kd.data.leaks import leaks, twins
+from coco1k_kd.data.manifest import MANIFEST, Manifest, PoolManifest, count, read_manifest
+from coco1k_kd.data.outside import POOL
 from coco1k_kd.data.subset import SPLITS, YAML, annotation_file, split_of, yaml_lines, yaml_text
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
@@ -34,6 +36,8 @@ def verify(folder: Path) -> list[str]:
     if len(parts) == len(SPLITS):
         train, val = parts
         faults += leaks(val.files, train.files)
+    if manifest.pool:
+        faults += _pool(folder, manifest.pool, [file for part in parts for file in part.files])
     yaml, names = folder / YAML, list(manifest.val.images_per_class)
     if not yaml.is_file():
         faults.append(f"{YAML}: missing")
@@ -44,20 +48,8 @@ def verify(folder: Path) -> list[str]:
 
 def _recounted(folder: Path, split: str, manifest: Manifest) -> list[str]:
     """Compare the files and counts of a split with the manifest's."""
-    part = manifest.split(split)
-    faults = []
-    for file, digest in part.files.items():
-        path = folder / file
-        if not path.is_file():
-            faults.append(f"{file}: missing")
-        elif sha256(path) != digest:
-            faults.append(f"{file}: content differs from the manifest (SHA-256)")
-    for kind, suffixes in (("images", PIL.Image.registered_extensions()), ("labels", {".txt"})):
-        for path in sorted((folder / kind / f"{split}2017").rglob("*")):
-            file = path.relative_to(folder).as_posix()
-            if path.suffix.lower() in suffixes and file not in part.files:
-                faults.append(f"{file}: not in the manifest")
-    path = annotation_file(folder, split)
+    part, path = manifest.split(split), annotation_file(folder, split)
+    faults = _files(folder, split, part.files)
     try:
         counts = count(read(path), manifest.balance, part.supply_per_class)
     except UserError as error:
@@ -67,6 +59,40 @@ def _recounted(folder: Path, split: str, manifest: Manifest) -> list[str]:
         for key in counts.__struct_fields__
         if key != "files" and getattr(counts, key) != getattr(part, key)
     ]
+
+
+def _pool(folder: Path, pool: PoolManifest, others: list[Path]) -> list[str]:
+    """Compare a pool with the manifest, and its images with those of the splits."""
+    faults, path = _files(folder, POOL, pool.files), annotation_file(folder, POOL)
+    try:
+        annotations = read(path)
+    except UserError as error:
+        return [*faults, str(error)]
+    if annotations.image_ids.tolist() != pool.image_ids:
+        faults.append(f"{path}: image_ids is not what the manifest says")
+    entries = {folder / "images" / f"{POOL}2017" / entry.name: entry for entry in annotations.images()}
+    present = [file for file in entries if file.is_file()]
+    for file in present:
+        if fault := image_fault(file.read_bytes(), entries[file]):
+            faults.append(f"{file} {fault}")
+    return faults + [f"{file}: the same image as {twin}" for file, twin in twins(present, others).items()]
+
+
+def _files(folder: Path, split: str, files: Mapping[str, str]) -> list[str]:
+    """Compare the files of a split with their SHA-256, and name images and labels that are not among them."""
+    faults = []
+    for file, digest in files.items():
+        path = folder / file
+        if not path.is_file():
+            faults.append(f"{file}: missing")
+        elif sha256(path) != digest:
+            faults.append(f"{file}: content differs from the manifest (SHA-256)")
+    for kind, suffixes in (("images", PIL.Image.registered_extensions()), ("labels", {".txt"})):
+        for path in sorted((folder / kind / f"{split}2017").rglob("*")):
+            file = path.relative_to(folder).as_posix()
+            if path.suffix.lower() in suffixes and file not in files:
+                faults.append(f"{file}: not in the manifest")
+    return faults
 
 
 def _accepted(split: Split) -> list[str]:

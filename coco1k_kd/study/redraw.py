@@ -14,6 +14,7 @@ import numpy as np
 from coco1k_kd.data import sampling, subset
 from coco1k_kd.data.dataset import Data, read_data
 from coco1k_kd.data.manifest import MANIFEST, Manifest, read_manifest
+from coco1k_kd.data.placing import check_present
 from coco1k_kd.data.source import drawn_from, open_source
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
@@ -63,8 +64,8 @@ def _write(manifest: Manifest, places: dict[int, Path], source: Path) -> None:
         seed, size = manifest.seed + draw, len(manifest.train.image_ids)
         image_ids: np.ndarray = sampling.draw(pool, size, seed, balance, sampling.TOLERANCE["train"])
         drawn = [subset.take(train, pool, "train", image_ids, balance), kept]
-        work = [job for part in drawn for job in subset.jobs(part, sources[part.split].images)]
-        subset.check_present(work, sources["train"].official)
+        work = [job for part in drawn for job in subset.split_jobs(part, sources[part.split].images)]
+        check_present(work, sources["train"].official)
         threads = min(_THREADS, os.cpu_count() or 1)
         subset.write(subset.Order(place, "hard", threads, False, seed, balance, source=source.resolve()), drawn, work)
         print(f"draw {draw}: {size:,} train images by seed {seed}, in {place}", flush=True)
