@@ -20,6 +20,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 
 from coco1k_kd.data.given import check as check_data
@@ -28,6 +29,7 @@ from coco1k_kd.report.words import languages
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import study
 from coco1k_kd.study.settings import HOW, WHAT, WHERE, Settings
+from coco1k_kd.study.unlabelled import check_unlabelled
 
 _SHARE = {
     "gpus": "with --ray, also a part of a card: 0.25 puts four runs on one (default: those that --device names, 1 "
@@ -111,7 +113,9 @@ def main() -> int:
     if report:
         return study.report_only(report, language)
     if args.pop("check"):
-        check_data(args["data"])
+        pool = args.get("unlabelled")
+        of_pool = partial(check_unlabelled, pool, judge=args["judge"], coco_root=args["coco_root"]) if pool else None
+        check_data(args["data"], of_pool)
         return 0
     args["seeds"] = read_seeds(args["seeds"])
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,8 +34,11 @@ def open_data(path: Path, project: Path) -> Data:
     return write(data, project)
 
 
-def check(path: Path) -> None:
-    """Print what a study would find in a data YAML; nothing is written or downloaded. UserError if it is refused."""
+def check(path: Path, further: Callable[[Data], list[str]] | None = None) -> None:
+    """Print what a study would find in a data YAML; nothing is written or downloaded. UserError if it is refused.
+
+    `further`: what else there is to say, in lines, of data that are accepted.
+    """
     wrong: list[str] = []
     with TemporaryDirectory() as folder:
         if _has_annotations(path):
@@ -48,7 +51,7 @@ def check(path: Path) -> None:
             _print("note", [*notes(found), *_unread(found)])
         _print("fault", wrong)
         if not wrong:
-            _print("note", accept(data))
+            _print("note", accept(data) + (further(data) if further else []))
     if wrong:
         raise UserError(f"{path}: {count(len(wrong), 'fault')}, the first: {wrong[0]}")
 
