@@ -28,6 +28,7 @@ from coco1k_kd.data.certify import certify
 from coco1k_kd.data.manifest import Manifest, read_manifest, table
 from coco1k_kd.data.outside import POOL, draw_pool, drawn_pool, pool_jobs, without_same
 from coco1k_kd.data.placing import LINKS, Job, check_present
+from coco1k_kd.data.replacing import put_right
 from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
 from coco1k_kd.data.source import Source, from_files, from_root, from_yaml
 from coco1k_kd.data.verify import verify
@@ -179,6 +180,7 @@ def show(lines: Iterable[str]) -> None:
 def create(args: argparse.Namespace) -> None:
     """Draw a subset and write it."""
     output = args.output_dir.resolve()
+    show(f"note: {text}" for text in put_right(output))
     subset.replaceable(output, args.force)  # says no before the work, not after it
     given = read_manifest(args.from_manifest) if args.from_manifest else None
     seed, balance = (given.seed, given.balance) if given else (args.seed, args.balance)

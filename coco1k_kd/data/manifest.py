@@ -15,6 +15,9 @@ from coco1k_kd.errors import UserError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+YAML = "coco1k.yaml"
+SPLITS = ("train", "val")
+POOL = "pool"
 
 
 class SourceFile(msgspec.Struct):
@@ -83,6 +86,11 @@ def read_manifest(path: Path) -> Manifest:
     if manifest.schema_version != SCHEMA_VERSION or set(manifest.source) != {"train", "val"}:
         raise UserError(f"{path}: not a manifest of schema_version {SCHEMA_VERSION} with train and val")
     return manifest
+
+
+def own_files(folder: Path) -> set[str]:
+    """The files and links of a subset that this tool wrote, by path inside it. UserError as `read_manifest` does."""
+    return {*read_manifest(folder / MANIFEST).files, MANIFEST, YAML, *(f"{split}2017" for split in (*SPLITS, POOL))}
 
 
 def count(annotations: Annotations, balance: str, supply: dict[str, int]) -> SplitManifest:

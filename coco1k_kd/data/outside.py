@@ -14,11 +14,11 @@ import numpy as np
 
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.leaks import twins
+from coco1k_kd.data.manifest import POOL
 from coco1k_kd.data.placing import Job, jobs
 from coco1k_kd.data.sampling import priorities
 from coco1k_kd.errors import UserError
 
-POOL = "pool"
 _STREAM = 0x706F6F6C  # another order than that by which the subset was drawn
 
 

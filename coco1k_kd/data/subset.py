@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,23 +17,24 @@ from coco1k_kd.data.annotations import Annotations, parse
 from coco1k_kd.data.dataset import Data, Split, read_split
 from coco1k_kd.data.manifest import (
     MANIFEST,
+    POOL,
     SCHEMA_VERSION,
+    YAML,
     Manifest,
     PoolManifest,
     SourceFile,
     SplitManifest,
     count,
+    own_files,
     read_manifest,
 )
-from coco1k_kd.data.outside import POOL, DrawnPool
+from coco1k_kd.data.outside import DrawnPool
 from coco1k_kd.data.placing import Job, Placed, jobs, labels, place_images
+from coco1k_kd.data.replacing import building, put
 from coco1k_kd.data.sampling import ALGORITHM_VERSION, Pool
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256 as hash_file
 from coco1k_kd.files import write_json
-
-SPLITS = ("train", "val")
-YAML = "coco1k.yaml"
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -131,8 +129,8 @@ def write(order: Order, drawn: list[Drawn], work: list[Job], pool: DrawnPool | N
     """
     if drawn[0].annotations.names != drawn[1].annotations.names:  # their ids may differ: only the order counts
         raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
-    old = replaceable(order.output, order.force)
-    with _sibling(order.output) as folder:
+    with building(order.output) as folder:
+        old = replaceable(order.output, order.force)
         contents = {part.split: part.content for part in drawn} | ({POOL: pool.content} if pool else {})
         _check_space(folder, contents, work, order.link)
         placed: list[Placed] = []
@@ -168,8 +166,7 @@ def write(order: Order, drawn: list[Drawn], work: list[Job], pool: DrawnPool | N
         (folder / YAML).write_text(text, encoding="utf-8")
         warnings = _accepted(folder, order.output, drawn, work) if work else []
         write_json(folder / MANIFEST, msgspec.to_builtins(manifest))
-        with ThreadPoolExecutor(1) as undisturbed:  # an interrupt waits until all is in place
-            undisturbed.submit(_swap, folder, order.output, old).result()
+        put(folder, order.output, old)
     return Written(placed, warnings)
 
 
@@ -222,28 +219,12 @@ def replaceable(output: Path, force: bool) -> set[str]:
             f"{output / changed[0]} was changed since the subset was written, so --force leaves all as it is; "
             "move it away or choose another --output-dir"
         )
-    return {*manifest.files, MANIFEST, YAML, *(f"{split}2017" for split in (*SPLITS, POOL))}
+    return own_files(output)
 
 
 def yaml_lines(yaml: str, *but: str) -> list[str]:
     """The lines of the YAML without those of keys that depend on the machine."""
     return [line for line in yaml.splitlines() if line.partition(":")[0] not in but]
-
-
-@contextmanager
-def _sibling(output: Path) -> Iterator[Path]:
-    """Give a new folder beside `output`, on the same file system, and leave none behind."""
-    folder = output.with_name(f".{output.name}.partial-{os.getpid()}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""  # it may be an image that cannot be read
-        raise UserError(f"cannot write {output}: {error.strerror or error}{where}") from error
 
 
 def _check_space(folder: Path, contents: dict[str, bytes], work: list[Job], link: str) -> None:
@@ -254,32 +235,3 @@ def _check_space(folder: Path, contents: dict[str, bytes], work: list[Job], link
         need += sum(state.st_size for job in work if (state := job.source.stat()).st_dev != disk)
     if need > free:
         raise UserError(f"the subset needs {need / 1e6:.0f} MB but {folder.parent} has {free / 1e6:.0f} MB free")
-
-
-def _swap(built: Path, output: Path, owned: set[str]) -> None:
-    """Rename the new subset into place. Of the old one only what the tool wrote goes; the rest moves over."""
-    if not output.exists():
-        built.rename(output)
-        return
-    foreign = [path.relative_to(output) for path in _leaves(output) if path.relative_to(output).as_posix() not in owned]
-    if clash := [path for path in foreign if os.path.lexists(built / path)]:
-        raise UserError(f"{output / clash[0]} is not the tool's own and in the way; move it away")
-    backup = output.with_name(f".{output.name}.old-{os.getpid()}")
-    output.rename(backup)
-    try:
-        built.rename(output)
-    except BaseException:
-        backup.rename(output)
-        raise
-    for path in foreign:
-        (output / path).parent.mkdir(parents=True, exist_ok=True)
-        (backup / path).rename(output / path)
-    shutil.rmtree(backup)
-
-
-def _leaves(folder: Path) -> Iterator[Path]:
-    """Every file, link and empty folder below `folder`, links not followed."""
-    for parent, folders, files in os.walk(folder):
-        here = Path(parent)
-        yield from (here / name for name in files)
-        yield from (here / name for name in folders if (here / name).is_symlink() or not any((here / name).iterdir()))

@@ -12,9 +12,8 @@ from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.leaks import leaks, twins
-from coco1k_kd.data.manifest import MANIFEST, Manifest, PoolManifest, count, read_manifest
-from coco1k_kd.data.outside import POOL
-from coco1k_kd.data.subset import SPLITS, YAML, annotation_file, split_of, yaml_lines, yaml_text
+from coco1k_kd.data.manifest import MANIFEST, POOL, SPLITS, YAML, Manifest, PoolManifest, count, read_manifest
+from coco1k_kd.data.subset import annotation_file, split_of, yaml_lines, yaml_text
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 
