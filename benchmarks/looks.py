@@ -3,6 +3,7 @@
 python benchmarks/looks.py --studies 2000
 python benchmarks/looks.py --studies 2000 --looks 2 4 6 8
 python benchmarks/looks.py --grid --studies 1000
+python benchmarks/looks.py --cluster 10 --share 0.9 --studies 2000 --json
 python benchmarks/looks.py --arms 6 --effect 0.003 --standard-error 0.0007 --studies 2000 --seed 0 --json
 
 Every study takes the whole path of a real one from its figures on: influences of the images and runs' AP go through
@@ -28,6 +29,7 @@ from msgspec import structs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from coco1k_kd.data.groups import Groups
 from coco1k_kd.verdict.compare import compare_figures, decide
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.futility import futile
@@ -41,6 +43,7 @@ UNEQUAL = 4.0  # spread of the last arm's seeds over that of the first, in geome
 SHARES = (0.0, 0.3, 0.6, 0.9)  # of its variance that comes from the images
 TRUTHS = (0.0, 0.003, -0.003, 0.01)
 GRID_ARMS, GRID_ERRORS = (1, 3, 6), (0.0003, 0.0007, 0.003, 0.01)
+ALIKE = 1 / 3  # correlation of the images of a cluster: ten of them say as much as two and a half others
 _SHOWN = np.ones((1, 1, IMAGES), bool)
 
 
@@ -55,6 +58,9 @@ class Case(NamedTuple):
         heavy: whether seeds have heavy tails.
         arms: arms that are compared with the baseline.
         futility: whether an arm that further looks would hardly settle is not continued, as in a study.
+        cluster: images of a video, which are alike; 1: all images are independent.
+        uneven: whether clusters have 1 to 2 * `cluster` - 1 images, all equally often.
+        grouped: whether the study knows the clusters (--groups).
         unequal: whether the arms' seeds spread unequally, the last `UNEQUAL` times as far as the first.
     """
 
@@ -67,6 +73,9 @@ class Case(NamedTuple):
     arms: int = 1
     unequal: bool = False
     futility: bool = True
+    cluster: int = 1
+    uneven: bool = False
+    grouped: bool = True
 
 
 class Ended(NamedTuple):
@@ -106,6 +115,14 @@ def study(number: int, case: Case, seed: int = 0) -> Ended:
     seeds = of_seeds * drawn
     of_images = (max(case.share, 1e-9) * variance / 2 / IMAGES) ** 0.5  # not 0: then no image would decide anything
     images = rng.normal(0, of_images, (1 + arms, IMAGES))
+    groups = None
+    if case.cluster > 1:
+        sizes = rng.integers(1, 2 * case.cluster, IMAGES) if case.uneven else np.full(IMAGES, case.cluster)
+        number = np.repeat(np.arange(IMAGES), sizes)[:IMAGES]
+        of_cluster = rng.normal(0, of_images, (1 + arms, number[-1] + 1))[:, number]
+        as_many = (np.bincount(number) ** 2).sum() / IMAGES  # images that an image's cluster has, on average
+        images = (images * (1 - ALIKE) ** 0.5 + of_cluster * ALIKE**0.5) / (1 + (as_many - 1) * ALIKE) ** 0.5
+        groups = Groups("made up", number, 0, ()) if case.grouped else None
     effects = np.r_[0.0, np.full(arms, case.truth)]
     runs = [[figures(0.4 + effects[a] + images[a].sum() + one, images[a]) for one in seeds[a]] for a in range(1 + arms)]
     design = FIXED if case.fixed else sequential(case.looks)
@@ -117,7 +134,7 @@ def study(number: int, case: Case, seed: int = 0) -> Ended:
         open_arms = [arm for arm in range(arms) if arm not in ended]
         done += (1 + len(open_arms)) * (look - max((len(entry.seeds) for entry in compared.values()), default=0))
         for arm in open_arms:
-            entry = compare_figures(runs[1 + arm][:look], runs[0][:look], keys, in_parts=False)
+            entry = compare_figures(runs[1 + arm][:look], runs[0][:look], keys, in_parts=False, groups=groups)
             compared[arm] = structs.replace(entry, arm=f"arm {arm}", against="baseline")
         compared = dict(zip(compared, decide(list(compared.values()), design), strict=True))
         ended |= {arm for arm, entry in compared.items() if settled(entry)}
@@ -189,6 +206,9 @@ def main() -> None:
     parser.add_argument("--effect", type=float, default=0.0, help="with --json: true difference, AP fraction")
     parser.add_argument("--share", type=float, default=0.3, help="with --json: of the variance, that of the images")
     parser.add_argument("--heavy", action="store_true", help="with --json: seeds with heavy tails")
+    parser.add_argument("--cluster", type=int, default=1, help="with --json: images of a video, which are alike")
+    parser.add_argument("--uneven", action="store_true", help="with --cluster N: of 1 to 2N - 1 images")
+    parser.add_argument("--ungrouped", action="store_true", help="with --json: the study does not know the clusters")
     parser.add_argument("--seed", type=int, default=0, help="with --json: of the simulation")
     parser.add_argument("--grid", action="store_true", help="false / truth in all intervals / runs for 1 to 6 arms")
     args = parser.parse_args()
@@ -197,7 +217,8 @@ def main() -> None:
         return
     looks = (args.fixed,) if args.fixed else sequential(args.looks).looks
     figures_of_case = (args.effect, args.standard_error, args.share, args.heavy, args.arms, args.unequal)
-    case = Case(looks, bool(args.fixed), *figures_of_case, not args.no_futility)
+    clusters = (args.cluster, args.uneven, not args.ungrouped)
+    case = Case(looks, bool(args.fixed), *figures_of_case, not args.no_futility, *clusters)
     if args.json:
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             _, false, _, held, runs = ends_of(case, args.studies, pool, args.seed)

@@ -66,6 +66,12 @@ def alike(one: np.ndarray, others: np.ndarray, least: float = ALIKE) -> dict[int
     return found
 
 
+def neighbours(small: np.ndarray) -> np.ndarray:
+    """(n - 1,) likeness of each of n pictures to the next, from `looks`."""
+    rows = patterns(small)
+    return (rows[1:] * rows[:-1]).sum(axis=1)
+
+
 def _look(file: Path) -> np.ndarray:
     try:
         with file.open("rb") as opened, open_picture(opened) as picture:

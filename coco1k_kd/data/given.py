@@ -13,6 +13,7 @@ import yaml
 from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import accept
 from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_data
+from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.own import count, faults, notes, refuse, write
 from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, places_of, read
@@ -34,10 +35,11 @@ def open_data(path: Path, project: Path) -> Data:
     return write(data, project)
 
 
-def check(path: Path, further: Callable[[Data], list[str]] | None = None) -> None:
+def check(path: Path, groups: str | None = None, further: Callable[[Data], list[str]] | None = None) -> None:
     """Print what a study would find in a data YAML; nothing is written or downloaded. UserError if it is refused.
 
-    `further`: what else there is to say, in lines, of data that are accepted.
+    `groups`: a pattern of names, by which images that judge are one sample. `further`: what else there is to say, in
+    lines, of data that are accepted.
     """
     wrong: list[str] = []
     with TemporaryDirectory() as folder:
@@ -51,7 +53,9 @@ def check(path: Path, further: Callable[[Data], list[str]] | None = None) -> Non
             _print("note", [*notes(found), *_unread(found)])
         _print("fault", wrong)
         if not wrong:
-            _print("note", accept(data) + (further(data) if further else []))
+            judging = data.test or data.val
+            told = notes_on(groups_of(groups, judging.names), data.train.names) if groups else ungrouped_note(judging)
+            _print("note", [*accept(data), *told, *(further(data) if further else [])])
     if wrong:
         raise UserError(f"{path}: {count(len(wrong), 'fault')}, the first: {wrong[0]}")
 

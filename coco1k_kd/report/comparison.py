@@ -81,6 +81,15 @@ class Judged(Struct):
     sha256: Annotated[str, Meta(description="of the annotations")]
 
 
+class ImageGroups(Struct):
+    """Which of the images that judge are one sample (--groups)."""
+
+    pattern: str
+    groups: Count
+    largest: Annotated[Count, Meta(description="images of the largest group")]
+    alone: Annotated[Natural, Meta(description="images whose names do not match: each is a group")]
+
+
 class Arm(Struct):
     """All runs of an arm; `std` over runs is null with one run."""
 
@@ -213,6 +222,7 @@ class Comparison(Struct, kw_only=True):
     controls: Controls | None
     failures: list[Failure] = []
     judged_by: Judged | None = None
+    groups: ImageGroups | None = None
 
 
 def read_comparison(path: Path) -> Comparison:

@@ -70,12 +70,13 @@ def _gathered(
     images: Path,
 ) -> Evidence:
     arms = list(files)[:_ARMS]
+    pattern = comparison.groups.pattern if comparison.groups else None
     curves: dict[str, dict[str, PrecisionRecall]] = {f"{iou:g}": {} for iou in IOUS}
     calibrated = {}
     for arm in arms:  # arm by arm, since the matches of a few files are remembered
         paths = list(files[arm].values())
         for iou in IOUS:
-            curves[f"{iou:g}"][arm] = precision_recall(annotations, paths, iou)
+            curves[f"{iou:g}"][arm] = precision_recall(annotations, paths, iou, pattern=pattern)
         calibrated[arm] = calibration(annotations, paths)
     examples, left_out, against = None, [], ""
     if comparison.comparisons:
@@ -84,7 +85,7 @@ def _gathered(
         if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
             examples, left_out = None, [words("missing_images", path=gone)]
     compared = [e.arm for e in comparison.comparisons if e.against == against and e.arm in arms]
-    errors = {arm: errors_by_kind(annotations, *_common(files, arm, against)) for arm in compared}
+    errors = {arm: errors_by_kind(annotations, *_common(files, arm, against), pattern) for arm in compared}
     return Evidence(left_out, against, errors, curves, calibrated, examples)
 
 

@@ -78,7 +78,12 @@ class Words:
 
     def judged_on(self, entry: Entry) -> str:
         """The images that the verdict was taken on, and whether they chose the epoch."""
-        return self(f"judge_{entry.judge}", images=self.count("image", entry.images))
+        return self(f"judge_{entry.judge}", images=self.images(entry))
+
+    def images(self, entry: Entry) -> str:
+        """How many images there are, and in how many groups."""
+        images = self.count("image", entry.images)
+        return self("in_groups", images=images, groups=self.count("group", entry.groups)) if entry.groups else images
 
     def val(self, comparison: Comparison) -> str:
         """The images that choose the epochs, and that AP of single runs is of."""
@@ -98,7 +103,7 @@ class Words:
     def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
         if entry.reason in BLIND:
-            images, mean = self.count("image", entry.images), points(entry.d_ap.mean)
+            images, mean = self.images(entry), points(entry.d_ap.mean)
             return self(f"says_{entry.reason}", images=images, mean=mean, band=f"{100 * BAND:.1f}")
         if len(entry.seeds) * len(entry.draws) == 1:
             more = self.count("more_seed", MIN_SEEDS - 1)
@@ -192,7 +197,15 @@ class Words:
             head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
         ends = [self("interim")] if stopped is None else [] if stopped == "fixed" else [self(f"stopped_{stopped}")]
         more = self._more_hours(comparison) if stopped in ("hours", None) else ""
-        return [head, *ends, *([more] if more else [])]
+        return [head, *ends, *([more] if more else []), *self._grouped(comparison)]
+
+    def _grouped(self, comparison: Comparison) -> list[str]:
+        """Which images count as one sample."""
+        groups = comparison.groups
+        if not groups:
+            return []
+        counted = {"groups": self.count("group", groups.groups), "largest": self.count("image", groups.largest)}
+        return [self("grouped", pattern=groups.pattern, **counted)]
 
     def _more_hours(self, comparison: Comparison) -> str:
         """What the next look costs and how far it would narrow the widest open interval.

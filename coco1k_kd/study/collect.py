@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 import msgspec
 
 import coco1k_kd
+from coco1k_kd.data.groups import groups_of
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import (
     Arm,
@@ -23,6 +24,7 @@ from coco1k_kd.report.comparison import (
     Controls,
     Failure,
     Git,
+    ImageGroups,
     Judged,
     Placebo,
     Reference,
@@ -35,7 +37,7 @@ from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.entry import Entry
-from coco1k_kd.verdict.matching import coco_metrics
+from coco1k_kd.verdict.matching import coco_metrics, truth_of
 
 Results = Mapping[Key, Result]
 Runs = Mapping[Key, Run]
@@ -81,12 +83,21 @@ def build(
         comparisons=list(entries),
         against_given=list(against_given),
         audit=audit,
+        groups=_groups(evaluator),
         judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
         controls=_controls(study, results, runs, entries),
         failures=list(failures),
     )
     content.headline = Words().headline(content)
     return content
+
+
+def _groups(evaluator: Evaluator) -> ImageGroups | None:
+    pattern = evaluator.study.settings.groups
+    if not pattern:
+        return None
+    found = groups_of(pattern, truth_of(evaluator.truth).files)
+    return ImageGroups(pattern, found.count, found.largest, found.alone)
 
 
 def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:

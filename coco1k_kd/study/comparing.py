@@ -151,10 +151,11 @@ def _entry(
     pair: Pair, evaluator: Evaluator, best: Sequence[Files], last: Sequence[Files], in_parts: bool = True
 ) -> Entry:
     """Compare the files of predictions of two sides, those of the best and those of the last epoch."""
-    found = compare(evaluator.truth, *best, in_parts)
+    groups = evaluator.study.settings.groups
+    found = compare(evaluator.truth, *best, in_parts, groups)
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in one]
     same = all(filecmp.cmp(*both, shallow=False) for both in files)
-    of_last = found if same else compare(evaluator.truth, *last, in_parts=False)
+    of_last = found if same else compare(evaluator.truth, *last, False, groups)
     name = evaluator.judge.name if evaluator.judge else "val"
     last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
     return structs.replace(found, arm=pair[0], against=pair[1], judge=name, last=last_entry)

@@ -40,13 +40,18 @@ class Judge:
         """How many images judge."""
         return self.split.size - len(self.own)
 
+    @property
+    def judging(self) -> Split:
+        """The split without the images that runs choose their best epoch by."""
+        return replace(self.split, names=tuple(sorted(set(self.split.names) - self.own)))
+
     def written(self, classes: Sequence[str], project: Path) -> WrittenJudge:
         """Write annotations and a data YAML of the judging images, which are links, into `project`/judges.
 
         Ultralytics writes a cache beside images, and a source may be read only.
         """
         source = read(self.split.annotations)
-        listed = set(self.split.names) - self.own
+        listed = set(self.judging.names)
         kept = [image for image in source.images() if image.name in listed]
         content = source.extract(np.array([image.id for image in kept]))
         folder = project / "judges" / f"{self.name}_{sha256(self.split.annotations)[:8]}_{len(kept)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coco1k_kd.data.groups import read_pattern
 from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
@@ -82,6 +83,12 @@ class Settings:
         "subset was drawn from and does not hold, where they are at hand. val: the subset's val images. full: as auto, "
         "and an error where they are missing. DIR: the val2017 of a COCO root",
         metavar="auto|val|full|DIR",
+    )
+    groups: str | None = flag(
+        None,
+        "a regular expression that finds in the file names of the judging images which belong together, as video, "
+        "camera or day; its first group, or all that matches. Images of a group are alike and count as one sample",
+        metavar="REGEX",
     )
     draws: int = flag(
         1,
@@ -170,6 +177,8 @@ class Settings:
         arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
         if SAME_TIME in arms and not distilled(arms):
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
+        if self.groups is not None:
+            read_pattern(self.groups)
         for flag, value, least in (
             ("--epochs", self.epochs, 1),
             ("--batch", self.batch, 1),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coco1k_kd.data.accept import accept, judge_faults
 from coco1k_kd.data.given import open_data
+from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.report.comparison import Comparison, Design, Reference, read_comparison
@@ -287,6 +288,8 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
         if own := arm_distillation(arm):
             own.shared_levels(student.strides, teacher.strides, f"arm {arm}")
     judge = find_judge(settings.judge, data, settings.coco_root)
+    if settings.groups:
+        groups_of(settings.groups, (judge.judging if judge else data.val).names)
     study = Study(settings, data, student, teacher, project, stamp="")
     found = store.find(study) if resume else None
     further = further_draws(data, settings.draws, settings.coco_root, project)
@@ -302,6 +305,13 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
         judge = None
     for split in (data.val, *([judge.split] if judge else [])):
         check_truth(split.annotations)
+    judging = judge.judging if judge else data.val
+    if settings.groups:
+        trained = [name for drawn in study.drawn for name in drawn.train.names]
+        told = notes_on(groups_of(settings.groups, judging.names), trained)
+        print("\n".join(f"note: {line}" for line in told), flush=True)
+    else:
+        warnings += ungrouped_note(judging)
     for warning in dict.fromkeys(warnings):
         print(f"warning: {visible(warning)}", flush=True)
     if study.stamp:

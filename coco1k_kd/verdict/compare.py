@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import structs
 
+from coco1k_kd.data.groups import Groups, equal_groups, groups_of
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.coco import SIZES
 from coco1k_kd.verdict.entry import BLIND, Entry, ImageInfluence, Last, Reason, Replicate, RunDifference
@@ -30,12 +31,14 @@ def compare(
     runs: Mapping[Replicate, Path],
     against: Mapping[Replicate, Path],
     in_parts: bool = True,
+    groups: str | None = None,
 ) -> Entry:
     """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
     Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names, judged alone and by plain
     95% intervals; `decide` judges it among others. Without `in_parts` only the overall difference: no class and no box
-    size. The method is in docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
+    size. `groups` is a pattern that finds in the images' file names which of them are one sample (`data/groups.py`).
+    The method is in docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
         raise UserError(
@@ -44,22 +47,33 @@ def compare(
         )
     keys = sorted(runs)
     sides = ([figures_of(annotations, side[key]) for key in keys] for side in (runs, against))
-    return compare_figures(*sides, keys, in_parts)
+    found = groups_of(groups, truth_of(annotations).files) if groups else None
+    return compare_figures(*sides, keys, in_parts, found)
 
 
 def compare_figures(
-    runs: Sequence[Figures], against: Sequence[Figures], keys: Sequence[Replicate], in_parts: bool = True
+    runs: Sequence[Figures],
+    against: Sequence[Figures],
+    keys: Sequence[Replicate],
+    in_parts: bool = True,
+    groups: Groups | None = None,
 ) -> Entry:
     """`compare` on figures, one of each arm per (draw, seed) of `keys`."""
     draws = [draw for draw, _ in keys]
     first = runs[0]
     shown, images = first.shown, first.images
+    if groups:
+        runs, against = ([figures.by_group(groups) for figures in side] for side in (runs, against))
     if not shown[0].any():
         raise UserError("the validation images hold no boxes: nothing to compare")
 
     def difference(figure: Callable[[Figures], np.ndarray]) -> np.ndarray:
         """The runs' differences in a figure, runs last."""
         return np.stack([figure(one) - figure(other) for one, other in zip(runs, against, strict=True)], axis=-1)
+
+    def samples(chosen: np.ndarray) -> np.ndarray:
+        """How many independent samples the `chosen` (..., I) images are."""
+        return equal_groups(groups.sums(chosen.astype(int))) if groups else chosen.sum(axis=-1)
 
     def of_size(a: int) -> tuple[np.ndarray, np.ndarray]:
         """AP (C, R) and influence (C, I, R) in a range of box sizes."""
@@ -68,37 +82,41 @@ def compare_figures(
     ap, influence = of_size(0)
     ap50, influence50 = difference(lambda f: f.ap[0, 0]), difference(lambda f: f.influence50)
     of_runs, of_runs50 = (mean_over_classes(*of, shown[0]) for of in ((ap, influence), (ap50, influence50)))
-    overall, overall50 = (estimate(*of, draws, images) for of in (of_runs, of_runs50))
+    independent = float(samples(np.ones(images, bool)))
+    overall, overall50 = (estimate(*of, draws, independent) for of in (of_runs, of_runs50))
     present = shown[0].any(axis=-1)
     best = max(float(np.mean([of.ap[0][:, present] for of in side])) for side in (runs, against))
-    reason = blind(shown[0], len(keys), best)
+    reason = blind(float(samples(shown[0].any(axis=0))), samples(shown[0]), len(keys), best)
     word, reason = ("inconclusive", reason) if reason else verdict(overall)
     entry = Entry(
         draws=sorted({draw for draw, _ in keys}),
         seeds=sorted({seed for _, seed in keys}),
         images=images,
+        groups=groups.count if groups else None,
+        samples=independent if groups else None,
         d_ap=overall.summary(),
         d_ap50=overall50.summary(),
         per_run=[RunDifference(draw, seed, d) for (draw, seed), d in zip(keys, of_runs[0].tolist(), strict=True)],
         mde=overall.mde(),
         verdict=word,
         reason=reason,
-        needed=needed(overall, reason) if word == "inconclusive" else None,
+        needed=needed(overall, reason, each=images / independent) if word == "inconclusive" else None,
     )
     if not in_parts:
         return entry
-    carriers = shown.sum(axis=-1)  # images of each size and class
-    per_class = {
-        name: estimate(ap[c], influence[c], draws, int(carriers[0, c]))
-        for c, name in enumerate(first.names)
-        if carriers[0, c]
-    }
+    of_class, carriers = samples(shown[0]), shown[0].sum(axis=-1)
+    by_class = {name: c for c, name in enumerate(first.names) if carriers[c]}
+    by_size = {size: a for a, size in enumerate(SIZES[: len(shown)]) if a and shown[a].any()}
+    per_class = {name: estimate(ap[c], influence[c], draws, float(of_class[c])) for name, c in by_class.items()}
     per_size = {
-        size: estimate(*mean_over_classes(*of_size(a), shown[a]), draws, int(shown[a].any(axis=0).sum()))
-        for a, size in enumerate(SIZES[: len(shown)])
-        if a and shown[a].any()
+        size: estimate(*mean_over_classes(*of_size(a), shown[a]), draws, float(samples(shown[a].any(axis=0))))
+        for size, a in by_size.items()
     }
-    return structs.replace(entry, per_class=corrected(per_class), per_size=corrected(per_size))
+    return structs.replace(
+        entry,
+        per_class=corrected(per_class, {name: int(carriers[c]) for name, c in by_class.items()}),
+        per_size=corrected(per_size, {size: int(shown[a].any(axis=0).sum()) for size, a in by_size.items()}),
+    )
 
 
 def influence(
@@ -126,17 +144,16 @@ def mean_over_classes(values: np.ndarray, influence: np.ndarray, shown: np.ndarr
     return values[present].mean(axis=0), influence[present].mean(axis=0)
 
 
-def blind(shown: np.ndarray, units: int, best: float) -> Reason | None:
-    """Why images that show boxes of classes as `shown` (C, I) says cannot tell how sure a difference is.
+def blind(images: float, of_classes: np.ndarray, units: int, best: float) -> Reason | None:
+    """Why images cannot tell how sure a difference is: of any class there are `images`, of each (C,) `of_classes`.
 
     `best`: AP of the better arm. Two arms that find nothing differ by nothing, whatever they would learn.
     """
     if units == 1:
         return None
-    if np.count_nonzero(shown.any(axis=0)) < MIN_IMAGES:
+    if images < MIN_IMAGES:
         return "few_images"
-    carriers = shown.sum(axis=-1)
-    if np.median(carriers[carriers > 0]) < MIN_CLASS_IMAGES:
+    if np.median(of_classes[of_classes > 0]) < MIN_CLASS_IMAGES:
         return "no_spread"
     return "nothing_found" if best < BAND else None
 
@@ -203,6 +220,6 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
         mde=overall.mde(level),
         verdict=word,
         reason=reason,
-        needed=needed(overall, reason, level) if word == "inconclusive" else None,
+        needed=needed(overall, reason, level, entry.images / overall.images) if word == "inconclusive" else None,
         last=last,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from coco1k_kd.data.groups import groups_of
 from coco1k_kd.verdict.coco import THRESHOLDS
 from coco1k_kd.verdict.matching import matched
 from coco1k_kd.verdict.precision import RECALLS, curve
@@ -38,12 +39,17 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 def precision_recall(
-    annotations: Path, predictions: Sequence[Path], iou: float = 0.5, resamples: int = 200, seed: int = 0
+    annotations: Path,
+    predictions: Sequence[Path],
+    iou: float = 0.5,
+    resamples: int = 200,
+    seed: int = 0,
+    pattern: str | None = None,
 ) -> PrecisionRecall:
     """The curve of an arm whose runs saved these predictions.
 
     The band is the percentile bootstrap's over images and runs. Of few runs it sees less than their spread: it is for
-    the eye, the verdict does not come from it.
+    the eye, the verdict does not come from it. With a `pattern` (--groups) whole groups of images are drawn.
     """
     rng = np.random.default_rng(seed)
     at, by_run = _threshold(iou), []
@@ -52,15 +58,17 @@ def precision_recall(
         truth, _, rankings = matched(annotations, path)
         if weights is None:
             images = len(truth.image_ids)
-            drawn = rng.multinomial(images, np.full(images, 1 / images), size=resamples).T
+            group = groups_of(pattern, truth.files).number if pattern else np.arange(images)
+            number = int(group.max()) + 1
+            drawn = rng.multinomial(number, np.full(number, 1 / number), size=resamples).T[group]
             weights = np.concatenate([np.ones((images, 1)), drawn], axis=1)
-        total, number = np.zeros((len(RECALLS), weights.shape[1])), np.zeros(weights.shape[1])
+        total, classes = np.zeros((len(RECALLS), weights.shape[1])), np.zeros(weights.shape[1])
         for ranking in rankings:
             if ranking.boxes[0].any():
                 of_class = curve(ranking, at, weights)
                 total += np.nan_to_num(of_class)
-                number += ~np.isnan(of_class[0])
-        by_run.append(total / np.maximum(number, 1))
+                classes += ~np.isnan(of_class[0])
+        by_run.append(total / np.maximum(classes, 1))
     curves = np.stack(by_run)
     chosen = rng.integers(0, len(curves), (len(curves), resamples))
     resampled = curves[chosen, :, 1 + np.arange(resamples)].mean(axis=0)  # (B, 101)

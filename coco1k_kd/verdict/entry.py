@@ -108,6 +108,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     draws: list[int]
     seeds: list[int]
     images: int
+    groups: int | None = None  # of images that are one sample each (--groups)
+    samples: float | None = None  # groups of one size that would be as good as these
     replicates: int = 0  # no resamples: intervals come from each image's influence
     d_ap: Difference
     d_ap50: Difference

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from coco1k_kd.data.groups import equal_groups, groups_of
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth, overlap, pairs, read_detections
 from coco1k_kd.verdict.entry import Difference, Replicate
 from coco1k_kd.verdict.intervals import estimate
@@ -47,19 +48,28 @@ class Losses:
 
 
 def errors_by_kind(
-    annotations: Path, runs: Mapping[Replicate, Path], against: Mapping[Replicate, Path]
+    annotations: Path,
+    runs: Mapping[Replicate, Path],
+    against: Mapping[Replicate, Path],
+    pattern: str | None = None,
 ) -> dict[str, KindOfError]:
-    """The kinds of error of two arms, paired over images and runs; both map a (draw, seed) to a predictions file."""
+    """The kinds of error of two arms, paired over images and runs; both map a (draw, seed) to a predictions file.
+
+    `pattern`: --groups, where images are not independent.
+    """
     keys = sorted(runs)
     draws = [draw for draw, _ in keys]
     ours, theirs = ([losses_of(annotations, side[key]) for key in keys] for side in (runs, against))
-    images = ours[0].influence.shape[1]
+    images = float(ours[0].influence.shape[1])
+    if groups := groups_of(pattern, truth_of(annotations).files) if pattern else None:
+        images = float(equal_groups(np.bincount(groups.number)))
     found = {}
     for kind, name in enumerate(KINDS):
         lost = [np.array([run.lost[kind] for run in side]) for side in (ours, theirs)]
         influence = [np.stack([run.influence[kind] for run in side], axis=-1) for side in (ours, theirs)]
         lost.append(lost[0] - lost[1])
         influence.append(influence[0] - influence[1])
+        influence = [groups.sums(part.T).T for part in influence] if groups else influence
         told = (estimate(*of, draws, images).summary() for of in zip(lost, influence, strict=True))
         found[name] = KindOfError(*told)
     return found

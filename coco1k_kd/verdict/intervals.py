@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ class Estimate:
     mean: float
     draws: int
     seeds: int  # of each draw
-    images: int
+    images: float  # or groups of them, where images are not independent
     shared: float  # variance from the choice of images that all units share
     single: float = 0.0  # variance from the choice of images that each unit has for itself
     spread: float = 0.0  # variance seen between units, which holds `single`; 0 with one unit, where it is unknown
@@ -42,7 +42,7 @@ class Estimate:
     def of(cls, entry: Entry, difference: Difference) -> Estimate:
         """What a difference of the entry was summarised from."""
         parts = structs.asdict(difference.components)
-        return cls(difference.mean, len(entry.draws), len(entry.seeds), entry.images, **parts)
+        return cls(difference.mean, len(entry.draws), len(entry.seeds), entry.samples or entry.images, **parts)
 
     @property
     def units(self) -> int:
@@ -105,7 +105,7 @@ class Estimate:
         """The true difference that this design finds, two-sided at the level, with 80% probability."""
         return self.reach(1 - level / 2) + self.reach(_POWER)
 
-    def planned(self, units: int, images: int) -> Estimate:
+    def planned(self, units: int, images: float) -> Estimate:
         """What the same study with other numbers of units and images would be expected to give."""
         scale = self.images / images
         single = self.single * scale
@@ -123,11 +123,12 @@ class Estimate:
         return Difference(self.mean, self.interval(), self.p, self.split(), components, self.interval(level))
 
 
-def estimate(observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], images: int) -> Estimate:
+def estimate(observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], images: float) -> Estimate:
     """From the difference of each of R runs (R,), and each image's influence on it (I, R).
 
     `draws` says of which draw of the train images each run is. `images` is the number of images that carry the figure
-    (those that show the class, for a class).
+    (those that show the class, for a class); I may be groups of images, and `images` how many equal ones they are as
+    good as.
     """
     of_images = influence.T.astype(float) @ influence * (images / max(images - 1, 1))  # of a sample's population
     of_draw = np.array([np.equal(draws, draw) for draw in sorted(set(draws))], float)
@@ -172,14 +173,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return result.tolist()
 
 
-def corrected(estimates: dict[str, Estimate]) -> dict[str, Part]:
-    """Figures by name, `p_holm` corrected for looking at all of them. With too few images: the mean, the rest None."""
+def corrected(estimates: Mapping[str, Estimate], images: Mapping[str, int]) -> dict[str, Part]:
+    """Figures by name, `p_holm` corrected for looking at all of them. With too few samples: the mean, the rest None.
+
+    `images`: how many carry each figure.
+    """
     known = {name: e for name, e in estimates.items() if e.images >= MIN_CLASS_IMAGES}
     adjusted = dict(zip(known, holm([e.p for e in known.values()]), strict=True))
     return {
-        name: Part(e.mean, e.interval(), e.p, adjusted[name], e.images)
+        name: Part(e.mean, e.interval(), e.p, adjusted[name], images[name])
         if name in known
-        else Part(e.mean, None, None, None, e.images)
+        else Part(e.mean, None, None, None, images[name])
         for name, e in estimates.items()
     }
 
@@ -203,16 +207,18 @@ def verdict(difference: Estimate, level: float = _PLAIN) -> tuple[Word, Reason |
     return ("hurts", None) if high < 0 else ("inconclusive", "interval")
 
 
-def needed(difference: Estimate, reason: Reason | None = "interval", level: float = _PLAIN) -> Needed:
+def needed(
+    difference: Estimate, reason: Reason | None = "interval", level: float = _PLAIN, each: float = 1.0
+) -> Needed:
     """Seeds (draws, where there are several), or images, in all that would settle the question; None: too many.
 
     `reason` is why it is open. What was seen is taken for the truth. Settled means a difference as large as this one is
-    found with 80% probability, or the interval fits into the band.
+    found with 80% probability, or the interval fits into the band. `each`: images that are as good as one, in groups.
     """
     if difference.units == 1:
         return Needed(seeds=MIN_SEEDS)
     if reason == "few_images":
-        return Needed(images=MIN_IMAGES)
+        return Needed(images=round(MIN_IMAGES * each))
     if reason in ("no_spread", "nothing_found"):
         return Needed()
 
@@ -231,5 +237,5 @@ def needed(difference: Estimate, reason: Reason | None = "interval", level: floa
                 lambda n: difference.planned(n, images), units + 1, MAX_SEEDS
             )
         },
-        images=smallest(lambda n: difference.planned(units, n), images + 1, MAX_IMAGES),
+        images=smallest(lambda n: difference.planned(units, n / each), round(images * each) + 1, MAX_IMAGES),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from coco1k_kd.data.groups import Groups
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.coco import SIZES, Detections, Ranking, Truth, rankings, read_detections, read_truth
 from coco1k_kd.verdict.precision import figures
@@ -31,6 +32,11 @@ class Figures:
     @property
     def images(self) -> int:
         return self.shown.shape[-1]
+
+    def by_group(self, groups: Groups) -> Figures:
+        """The same with groups of images in the place of single ones."""
+        influence, influence50 = groups.sums(self.influence), groups.sums(self.influence50)
+        return Figures(self.names, self.ap, influence, influence50, groups.sums(self.shown.astype(int)) > 0)
 
 
 def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float | None]:

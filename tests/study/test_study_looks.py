@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -401,3 +402,28 @@ def test_two_studies_of_one_project_keep_their_runs(study_of: Any, tmp_path: Pat
     assert third.begun == []
     assert all(finished(path.parent) for path in (tmp_path / "project").glob("*_2*/results.csv"))
     assert store._ended(sorted((tmp_path / "project").glob("study_*.json"))[0])
+
+
+GROUPS = r"(\d)\d\.jpg"  # the last digit but one
+
+
+def test_images_of_a_group_are_one_sample(study_of: Any, tmp_path: Path, capsys: Any) -> None:
+    several = study_of(Actor(OPEN), seeds=[0, 1, 2])[1]["comparisons"][0]
+    trained = Actor(OPEN)
+    _, content = study_of(trained, seeds=[0, 1, 2], groups=GROUPS)
+    assert trained.begun == [], "the groups change how runs are judged, and no run"
+    annotations = json.loads(Path(content["judged_by"]["annotations"]).read_bytes())
+    sizes = Counter(image["file_name"][-6] for image in annotations["images"])
+    groups, most = len(sizes), max(sizes.values())
+    assert content["groups"] == {"pattern": GROUPS, "groups": groups, "largest": most, "alone": 0}
+    (entry,) = content["comparisons"]
+    assert entry["groups"] == groups >= entry["samples"] and entry["images"] == several["images"] == sizes.total()
+    assert entry["d_ap"]["mean"] == several["d_ap"]["mean"]
+    assert entry["d_ap"]["components"]["shared"] != several["d_ap"]["components"]["shared"]
+    assert entry["reason"] == "few_images", "ten groups are too few, however many images they hold"
+    said = capsys.readouterr().out
+    assert f"Images are grouped by their names (--groups {GROUPS}): {groups} groups" in said
+    for wrong, says in (("(", "not a regular expression"), ("nothing", "no image"), ("jpg", "one group")):
+        with pytest.raises(UserError, match=says):
+            study_of(Actor(OPEN), seeds=[0, 1, 2], groups=wrong, project=tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -190,3 +190,13 @@ def test_futility_spares_runs_and_costs_neither_truth_nor_power():
         assert sum(end.runs for end in stopped) <= (1 - least) * sum(end.runs for end in all_looks)
         assert sum(end.false for end in stopped) <= sum(end.false for end in all_looks), "the rule is non-binding"
         assert sum(end.given for end in stopped) >= sum(end.given for end in all_looks) - 0.02 * studies
+
+
+def test_clusters_hold_their_promise_where_the_study_knows_them():
+    benchmark, studies = simulated(), 200
+    case = benchmark.Case(share=0.9, cluster=10)
+    known, unknown = (
+        np.mean([benchmark.study(i, one).false for i in range(studies)]) for one in (case, case._replace(grouped=False))
+    )
+    assert known <= 0.05 + 3 * (0.05 * 0.95 / studies) ** 0.5
+    assert unknown > 0.12, "else the test could not tell"
