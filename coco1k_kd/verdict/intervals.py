@@ -173,17 +173,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return result.tolist()
 
 
-def corrected(estimates: Mapping[str, Estimate], images: Mapping[str, int]) -> dict[str, Part]:
+def corrected(estimates: Mapping[str, Estimate], images: Mapping[str, int] | None = None) -> dict[str, Part]:
     """Figures by name, `p_holm` corrected for looking at all of them. With too few samples: the mean, the rest None.
 
-    `images`: how many carry each figure.
+    `images`: how many carry each figure, where they are not the samples themselves.
     """
+    shown = images or {name: int(e.images) for name, e in estimates.items()}
     known = {name: e for name, e in estimates.items() if e.images >= MIN_CLASS_IMAGES}
     adjusted = dict(zip(known, holm([e.p for e in known.values()]), strict=True))
     return {
-        name: Part(e.mean, e.interval(), e.p, adjusted[name], images[name])
+        name: Part(e.mean, e.interval(), e.p, adjusted[name], shown[name])
         if name in known
-        else Part(e.mean, None, None, None, images[name])
+        else Part(e.mean, None, None, None, shown[name])
         for name, e in estimates.items()
     }
 
