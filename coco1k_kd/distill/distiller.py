@@ -80,7 +80,7 @@ class Distiller(nn.Module):
         super().__init__()
         self.levels = [(i, i) for i in range(len(student_channels))] if levels is None else list(levels)
         self.normalise = NORMALISERS[normalise]
-        parts = registry.parts(loss)
+        parts = [part for part in registry.parts(loss) if part.compares != registry.LABELS]
         of_features = [part for part in parts if part.compares == registry.FEATURES]
         widths = [(student_channels[ours], teacher_channels[theirs]) for ours, theirs in self.levels]
         self.aligners = nn.ModuleList(nn.Conv2d(*width, 1) for width in widths if of_features)

@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 
 from coco1k_kd.errors import UserError
 
-FEATURES, RESPONSES = "features", "responses"  # what a loss compares: the neck's levels, or what the head makes of them
+# What a loss compares: the neck's levels, or what the head makes of them. Labels are nothing to compare: what goes by
+# them changes the images and boxes that the student is fed.
+FEATURES, RESPONSES, LABELS = "features", "responses", "labels"
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -32,7 +34,7 @@ class Loss:
         weight: its default weight.
         fresh_weight: its default weight under a fresh head.
         cost: seconds of its training step over those of a plain one; it orders runs and estimates their time.
-        compares: `FEATURES` or `RESPONSES`.
+        compares: `FEATURES`, `RESPONSES` or `LABELS`.
         file: the user's file that it was registered in; "" for those of this package.
     """
 
@@ -72,10 +74,12 @@ _BUILT_IN = (
         cost=1.6,
         compares=RESPONSES,
     ),
+    Loss("pool", "coco1k_kd.distill.pool:Pool", weight=1.0, fresh_weight=1.0, cost=1.0, compares=LABELS),
+    Loss("fill", "coco1k_kd.distill.pool:Fill", weight=1.0, fresh_weight=1.0, cost=1.0, compares=LABELS),
 )
 # Arms, rows of a report, and Ultralytics' columns of results.csv without their "_loss": they name no loss.
 _ROWS = ("baseline", "ultralytics", "random_teacher", "weight0", "baseline_same_time", "student", "teacher")
-_POOLS = ("pool", "fill", "pool_self", "pool_truth")
+_POOLS = ("pool_self", "pool_truth", "pool_placebo")
 _COLUMNS = ("box", "cls", "dfl", "loss", "kd", "dis", "seg", "sem", "pose", "kobj", "rle", "angle")
 RESERVED = frozenset((*_ROWS, *_POOLS, *_COLUMNS))
 _known = {loss.name: loss for loss in _BUILT_IN}
@@ -163,12 +167,13 @@ def parts(name: str) -> tuple[Loss, ...]:
 
 
 def default_weight(name: str, fresh: bool = False) -> float | tuple[float, ...]:
-    """The weight of `name` where none is given, for a sum one for each part; `fresh` is for a student's fresh head."""
-    weights = tuple(loss.fresh_weight if fresh else loss.weight for loss in parts(name))
+    """The weight of `name` where none is given, of a sum one for each part that compares; `fresh`: for a fresh head."""
+    compared = [loss for loss in parts(name) if loss.compares != LABELS]
+    weights = tuple(loss.fresh_weight if fresh else loss.weight for loss in compared) or (1.0,)
     return weights[0] if len(weights) == 1 else weights
 
 
 def cost(name: str) -> float:
     """Seconds of a training step with `name` over those of a plain one, about: the teacher is paid for once."""
-    costs = [loss.cost for loss in parts(name)]
-    return max(costs) + 0.1 * (len(costs) - 1)
+    costs = [loss.cost for loss in parts(name) if loss.compares != LABELS]
+    return max(costs) + 0.1 * (len(costs) - 1) if costs else 1.0

@@ -16,6 +16,7 @@ from coco1k_kd.errors import UserError
 
 ALIGNERS = ("fitted", "random")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+STATE = "distillation"  # key of our entry in the optimizer's state dict, hence in last.pt
 _OF_A_LOSS = {"of_a_loss": True}  # handed to the losses whose constructors name it
 RATIO_LIMITS = (1e-4, 10.0)  # of gradients KD/task; outside, the distillation does nothing or drowns the task
 
@@ -39,6 +40,10 @@ class Distillation:
         precision: of the teacher's forward, "auto", "fp32", "fp16" or "bf16".
         target_ratio: of `weight="auto"`.
         every: batches from one that is taught to the next; those between are plain ones, without a teacher's forward.
+        lesson: the file of boxes that the teacher has found, for the losses `pool` and `fill`; `unlabelled=` makes it.
+        share: of `pool` in every batch.
+        soft: whether the score of such a box weighs its target; otherwise it is as good as a person's.
+        low: the score from which on such a box is not taken for background.
         loss_file: the Python file that registers a loss of your own; known by itself where that has been imported.
         teacher_sha256: of the teacher's weights; one that differs is refused. "" takes any: it is known once loaded.
     """
@@ -55,6 +60,10 @@ class Distillation:
     precision: str = "auto"
     target_ratio: float = 0.5
     every: int = 1
+    lesson: str = ""
+    share: float = field(default=0.5, metadata=_OF_A_LOSS)
+    soft: bool = field(default=True, metadata=_OF_A_LOSS)
+    low: float = field(default=0.1, metadata=_OF_A_LOSS)
     loss_file: str = ""
     teacher_sha256: str = ""
 
@@ -70,6 +79,7 @@ class Distillation:
                 raise UserError(f"unknown {name} {value!r} for distillation: choose one of {', '.join(choices)}")
             object.__setattr__(self, name, value)
         object.__setattr__(self, "loss", str(self.loss).lower())
+        object.__setattr__(self, "lesson", str(self.lesson))
         files = {part.file for part in self.parts()} - {""}
         if len(files) > 1:
             raise UserError(f"the losses of {self.loss} are registered in different files: put them into one")
@@ -82,6 +92,10 @@ class Distillation:
         self._set_number("target_ratio", lambda x: 0 < x < high, f"above 0 and below {high:g}")
         self._set_number("every", lambda x: x >= 1 and x == x // 1 < math.inf, "a whole number of batches, 1 or more")
         object.__setattr__(self, "every", int(self.every))
+        self._set_number("share", lambda x: 0 < x < 1, "above 0 and below 1")
+        self._set_number("low", lambda x: 0 < x <= 1, "a score above 0")
+        self._set_number("soft", lambda x: x in (0, 1), "0 or 1")
+        object.__setattr__(self, "soft", bool(self.soft))
 
     @classmethod
     def of(cls, teacher: Any, given: Mapping[str, Any], prefix: str = "distillation_") -> Distillation:
@@ -104,16 +118,25 @@ class Distillation:
             registry.load(self.loss_file)
         return registry.parts(self.loss)
 
+    def compared(self) -> tuple[registry.Loss, ...]:
+        """Those of `parts` that compare student and teacher, batch by batch."""
+        return tuple(part for part in self.parts() if part.compares != registry.LABELS)
+
+    @property
+    def by_labels(self) -> bool:
+        """Whether a part teaches by boxes that the teacher has found before."""
+        return len(self.compared()) < len(self.parts())
+
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each part, before the schedule; 1 where it is still to be calibrated."""
-        parts = self.parts()
+        """The weight of each compared part, before the schedule; 1 where it is still to be calibrated."""
+        parts = self.compared()
         each = (1.0,) if self.weight == "auto" else self.weight if isinstance(self.weight, tuple) else (self.weight,)
         return dict(zip((part.name for part in parts), each * (len(parts) // len(each)), strict=True))
 
     def _read_weight(self) -> float | tuple[float, ...] | str:
         """`weight` as a number, or one for each part; `UserError` if it is neither."""
-        names = [part.name for part in self.parts()]
+        names = [part.name for part in self.compared()]
         if self.weight is None:
             return registry.default_weight(self.loss)
         if self.weight == "auto":
@@ -170,10 +193,16 @@ class Distillation:
         plain = asdict(replace(self, teacher=None)) | {"teacher": str(path)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}  # YAML has no tuples
 
+    def arguments(self) -> dict[str, Any]:
+        """The same as they are given to `YOLO.train`, for a run's args.yaml."""
+        record = self.record()
+        theirs = {name: record.pop(name) for name in ("teacher", "teacher_sha256")}
+        return {**theirs, **{f"distillation_{name}": value for name, value in record.items()}}
+
 
 SETTABLE = tuple(f.name for f in fields(Distillation) if f.name not in ("teacher", "teacher_sha256"))
 OF_LOSSES = frozenset(f.name for f in fields(Distillation) if f.metadata == _OF_A_LOSS)
-OF_AN_ARM = tuple(name for name in SETTABLE if name not in ("loss", "loss_file"))
+OF_AN_ARM = tuple(name for name in SETTABLE if name not in ("loss", "loss_file", "lesson"))
 
 
 def _strides(levels: object) -> tuple[int, ...] | None:

@@ -28,13 +28,12 @@ from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
 from coco1k_kd.distill.distiller import Answer, Distiller, schedule_factor
 from coco1k_kd.distill.response import shared_classes
 from coco1k_kd.distill.seams import branches_of, detect_head, neck_channels, neck_strides, student_answer
-from coco1k_kd.distill.settings import Distillation
+from coco1k_kd.distill.settings import STATE, Distillation
 from coco1k_kd.distill.teacher import Teacher, teacher_dtype, weights_sha256
 from coco1k_kd.distill.weights import load_model
 from coco1k_kd.errors import DistillationError, UserError
 
 MAX_NORM = 10.0  # Ultralytics clips the student's gradient at 10; the distiller's own gradient is clipped apart
-STATE = "distillation"  # key of our entry in the optimizer's state dict
 
 
 class DistillationTrainer:
@@ -283,16 +282,11 @@ def _start(trainer: DistillationTrainer) -> None:
         trainer.criterion.calibrate(trainer.calibration)
     student.criterion = trainer.criterion
     if RANK in {-1, 0}:
+        YAML.save(trainer.save_dir / "args.yaml", {**vars(trainer.args), **trainer.settings.arguments()})
         record = trainer.settings.record()
-        teacher, sha256 = record.pop("teacher"), record.pop("teacher_sha256")
-        settings = {f"distillation_{k}": v for k, v in record.items()}
-        YAML.save(
-            trainer.save_dir / "args.yaml",
-            {**vars(trainer.args), "teacher": teacher, "teacher_sha256": sha256, **settings},
-        )
         LOGGER.info(
-            f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, "
-            f"teacher {teacher or 'in memory'} ({sha256[:12]}) in {trainer.teacher.dtype}"
+            f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, teacher "
+            f"{record['teacher'] or 'in memory'} ({record['teacher_sha256'][:12]}) in {trainer.teacher.dtype}"
         )
         known = len(trainer.data["names"])
         for loss in trainer.distiller.responses.values():

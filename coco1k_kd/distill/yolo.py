@@ -12,9 +12,10 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 
 from coco1k_kd.distill.arguments import PREFIX, check_arguments, own_arguments, shown_signature
+from coco1k_kd.distill.pool import PoolTrainer
 from coco1k_kd.distill.seams import detect_head, neck_strides
-from coco1k_kd.distill.settings import Distillation
-from coco1k_kd.distill.trainer import STATE, DistillationTrainer
+from coco1k_kd.distill.settings import STATE, Distillation
+from coco1k_kd.distill.trainer import DistillationTrainer
 from coco1k_kd.errors import UserError
 
 NOT_GIVEN = object()  # a teacher that is None is plain training by intent
@@ -68,7 +69,17 @@ class _WithTeacher:
         if trainer and not (isinstance(trainer, type) and issubclass(trainer, own)):
             name = getattr(trainer, "__name__", trainer)
             raise UserError(f"trainer={name} does not train the task {self.task}: derive it from {own.__name__}")
-        return super().train(trainer=DistillationTrainer.bind(settings, trainer or own, strides), **kwargs)
+        if settings.by_labels:
+            if self.task != "detect":
+                raise UserError(
+                    f"the loss {settings.loss}: a teacher labels with boxes, and this student is for {self.task}"
+                )
+            if not settings.lesson:
+                raise UserError(f"the loss {settings.loss} learns from images without labels: add unlabelled=DIR")
+            trainer = PoolTrainer.bind(settings, trainer or own)
+        if settings.compared():
+            trainer = DistillationTrainer.bind(settings, trainer or own, strides)
+        return super().train(trainer=trainer, **kwargs)
 
     train.__signature__ = shown_signature(train)
 

@@ -1,0 +1,76 @@
+"""What a teacher found once, for a training to learn from: boxes by image, and from which score on they are labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from coco1k_kd.data.arrays import arrays_fault
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import write_atomic
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The boxes of an image: rows of class, score, left, top, width, height, in pixels of its upright size."""
+
+    width: int
+    height: int
+    rows: list[list[float]]
+
+    @property
+    def table(self) -> np.ndarray:
+        """(n, 6) the rows."""
+        return np.array(self.rows, float).reshape(-1, 6)
+
+
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """Boxes that a teacher found, by the absolute path of the image, links resolved.
+
+    Attributes:
+        teacher: SHA-256 of its file.
+        classes: of the data, by number.
+        thresholds: of each class the score from which on a box is a label; what scores less is neither object nor
+            background.
+        pool: images without labels.
+        labelled: the train images, for what their labels lack.
+        seconds: that the teacher took for all of them.
+    """
+
+    teacher: str
+    classes: list[str]
+    thresholds: list[float]
+    pool: dict[str, Found] = {}
+    labelled: dict[str, Found] = {}
+    seconds: float = 0.0
+
+
+def write_lesson(path: Path, lesson: Lesson) -> None:
+    """Write the file, whole or not at all."""
+    write_atomic(path, msgspec.json.encode(lesson))
+
+
+def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
+    """Read a lesson for data of these classes.
+
+    Raises:
+        UserError: it is none, it is of other classes, or an image of its pool is gone or has an array in its place.
+    """
+    try:
+        lesson = msgspec.json.decode(Path(path).read_bytes(), type=Lesson)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(
+            f"{path} does not hold a teacher's boxes ({error}): give the images again, by unlabelled="
+        ) from None
+    if lesson.classes != classes:
+        raise UserError(
+            f"{path} was made for the classes {', '.join(lesson.classes[:3])}…, and the data have "
+            f"{', '.join(classes[:3])}…: give the images again, by unlabelled="
+        )
+    files = [Path(file) for file in lesson.pool]
+    if gone := [file for file in files if not file.is_file()]:
+        raise UserError(f"{gone[0]} is gone, an image that the teacher has labelled: put it back, or label again")
+    if fault := arrays_fault(files):
+        raise UserError(fault)
+    return lesson
