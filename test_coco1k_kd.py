@@ -115,7 +115,7 @@ def main() -> int:
     if args.pop("check"):
         pool = args.get("unlabelled")
         of_pool = partial(check_unlabelled, pool, judge=args["judge"], coco_root=args["coco_root"]) if pool else None
-        check_data(args["data"], args["groups"], of_pool)
+        check_data(args["data"], of_pool, args["groups"])
         return 0
     args["seeds"] = read_seeds(args["seeds"])
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare

@@ -35,7 +35,7 @@ def open_data(path: Path, project: Path) -> Data:
     return write(data, project)
 
 
-def check(path: Path, groups: str | None = None, further: Callable[[Data], list[str]] | None = None) -> None:
+def check(path: Path, further: Callable[[Data], list[str]] | None = None, groups: str | None = None) -> None:
     """Print what a study would find in a data YAML; nothing is written or downloaded. UserError if it is refused.
 
     `groups`: a pattern of names, by which images that judge are one sample. `further`: what else there is to say, in
