@@ -54,6 +54,9 @@ class Run(Struct, kw_only=True):
     ultralytics_last: OwnFigures | None = None
     train_seconds: Annotated[Positive, Meta(description="without validation")]
     val_seconds: Positive
+    cpu_seconds: Annotated[
+        float | None, Meta(description="of all cores together, without validation; absent for GPUs")
+    ] = None
     images_per_second: Positive
     peak_memory_bytes: Natural | None
     effective_batch: Count

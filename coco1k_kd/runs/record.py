@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 from msgspec import structs
@@ -70,7 +71,7 @@ class Recorder:
         if snapshot:
             self.figures.earlier_seconds = self.figures.train_seconds + self.figures.val_seconds
             self.figures.resumed_after_epochs = [*self.figures.resumed_after_epochs, snapshot["epoch"] + 1]
-        self._clock = self._val_clock = 0.0
+        self._clock = self._val_clock = self._cpu_clock = 0.0
         self._saved_at = -SNAPSHOT_SECONDS  # the first epoch has a snapshot, whenever it ends
         self._batch_index = 0
         self._stepped_at = snapshot["stepped_at"] if snapshot else -1
@@ -117,11 +118,13 @@ class Recorder:
             self._accumulate, self.snapshot = trainer.accumulate, None
         self._batch_index = -1
         _seed_epoch(trainer.train_loader, self.seed, trainer.epoch)
-        self._clock = time.perf_counter()
+        self._cpu_clock, self._clock = _cpu_seconds(), time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
+        else:
+            self.figures.cpu_seconds = (self.figures.cpu_seconds or 0.0) + _cpu_seconds() - self._cpu_clock
         self.figures.train_seconds += time.perf_counter() - self._clock
         self.figures.epochs = trainer.epoch + 1
         self.figures.images += len(trainer.train_loader.sampler) * self.figures.world_size
@@ -357,3 +360,10 @@ def _device_name(device: torch.device) -> str:
 
 def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple))
+
+
+def _cpu_seconds() -> float:
+    """Seconds of all cores that this process and its data loaders have used."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(part.user + part.system for part in times)

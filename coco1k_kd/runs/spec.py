@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ class Figures(msgspec.Struct, kw_only=True):
     images: int = 0
     train_seconds: float = 0.0
     val_seconds: float = 0.0
+    cpu_seconds: float | None = None  # of all cores together, without validation; None for a training on GPUs
     peak_memory_bytes: int = 0
     resumed_after_epochs: list[int] = []
     earlier_seconds: float = 0.0  # of training and validation before the run was resumed
@@ -85,6 +87,17 @@ class Result(Figures, kw_only=True):
     ultralytics_last: dict[str, float]
     work: dict[str, Any]
     teacher_sha256: str | None = None  # as the run loaded it
+
+
+def comparable_seconds(results: Sequence[Result]) -> list[float]:
+    """Training time of each run, by which their costs are compared.
+
+    Where runs share cores, the clock of each counts the others' work as well; the cores' time does not. A training
+    that has the machine to itself is timed by the clock, since a teacher's big layers fill the cores better.
+    """
+    if any(result.at_once > 1 for result in results) and all(result.cpu_seconds for result in results):
+        return [result.cpu_seconds for result in results]
+    return [result.train_seconds for result in results]
 
 
 class Evaluation(msgspec.Struct):

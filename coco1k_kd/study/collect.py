@@ -7,6 +7,7 @@ import csv
 import os
 import platform
 import subprocess
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +33,7 @@ from coco1k_kd.report.comparison import (
     Weight0,
 )
 from coco1k_kd.report.words import Words
-from coco1k_kd.runs.spec import EPOCHS, Result
+from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
@@ -63,12 +64,14 @@ def build(
 ) -> Comparison:
     """Compute the figures of every run from its saved predictions, and put all together.
 
-    AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's.
+    AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's, by
+    `comparable_seconds`.
     """
     runs = {key: _run(study, key, result, evaluator) for key, result in results.items()}
     arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
-    for arm in arms.values():
-        arm.overhead = arms[BASELINE].mean["images_per_second"] / arm.mean["images_per_second"] - 1
+    costs = _seconds_per_image(results)
+    for name, arm in arms.items():
+        arm.overhead = costs[name] / costs[BASELINE] - 1
     draws, judge = [data.record() for data in study.drawn], evaluator.split
     content = Comparison(
         command=command,
@@ -100,12 +103,30 @@ def _groups(evaluator: Evaluator) -> ImageGroups | None:
     return ImageGroups(pattern, found.count, found.largest, found.alone)
 
 
+def _seconds_per_image(results: Mapping[Key, Result]) -> dict[str, float]:
+    """What an image costs in the training of each arm."""
+    seconds: dict[str, float] = defaultdict(float)
+    images: dict[str, int] = defaultdict(int)
+    for (arm, _), result, cost in zip(results, results.values(), comparable_seconds([*results.values()]), strict=True):
+        seconds[arm] += cost
+        images[arm] += result.images
+    return {arm: seconds[arm] / images[arm] for arm in seconds}
+
+
 def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in EPOCHS)
     judged = coco_metrics(evaluator.split.annotations, evaluator.predictions(key, "best")) if evaluator.judge else best
     same = (
-        *("train_seconds", "val_seconds", "peak_memory_bytes", "effective_batch", "world_size", "epochs"),
+        *(
+            "train_seconds",
+            "val_seconds",
+            "cpu_seconds",
+            "peak_memory_bytes",
+            "effective_batch",
+            "world_size",
+            "epochs",
+        ),
         *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
     )
     entry = {

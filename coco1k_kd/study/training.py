@@ -13,7 +13,7 @@ from coco1k_kd.report.comparison import Failure
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, finished, finished_as, read_spec
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, comparable_seconds, finished, finished_as, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label, step_cost
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.plan import Study
@@ -162,5 +162,6 @@ def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:
         if key[0] == SAME_TIME and (folder / SPEC).exists():  # once one has begun, the number stands
             return read_spec(folder).train_args["epochs"]
     timed = study.timed_runs()
-    seconds = {name: sum(results[key].train_seconds for key in timed if key[0] == name) for name in (BASELINE, arm)}
+    costs = dict(zip(timed, comparable_seconds([results[key] for key in timed]), strict=True))
+    seconds = {name: sum(cost for key, cost in costs.items() if key[0] == name) for name in (BASELINE, arm)}
     return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from msgspec import structs
 from ultralytics import YOLO
 
 from coco1k_kd.data.dataset import Data, Split
@@ -191,6 +192,22 @@ def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_t
     took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
     results = {(arm, (0, seed)): timed(took[arm] + seed) for arm in took for seed in (0, 1)}
     assert training.same_time_epochs(plan, results) == epochs
+
+
+def test_runs_that_shared_cores_are_timed_by_the_cores() -> None:
+    plan = made(arms=["cwd", "baseline_same_time"], seeds=[0], epochs=10)
+    clock, cores = {"baseline": 100.0, "cwd": 300.0}, {"baseline": 50.0, "cwd": 80.0}
+
+    def epochs(at_once: int, cpu: bool) -> int:
+        runs = {
+            (arm, (0, 0)): structs.replace(timed(clock[arm]), at_once=at_once, cpu_seconds=cores[arm] if cpu else None)
+            for arm in clock
+        }
+        return training.same_time_epochs(plan, runs)
+
+    assert epochs(at_once=2, cpu=True) == 16, "the clock of each run counted the other's work as well"
+    assert epochs(at_once=1, cpu=True) == 30, "a run alone is timed by the clock"
+    assert epochs(at_once=2, cpu=False) == 30, "on GPUs there is nothing but the clock"
 
 
 def timed(seconds: float) -> Result:

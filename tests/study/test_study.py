@@ -52,7 +52,11 @@ def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespac
         assert entry["epochs"] == EPOCHS and entry["effective_batch"] == 8 and entry["seed"] == 0
         assert entry["curves"]["epoch"] == [1, 2, 3]
         assert entry["images_per_second"] * entry["train_seconds"] == pytest.approx(48 * EPOCHS)
-        assert entry["val_seconds"] > 0 and entry["peak_memory_bytes"] > 2**26
+        assert (
+            entry["val_seconds"] > 0
+            and 0.5 < entry["cpu_seconds"] / entry["train_seconds"] < 64
+            and entry["peak_memory_bytes"] > 2**26
+        )
         assert set(entry["ultralytics"]) == {"map50", "map50_95"}
     assert min(content["arms"]["cwd"]["runs"][0]["curves"]["kd_loss"]) > 0
     assert content["audit"]["passed"] and content["schema_version"] == 1
