@@ -201,6 +201,28 @@ class Headline(Struct):
     text: str
 
 
+class Model(Struct):
+    """A model as it is given."""
+
+    parameters: Count
+    gflops: Annotated[Positive, Meta(description="for one image of the study's size; 0 where it cannot be counted")]
+    ms_per_image: Annotated[Positive, Meta(description="the network alone, image by image, on this machine")]
+
+
+class Export(Struct):
+    """The best run of an arm, by its AP on the val images, as the file that would be shipped."""
+
+    arm: str
+    draw: Natural
+    seed: int
+    format: Annotated[str, Meta(description="of Ultralytics' exporter, as onnx, onnx:half or openvino:int8")]
+    file: str
+    megabytes: Positive
+    ms_per_image: Annotated[Positive, Meta(description="as of `models`")]
+    ap: Annotated[Ap, Meta(description="of the file, on the images that the verdict is taken on")]
+    d_ap: Annotated[float, Meta(description="what the export changes: `ap` less that of the run's checkpoint")]
+
+
 class Comparison(Struct, kw_only=True):
     """comparison_*.json."""
 
@@ -216,6 +238,8 @@ class Comparison(Struct, kw_only=True):
     design: Design | None = None
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
+    models: Annotated[dict[str, Model], Meta(description="student and teacher; empty in an interim report")] = {}
+    exports: Annotated[list[Export], Meta(description="what --export asks for")] = []
     comparisons: list[Entry]
     against_given: Annotated[
         list[Entry],

@@ -9,6 +9,7 @@ from unicodedata import east_asian_width
 import msgspec
 
 from coco1k_kd.report.comparison import Comparison, Reference, Run
+from coco1k_kd.report.shipped import shipped
 from coco1k_kd.report.words import Words, points, repeats
 from coco1k_kd.verdict.entry import Difference, Entry, Part
 from coco1k_kd.verdict.looks import ALPHA
@@ -27,6 +28,7 @@ def markdown(comparison: Comparison, words: Words) -> str:
         _differences(comparison, words),
         *(_where(entry, words) for entry in comparison.comparisons),
         _section(words("cost"), _table(*cost(comparison, words)), note_cost(comparison, words)),
+        *(_section(title, _table(head, rows), note) for title, head, rows, note in shipped(comparison, words)),
         _section(words("checks"), _lines(checks(comparison, words))),
         _section(words("origin"), _lines([*origin(comparison, words), (words("command"), f"`{comparison.command}`")])),
     ]

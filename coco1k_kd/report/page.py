@@ -23,6 +23,7 @@ from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import Evidence
 from coco1k_kd.report.examples import legend
 from coco1k_kd.report.plots import Plots, less, style
+from coco1k_kd.report.shipped import shipped
 from coco1k_kd.report.words import Words, points
 from coco1k_kd.verdict.intervals import BAND
 
@@ -80,6 +81,7 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         classes=_classes(plots),
         cost=Table(words("cost"), *tables.cost(comparison, words)),
         note_cost=tables.note_cost(comparison, words),
+        shipping=[Table(*parts, text=note) for *parts, note in shipped(comparison, words)],
         checks=tables.checks(comparison, words),
         origin=tables.origin(comparison, words),
         command=comparison.command,

@@ -21,7 +21,7 @@ from pathlib import Path
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
-from coco1k_kd.runs.spec import Evaluation, Result, Spec
+from coco1k_kd.runs.spec import Outcome, Spec
 
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what a study does is nobody else's business
@@ -127,7 +127,7 @@ class Cluster:
         if found := [fault for fault in faults if fault]:
             raise UserError(f"--ray: {found[0]}")
 
-    def submit(self, spec: Spec, label: str) -> Future[Result | Evaluation]:
+    def submit(self, spec: Spec, label: str) -> Future[Outcome]:
         """Start `spec` as soon as a node has room; the future raises what `launch` does."""
         task = ray.remote(
             num_gpus=self.gpus,
@@ -138,7 +138,7 @@ class Cluster:
             scheduling_strategy="SPREAD",
         )(_run)
         threads = os.environ.get("OMP_NUM_THREADS")
-        answer: Future[Result | Evaluation] = Future()
+        answer: Future[Outcome] = Future()
         sent = task.options(name=label).remote(spec, label, bool(self.gpus), threads, self._needs)
         sent.future().add_done_callback(partial(_hand_over, answer, label))
         return answer
@@ -201,7 +201,7 @@ def unfit(probe: Path, files: Sequence[Path], versions: dict[str, str]) -> str:
 
 def _run(
     spec: Spec, label: str, gpu: bool, threads: str | None, needs: tuple[Path, list[Path], dict[str, str]]
-) -> Result | Evaluation:
+) -> Outcome:
     """The task: a late node has not been looked at yet, and Ray's settings for its workers are not the run's."""
     if fault := unfit(*needs):
         raise UserError(f"--ray: {fault}")
@@ -211,7 +211,7 @@ def _run(
     return launch(spec, label)
 
 
-def _hand_over(answer: Future[Result | Evaluation], label: str, sent: Future[Result | Evaluation]) -> None:
+def _hand_over(answer: Future[Outcome], label: str, sent: Future[Outcome]) -> None:
     try:
         answer.set_result(sent.result())
     except RayTaskError as error:

@@ -19,10 +19,11 @@ from msgspec import structs
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import lock
-from coco1k_kd.runs.spec import SPEC, Evaluation, Result, Spec, TrainSpec, finished, finished_as, write
+from coco1k_kd.runs.spec import SPEC, Outcome, Spec, finished, finished_as, result_type, write
 
 FAILURE, LOG, LOCK = "failure.json", "train.log", "run.lock"
 TIED = "--tied"  # tells a run that its standard input is its study's life line
+_INSTALLS_NOTHING = {"YOLO_AUTOINSTALL": "false"}  # Ultralytics would change what the next run finds
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
 _LOCK_SECONDS = 120  # the lock of a node that lost its power stays for up to 90 on NFS
@@ -48,7 +49,7 @@ def holder(folder: Path) -> str:
     return ""
 
 
-def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Result | Evaluation:
+def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Outcome:
     """Run `spec` in a process of its own until it ends, however long that takes; return its result.
 
     The run's output goes to `train.log` in its folder. Interrupted or told to `stop`, it ends the run before it lets
@@ -61,7 +62,7 @@ def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Resul
         Stopped: as it was told.
     """
     folder, stop = Path(spec.folder), stop or threading.Event()
-    kind = Result if isinstance(spec, TrainSpec) else Evaluation
+    kind = result_type(spec)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, stop) as held, (folder / LOG).open("ab") as log:
         if result := finished_as(spec, kind):  # by whom we waited for
@@ -76,7 +77,7 @@ def launch(spec: Spec, label: str, stop: threading.Event | None = None) -> Resul
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=[held],
-            env={**os.environ, "PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1", **_INSTALLS_NOTHING},
         )
         try:
             _wait(child, stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.launch import launch
-from coco1k_kd.runs.spec import Evaluation, Result, Spec
+from coco1k_kd.runs.spec import Outcome, Spec
 
 
 class Slots:
@@ -36,6 +36,6 @@ class Slots:
         """UserError if the device is not there. `Cluster` also looks whether its nodes see the files."""
         check_device(device)
 
-    def submit(self, spec: Spec, label: str) -> Future[Result | Evaluation]:
+    def submit(self, spec: Spec, label: str) -> Future[Outcome]:
         """Start `spec` as soon as a slot is free; the future raises what `launch` does."""
         return self._threads.submit(launch, spec, label, self._stop)

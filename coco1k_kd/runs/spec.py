@@ -33,6 +33,15 @@ class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
     val_args: dict[str, Any]
 
 
+class ExportSpec(Spec, frozen=True, kw_only=True, tag="export"):
+    """An export of a checkpoint to a format of `formats.FORMATS`, and an evaluation of the file."""
+
+    weights: str
+    format: str
+    calibration: str  # the data YAML whose train images int8 is calibrated by
+    val_args: dict[str, Any]
+
+
 class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     """A training. `train_args` go to Ultralytics as they stand."""
 
@@ -107,6 +116,23 @@ class Evaluation(msgspec.Struct):
     seconds: float
 
 
+class Exported(msgspec.Struct):
+    """A file, or folder, in its spec's folder, as `export` has made and timed it."""
+
+    file: str
+    megabytes: float
+    ms_per_image: float
+    seconds: float
+
+
+Outcome = Result | Evaluation | Exported  # of a run, whatever its kind
+
+
+def result_type(spec: Spec) -> type[Outcome]:
+    """What a run of this spec gives back."""
+    return {TrainSpec: Result, EvaluateSpec: Evaluation, ExportSpec: Exported}[type(spec)]
+
+
 def checkpoints(folder: str | Path) -> dict[str, str]:
     """What is evaluated of the run in `folder`, by name."""
     return {epoch: str(Path(folder) / "weights" / f"{epoch}.pt") for epoch in EPOCHS}
@@ -125,9 +151,9 @@ def write(path: Path, content: msgspec.Struct) -> None:
     write_json(path, msgspec.to_builtins(content))
 
 
-def read_spec(folder: Path) -> TrainSpec | EvaluateSpec:
+def read_spec(folder: Path) -> TrainSpec | EvaluateSpec | ExportSpec:
     """The spec of the run in `folder`."""
-    return read(folder / SPEC, TrainSpec | EvaluateSpec)
+    return read(folder / SPEC, TrainSpec | EvaluateSpec | ExportSpec)
 
 
 def finished(folder: Path, kind: type[T] = Result) -> T | None:

@@ -28,6 +28,7 @@ from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
 from coco1k_kd.files import atomic, leftovers, write_json
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.export import export
 from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statistics, partial_start
 from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, TIED
 from coco1k_kd.runs.predict import predict_each
@@ -38,6 +39,7 @@ from coco1k_kd.runs.spec import (
     SPEC,
     EvaluateSpec,
     Evaluation,
+    ExportSpec,
     Result,
     Trained,
     TrainSpec,
@@ -221,7 +223,7 @@ def main() -> int:
     if TIED in sys.argv[2:]:
         _end_with_parent()
     spec = read_spec(folder)
-    work = fit if RANK > -1 else train if isinstance(spec, TrainSpec) else evaluate
+    work = fit if RANK > -1 else {TrainSpec: train, EvaluateSpec: evaluate, ExportSpec: export}[type(spec)]
     try:
         result = work(spec)
     except DistillationError as error:

@@ -31,7 +31,7 @@ from coco1k_kd.study.settings import Settings
 
 _PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
-FREE = ("project", "coco_root", "hours", "judge", "groups")  # may change between a study and its --resume
+FREE = ("project", "coco_root", "hours", "judge", "groups", "export")  # may change between a study and its --resume
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Evaluator:
         judged = None
         if "student" in begun and self.judge and study.settings.start == WEIGHTS:
             # val images that chose the epoch flatter what was trained, and a fresh head has not begun as this student
-            judged = self._begin_given("student", study.student.path, self.judge.split, self._judge_args())
+            judged = self._begin_given("student", study.student.path, self.judge.split, self.judge_args())
         for role, (folder, future) in begun.items():
             result = future.result() if future else finished(folder, Evaluation)
             predictions = folder / f"predictions_{_GIVEN}.json"
@@ -78,7 +78,7 @@ class Evaluator:
         if not self.judge:
             return None
         return self._spec(
-            self._judged_folder(key), checkpoints(self.study.folder(*key)), self.judge.split, self._judge_args()
+            self._judged_folder(key), checkpoints(self.study.folder(*key)), self.judge.split, self.judge_args()
         )
 
     def judged(self, keys: Iterable[Key]) -> None:
@@ -104,16 +104,17 @@ class Evaluator:
         """The annotations that judge."""
         return self.split.annotations
 
-    def _judge_args(self) -> dict[str, Any]:
+    def judge_args(self) -> dict[str, Any]:
+        """How Ultralytics evaluates on the images that judge."""
         return self.study.val_args() | ({"data": str(self.judge.yaml)} if self.judge else {})
 
     def _judged_folder(self, key: Key) -> Path:
-        return self.study.folder(*key) / f"judged_{self._judge_name}"
+        return self.study.folder(*key) / f"judged_{self.judge_name}"
 
     @cached_property
-    def _judge_name(self) -> str:
-        """Once: it hashes annotations that may be those of all of val2017, and every file of predictions asks."""
-        return self._name(self.judge.split, self._judge_args()) if self.judge else ""
+    def judge_name(self) -> str:
+        """Names the judge in folders. Once: it hashes what may be all of val2017, and all predictions ask."""
+        return self._name(self.judge.split, self.judge_args()) if self.judge else ""
 
     def _name(self, split: Split, args: Mapping[str, Any], *what: str) -> str:
         """A name for an evaluation: the same evaluation has the same."""

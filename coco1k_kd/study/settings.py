@@ -11,6 +11,7 @@ from coco1k_kd.data.groups import read_pattern
 from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.formats import FORMATS, check_formats
 from coco1k_kd.runs.initial import STARTS, WEIGHTS
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, arm_names, distilled, in_order, is_arm, kind, own_settings
 from coco1k_kd.study.hyperparameters import read_train_args
@@ -152,6 +153,14 @@ class Settings:
         HOW,
     )
     workers: int = flag(8, "data loaders; a CPU run has none", HOW, type=int, metavar="N")
+    export: list[str] = flag(
+        [],
+        f"of {', '.join(FORMATS)}, also as onnx:half or openvino:int8: the best run of each arm is exported by "
+        "Ultralytics, judged again as that file, and timed",
+        WHERE,
+        nargs="+",
+        metavar="FORMAT",
+    )
     project: Path = flag(
         Path("coco1k_kd_experiments"), "folder of the runs and the comparison", WHERE, type=Path, metavar="DIR"
     )
@@ -191,6 +200,7 @@ class Settings:
             raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
         if self.hours is not None and not self.hours > 0:
             raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
+        check_formats(self.export, self.device)
         hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
         if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
             raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")

@@ -27,7 +27,7 @@ from coco1k_kd.report.write import write_report
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import finished
-from coco1k_kd.study import collect, comparing, store
+from coco1k_kd.study import collect, comparing, shipping, store
 from coco1k_kd.study.arms import BASELINE, STOCK, WEIGHT0, Key, distilled
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.comparing import Pair
@@ -85,11 +85,13 @@ def run(
     if failures := course.training.failures:
         names = ", ".join(dict.fromkeys(failure.arm for failure in failures))
         print(f"error: runs of {names} failed, see above; {_AFTER_A_FAILURE}", file=sys.stderr)
+    if course.unexported:
+        print(f"error: not exported: {', '.join(course.unexported)}; {_AFTER_A_FAILURE}", file=sys.stderr)
     weight0 = content.controls.weight0 if content else None
     failed = weight0 is not None and not weight0.passed
     if failed:
         print(f"error: the control {WEIGHT0} failed: {weight0.sentence}", file=sys.stderr)
-    return 1 if failed or failures or not content else 0
+    return 1 if failed or failures or course.unexported or not content else 0
 
 
 def report_only(path: Path, language: str = "en") -> int:
@@ -132,6 +134,7 @@ class Course:
         self.futile: set[Pair] = set()  # those that further seeds would hardly settle
         self.keys: list[Key] = []  # the runs that count so far
         self.looked = 0
+        self.unexported: list[str] = []  # exports that failed
 
     def run(self) -> Comparison | None:
         """Train and judge to the end; None where not even one baseline has a result."""
@@ -153,6 +156,9 @@ class Course:
                     self.futile |= {pair for pair in self._open() if self._futile(pair)}
             content.design = self._design(in_time, following)
             stopped = content.design.stopped or self._broken()
+            if stopped:
+                content.models = shipping.models(self.study)
+                content.exports, self.unexported = shipping.exports(self.study, self.evaluator, content.arms)
             self._write(content, last=bool(stopped))
             if stopped:
                 break

@@ -57,7 +57,7 @@ def test_korean_is_korean():
         "sample",
         "judge_val",
     }
-    untranslated |= {"open_part", "draws_of_seeds", "h_p_holm", "pic_curves_y"}
+    untranslated |= {"h_gflops", "h_megabytes", "open_part", "draws_of_seeds", "h_p_holm", "pic_curves_y"}
     for key, text in texts("ko").items():
         assert key in untranslated or re.search("[가-힣]", text), key
 

@@ -427,3 +427,12 @@ def test_images_of_a_group_are_one_sample(study_of: Any, tmp_path: Path, capsys:
         with pytest.raises(UserError, match=says):
             study_of(Actor(OPEN), seeds=[0, 1, 2], groups=wrong, project=tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_an_export_that_fails_costs_its_row_and_not_the_report(study_of: Any, capsys: Any) -> None:
+    labels = tuple(f"{arm} (seed 0) as torchscript" for arm in ("baseline", "cwd"))
+    code, content = study_of(Actor(BETTER, fails=labels), seeds=[0], export=["torchscript"])
+    said = capsys.readouterr().err
+    assert code == 1 and content["exports"] == [] and content["design"]["stopped"] == "fixed"
+    assert f"error: not exported: {labels[0]}, {labels[1]}; finished runs are kept" in said
+    assert content["models"]["student"]["parameters"] > 0

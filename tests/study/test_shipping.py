@@ -1,0 +1,112 @@
+"""The best student of each arm as an exported file, and how large and fast student and teacher are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from studies import run
+from ultralytics import YOLO
+from ultralytics.engine import exporter
+
+from coco1k_kd.errors import UserError
+from coco1k_kd.runs import formats
+from coco1k_kd.runs.export import PREDICTIONS, export
+from coco1k_kd.runs.predict import predict
+from coco1k_kd.runs.spec import ExportSpec
+from coco1k_kd.study.settings import Settings
+from coco1k_kd.verdict.matching import coco_metrics
+
+VAL = "annotations/instances_val2017.json"
+
+
+@pytest.fixture(scope="module")
+def shipped(whole: SimpleNamespace, command: list[str], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A finished study whose students are then exported: nothing is trained again."""
+    project = tmp_path_factory.mktemp("shipped") / "experiments"
+    shutil.copytree(whole.project, project)
+    asked = [*command[:-1], str(project), "--resume"]
+    done = run([*asked, "--export", "onnx"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = project.glob("comparison_*.json")
+    return SimpleNamespace(project=project, asked=asked, path=path, content=json.loads(path.read_bytes()))
+
+
+def test_each_arms_student_is_exported_and_judged_as_that_file(
+    shipped: SimpleNamespace, whole: SimpleNamespace, subset: Path
+) -> None:
+    rows = shipped.content["exports"]
+    assert [(row["arm"], row["seed"], row["format"]) for row in rows] == [("baseline", 0, "onnx"), ("cwd", 0, "onnx")]
+    for row in rows:
+        file, (trained,) = Path(row["file"]), shipped.content["arms"][row["arm"]]["runs"]
+        assert file.suffix == ".onnx" and Path(trained["dir"]) in file.parents and not [*file.parent.glob("*.pt")]
+        assert row["megabytes"] == pytest.approx(file.stat().st_size / 1e6) and row["ms_per_image"] > 0
+        assert row["ap"] == coco_metrics(subset / VAL, file.parent / PREDICTIONS)["ap"] > 0
+        assert row["d_ap"] == pytest.approx(row["ap"] - trained["ap_judge"])
+    assert shipped.content["comparisons"] == whole.content["comparisons"], "the study is the same"
+    text = shipped.path.with_suffix(".md").read_text()
+    assert text.count("| onnx ") == 2
+
+
+def test_an_export_is_made_once(shipped: SimpleNamespace) -> None:
+    before = {path: path.stat().st_mtime_ns for path in shipped.project.rglob("*.onnx")}
+    done = run([*shipped.asked, "--export", "onnx"])
+    assert done.returncode == 0 and "exporting" not in done.stdout, done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in shipped.project.rglob("*.onnx")} == before
+    assert json.loads(shipped.path.read_bytes())["exports"] == shipped.content["exports"]
+
+
+def test_student_and_teacher_are_measured_in_every_study(whole: SimpleNamespace, models: Path) -> None:
+    found = whole.content["models"]
+    for role in ("student", "teacher"):
+        _, parameters, _, gflops = YOLO(models / f"{role}.pt").info(imgsz=64)
+        assert found[role]["parameters"] == parameters and found[role]["gflops"] == pytest.approx(gflops, rel=1e-6)
+        assert found[role]["ms_per_image"] > 0
+    assert whole.content["exports"] == []
+
+
+@pytest.mark.parametrize("format", ["torchscript", "onnx:half"])
+def test_the_file_finds_what_its_checkpoint_finds(format: str, models: Path, subset: Path, tmp_path: Path) -> None:
+    args = {"data": str(subset / "coco1k.yaml"), "imgsz": 64, "batch": 8, "device": "cpu", "workers": 0}
+    given = {"annotations": str(subset / VAL), "images": str(subset / "images" / "val2017")}
+    checkpoint = models / "student.pt"
+    spec = ExportSpec(
+        folder=str(tmp_path), weights=str(checkpoint), format=format, calibration="", val_args=args, **given
+    )
+    made = export(spec)
+    assert made.file == "student" + (".onnx" if format == "onnx:half" else ".torchscript") and checkpoint.exists()
+    places = {name: Path(path) for name, path in given.items()}
+    predict(YOLO(checkpoint), output=tmp_path / "checkpoint.json", rect=False, **places, **args)  # a file's are square
+    ap, expected = (coco_metrics(subset / VAL, tmp_path / name)["ap"] for name in (PREDICTIONS, "checkpoint.json"))
+    assert expected > 0 and ap == pytest.approx(expected, rel=0.3 if format == "onnx:half" else 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["onx"], "choose of onnx, openvino"),
+        (["onnx", "onnx"], "twice"),
+        (["onnx:int4"], "give onnx or onnx:half or onnx:int8"),
+        (["torchscript:int8"], "give torchscript or torchscript:half$"),
+        (["torchscript:half"], "on a CUDA GPU only"),
+        (["coreml"], "pip install coremltools"),
+        (["onnx", "engine"], "pip install tensorrt"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_a_line(asked: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = ("coremltools", "tensorrt")
+    monkeypatch.setattr(formats, "find_spec", lambda package: None if package in missing else package)
+    with pytest.raises(UserError, match=said) as caught:
+        Settings(export=asked, device="cpu").checked()
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("--export")
+
+
+def test_formats_and_precisions_are_ultralytics_own() -> None:
+    listed = exporter.export_formats()
+    for name, needs in formats.FORMATS.items():
+        assert name in listed["Argument"] and name in exporter.FP16_FORMATS
+        assert (name in exporter.INT8_FORMATS) == (needs.int8 is not None)
+        assert dict(zip(listed["Argument"], listed["CPU"], strict=True))[name] != needs.gpu
