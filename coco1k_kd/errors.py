@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,12 @@ class UserError(Exception):
 
 class DistillationError(UserError):
     """The distillation is not happening, or does harm: the message names the cause."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt word, to stand behind it: " (did you mean cwd?)"; "" where none of `known` is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def run_cli(main: Callable[[], int | None]) -> NoReturn:

@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "coco1k_kd"
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "names": set(),
     "demo": {"errors", "files"},
     "data": {"errors", "files"},
-    "distill": {"errors", "files", "data"},
+    "distill": {"errors", "names", "files", "data"},
     "verdict": {"errors", "files", "data"},
     "runs": {"errors", "files", "data", "distill"},
-    "report": {"errors", "files", "data", "verdict"},
-    "study": {"errors", "files", "data", "distill", "verdict", "runs", "report"},
+    "report": {"errors", "names", "files", "data", "verdict"},
+    "study": {"errors", "names", "files", "data", "distill", "verdict", "runs", "report"},
 }
 
 

@@ -122,7 +122,7 @@ def trainer_of(arm: str, args: argparse.Namespace, folder: Path) -> DetectionTra
         "optimizer": "AdamW", "lr0": 0.0001, "warmup_epochs": 0, "close_mosaic": 0, "patience": 0, "val": False,
         "save": False, "plots": False, "verbose": False, "exist_ok": True, "save_dir": str(folder / arm),
     }  # fmt: skip
-    if registry.is_loss(arm):
+    if arm in registry.names():
         return DistillationTrainer.bind(Distillation(args.teacher, loss=arm))(overrides=overrides)
     return DetectionTrainer(overrides=overrides | ({"distill_model": args.teacher} if arm == "ultralytics" else {}))
 

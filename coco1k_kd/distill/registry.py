@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from coco1k_kd.errors import UserError
+from coco1k_kd import names as reserved
+from coco1k_kd.errors import UserError, nearest
 
 # What a loss compares: the neck's levels, or what the head makes of them. Labels are nothing to compare: what goes by
 # them changes the images and boxes that the student is fed.
@@ -78,10 +79,9 @@ _BUILT_IN = (
     Loss("fill", "coco1k_kd.distill.pool:Fill", weight=1.0, fresh_weight=1.0, cost=1.0, compares=LABELS),
 )
 # Arms, rows of a report, and Ultralytics' columns of results.csv without their "_loss": they name no loss.
-_ROWS = ("baseline", "ultralytics", "random_teacher", "weight0", "baseline_same_time", "student", "teacher")
 _POOLS = ("pool_self", "pool_truth", "pool_placebo")
 _COLUMNS = ("box", "cls", "dfl", "loss", "kd", "dis", "seg", "sem", "pose", "kobj", "rle", "angle")
-RESERVED = frozenset((*_ROWS, *_POOLS, *_COLUMNS))
+RESERVED = frozenset((*reserved.NAMED, reserved.STUDENT, reserved.TEACHER, *_POOLS, *_COLUMNS))
 _known = {loss.name: loss for loss in _BUILT_IN}
 
 
@@ -148,32 +148,28 @@ def names() -> list[str]:
     return list(_known)
 
 
-def is_loss(name: str) -> bool:
-    """Whether `name` is a loss, or a sum of losses."""
-    return all(part in _known for part in name.lower().split("+"))
-
-
 def parts(name: str) -> tuple[Loss, ...]:
     """The losses whose sum `name` is, one for most. UserError if one is unknown or named twice."""
     chosen = name.lower().split("+")
     for part in chosen:
         if part not in _known:
             raise UserError(
-                f"unknown loss {part!r}: choose of {', '.join(_known)}, or a sum of them, as {'+'.join(names()[:2])}"
+                f"unknown loss {part!r}{nearest(part, _known)}: choose of {', '.join(_known)}, or a sum of them, as "
+                f"{'+'.join(names()[:2])}"
             )
         if chosen.count(part) > 1:
             raise UserError(f"the loss {name} names {part} twice")
     return tuple(_known[part] for part in chosen)
 
 
-def default_weight(name: str, fresh: bool = False) -> float | tuple[float, ...]:
-    """The weight of `name` where none is given, of a sum one for each part that compares; `fresh`: for a fresh head."""
-    compared = [loss for loss in parts(name) if loss.compares != LABELS]
+def default_weight(summed: Sequence[Loss], fresh: bool = False) -> float | tuple[float, ...]:
+    """The weight of a sum where none is given, one for each part that compares; `fresh`: for a fresh head."""
+    compared = [loss for loss in summed if loss.compares != LABELS]
     weights = tuple(loss.fresh_weight if fresh else loss.weight for loss in compared) or (1.0,)
     return weights[0] if len(weights) == 1 else weights
 
 
-def cost(name: str) -> float:
-    """Seconds of a training step with `name` over those of a plain one, about: the teacher is paid for once."""
-    costs = [loss.cost for loss in parts(name) if loss.compares != LABELS]
+def cost(summed: Sequence[Loss]) -> float:
+    """Seconds of a training step with a sum over those of a plain one, about: the teacher is paid for once."""
+    costs = [loss.cost for loss in summed if loss.compares != LABELS]
     return max(costs) + 0.1 * (len(costs) - 1) if costs else 1.0

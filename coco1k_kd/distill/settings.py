@@ -138,7 +138,7 @@ class Distillation:
         """`weight` as a number, or one for each part; `UserError` if it is neither."""
         names = [part.name for part in self.compared()]
         if self.weight is None:
-            return registry.default_weight(self.loss)
+            return registry.default_weight(self.parts())
         if self.weight == "auto":
             return "auto"
         given = self.weight.split(",") if isinstance(self.weight, str) else self.weight

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from coco1k_kd.names import BASELINE, CONTROLS, SAME_TIME
 from coco1k_kd.report.comparison import Answer, Comparison
 from coco1k_kd.verdict.entry import Entry
-
-BASELINE, SAME_TIME, PLACEBO = "baseline", "baseline_same_time", "random_teacher"
 
 
 def answer(comparison: Comparison) -> tuple[Answer, Entry | None]:
     """The answer, and the comparison that it speaks of: of the arm that matters most; None where none was made."""
-    arms = [entry for entry in comparison.comparisons if entry.against == BASELINE and entry.arm != PLACEBO]
+    arms = [entry for entry in comparison.comparisons if entry.against == BASELINE and entry.arm not in CONTROLS]
     if not arms:
         return "not_known", None
     best = max(arms, key=lambda entry: entry.d_ap.mean)

@@ -13,8 +13,9 @@ from pathlib import Path, PurePath
 import yaml
 from msgspec import structs
 
+from coco1k_kd.names import BASELINE
 from coco1k_kd.report.comparison import Comparison, Headline
-from coco1k_kd.report.headline import BASELINE, answer
+from coco1k_kd.report.headline import answer
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 

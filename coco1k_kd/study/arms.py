@@ -1,69 +1,157 @@
-"""The names of what a study compares.
+"""What a study compares: each arm is a value, read once from its name.
 
 An arm that distils is named by its loss or a sum of losses (`cwd+response`; `distill.registry` knows them) and may
-carry settings of its own after it, as `cwd:tau=2:levels=16,32`.
+carry settings of its own after it, as `cwd:tau=2:levels=16,32`. `names.py` has the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from coco1k_kd import names
 from coco1k_kd.distill import registry
+from coco1k_kd.errors import UserError, nearest
 from coco1k_kd.verdict.entry import Replicate
 
-BASELINE = "baseline"
-STOCK = "ultralytics"  # its own distill_model=
-SAME_TIME = "baseline_same_time"
-WEIGHT0, RANDOM = "weight0", "random_teacher"  # the controls
-_STOCK_COST = 3.4  # of a step, over a plain one: docs/lab/step-times.md
+if TYPE_CHECKING:
+    from coco1k_kd.distill.settings import Distillation
 
-Key = tuple[str, Replicate]  # a run: its arm, and which replicate of it
+_DISTILLED = names.Named("", teacher=True)  # what all arms of losses are
 
 
-def kind(arm: str) -> str:
-    """The arm without its settings."""
-    return arm.partition(":")[0]
+@dataclass(frozen=True)
+class Arm:
+    """One of the trainings that a study compares. Arms of one name are equal.
+
+    Attributes:
+        name: as it was typed, in lower case.
+        row: what it is, apart from its losses.
+        parts: the losses whose sum it distils by; none where it does not, or Ultralytics does.
+        own: its settings, as text, by name.
+    """
+
+    name: str
+    row: names.Named = field(default=_DISTILLED, compare=False)
+    parts: tuple[registry.Loss, ...] = field(default=(), compare=False)
+    own: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def plain(self) -> str:
+        """The name without settings."""
+        return self.row.name or self.loss
+
+    @property
+    def loss(self) -> str:
+        """The sum of its losses by name; "" where there are none."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it learns from the teacher."""
+        return self.row.teacher
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a control, which nobody asks for by its name."""
+        return self.row.control
+
+    @property
+    def cost(self) -> float:
+        """Seconds of its training step over those of a plain one, about: the longest runs start first."""
+        cost = registry.cost(self.parts) if self.parts else self.row.cost
+        return 1 + (cost - 1) / int(float(self.own.get("every", 1)))  # the batches between are plain ones
+
+    @property
+    def simpler(self) -> list[str]:
+        """The names of the arms to which it adds something: settings to its losses, or a loss to others."""
+        if self.own:
+            return [self.plain]
+        return [part.name for part in self.parts] if len(self.parts) > 1 and not self.control else []
+
+    @property
+    def folder(self) -> str:
+        """How the names of its run folders begin."""
+        prefix = "control_" if self.control else "kd_" if self.learns else ""
+        return prefix + self.name.replace(":", "_")
+
+    def bare(self) -> Arm:
+        """The arm of the same losses without settings."""
+        return replace(self, name=self.plain, own={})
+
+    def like(self, other: Arm) -> Arm:
+        """This control, distilled by the losses of `other`."""
+        return replace(self, parts=other.parts)
+
+    def distillation(self, weight: float | str | None = None) -> Distillation:
+        """What an arm of losses asks for, `weight` being the study's. UserError if its settings do not fit."""
+        from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds
+
+        for name in self.own:
+            if name not in OF_AN_ARM:
+                near = nearest(name, OF_AN_ARM)
+                raise UserError(f"arm {self}: unknown setting {name!r}{near}: choose of {', '.join(OF_AN_ARM)}")
+        try:
+            return Distillation.of(None, {"loss": self.loss, "weight": weight, **self.own}, f"arm {self}: ")
+        except UserError as error:
+            if "weight" in self.own or weight is None:
+                raise
+            raise UserError(f"--distillation-weight {weight}, arm {self}: {error}") from None
+
+
+BASELINE, STOCK, SAME_TIME, WEIGHT0, RANDOM = (
+    Arm(name, names.NAMED[name]) for name in (names.BASELINE, names.STOCK, names.SAME_TIME, names.WEIGHT0, names.RANDOM)
+)
+Key = tuple[Arm, Replicate]  # a run: its arm, and which replicate of it
+
+
+def read_arm(text: str) -> Arm:
+    """The arm that a user names, or a record on disk. UserError if there is none such; its settings are not judged."""
+    name = text.lower()
+    plain, *settings = name.split(":")
+    row = names.NAMED.get(plain)
+    if row and row.control:
+        raise UserError(f"arm {name} is a control: leave it out and give --controls")
+    if row:
+        if settings:
+            raise UserError(f"arm {name}: only arms of a loss take settings ({', '.join(registry.names())})")
+        return Arm(name, row)
+    known = [*arm_names(), *registry.names()]
+    if unknown := [part for part in plain.split("+") if part not in registry.names()]:
+        near = nearest(unknown[0] if "+" in plain else plain, known)
+        raise UserError(f"unknown arm {plain}{near}: choose of {', '.join(arm_names())}, or a sum of losses")
+    pairs = [setting.partition("=") for setting in settings]
+    if not all(separator for _, separator, _ in pairs):
+        raise UserError(f"arm {name}: settings are given as {plain}:SETTING=VALUE")
+    own = {key: value for key, _, value in pairs}
+    if len(own) < len(pairs):
+        raise UserError(f"arm {name} has a setting twice")
+    return Arm(name, parts=registry.parts(plain), own=own)
 
 
 def arm_names() -> list[str]:
     """All arms that can be asked for, but for sums of losses, in the order of a report."""
-    return [BASELINE, *registry.names(), STOCK, SAME_TIME]
+    first, *others = (name for name, row in names.NAMED.items() if not row.control)
+    return [first, *registry.names(), *others]
 
 
-def is_arm(arm: str) -> bool:
-    """Whether there is such an arm, whatever settings it carries."""
-    return kind(arm) in arm_names() or registry.is_loss(kind(arm))
-
-
-def in_order(arms: Iterable[str]) -> list[str]:
+def in_order(arms: Iterable[Arm]) -> list[Arm]:
     """`arms` in the order of a report: sums of losses after all single ones."""
-    names = arm_names()
-    last_loss = names.index(STOCK) - 0.5
-
-    def place(arm: str) -> tuple[float, str]:
-        return (names.index(kind(arm)) if kind(arm) in names else last_loss, arm)
-
-    return sorted(arms, key=place)
+    order = arm_names()
+    last_loss = len(registry.names()) + 0.5
+    return sorted(arms, key=lambda arm: (order.index(arm.plain) if arm.plain in order else last_loss, arm.name))
 
 
-def step_cost(arm: str, control_loss: str) -> float:
-    """Seconds of the arm's training step over those of a plain one, about: the longest runs start first."""
-    loss = control_loss if arm in (WEIGHT0, RANDOM) else kind(arm)
-    cost = _STOCK_COST if loss == STOCK else registry.cost(loss) if registry.is_loss(loss) else 1.0
-    return 1 + (cost - 1) / int(own_settings(arm).get("every", 1))  # the batches between are plain ones
-
-
-def own_settings(arm: str) -> dict[str, str]:
-    """The settings that an arm carries, as text; ValueError if one is not SETTING=VALUE."""
-    return dict(part.split("=", 1) for part in arm.split(":")[1:])
-
-
-def distilled(arms: Iterable[str]) -> list[str]:
+def distilled(arms: Iterable[Arm]) -> list[Arm]:
     """Those of `arms` that learn from the teacher."""
-    return [arm for arm in arms if kind(arm) == STOCK or registry.is_loss(kind(arm))]
+    return [arm for arm in arms if arm.learns]
 
 
-def run_label(arm: str, replicate: Replicate) -> str:
+def run_label(arm: Arm, replicate: Replicate) -> str:
     """The run in words."""
     draw, seed = replicate
     return f"{arm} ({f'draw {draw}, ' * (draw > 0)}seed {seed})"

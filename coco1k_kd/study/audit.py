@@ -47,7 +47,7 @@ def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> 
         _same(key, work, (BASELINE, key[1]), works, _excepted(key, works))
         if key[0] == BASELINE:
             _same(key, work, first, works, _SEED | (_DRAW if key[1][0] != first[1][0] else frozenset()))
-    excepted = {key[0]: sorted(fields) for key in works if (fields := _excepted(key, works))}
+    excepted = {key[0].name: sorted(fields) for key in works if (fields := _excepted(key, works))}
     return Audit(True, len(works), sorted({name.split(".")[0] for name in works[first]}), excepted)
 
 

@@ -59,7 +59,7 @@ def build(
     audit: Audit,
     command: str,
     evaluator: Evaluator,
-    failures: Sequence[Failure] = (),
+    failures: Mapping[Key, str],
     against_given: Sequence[Entry] = (),
 ) -> Comparison:
     """Compute the figures of every run from its saved predictions, and put all together.
@@ -68,10 +68,10 @@ def build(
     `comparable_seconds`.
     """
     runs = {key: _run(study, key, result, evaluator) for key, result in results.items()}
-    arms = {arm: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
+    arms = {arm.name: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
     costs = _seconds_per_image(results)
     for name, arm in arms.items():
-        arm.overhead = costs[name] / costs[BASELINE] - 1
+        arm.overhead = costs[name] / costs[BASELINE.name] - 1
     draws, judge = [data.record() for data in study.drawn], evaluator.split
     content = Comparison(
         command=command,
@@ -89,7 +89,7 @@ def build(
         groups=_groups(evaluator),
         judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
         controls=_controls(study, results, runs, entries),
-        failures=list(failures),
+        failures=[Failure(arm.name, *replicate, message) for (arm, replicate), message in failures.items()],
     )
     content.headline = Words().headline(content)
     return content
@@ -108,8 +108,8 @@ def _seconds_per_image(results: Mapping[Key, Result]) -> dict[str, float]:
     seconds: dict[str, float] = defaultdict(float)
     images: dict[str, int] = defaultdict(int)
     for (arm, _), result, cost in zip(results, results.values(), comparable_seconds([*results.values()]), strict=True):
-        seconds[arm] += cost
-        images[arm] += result.images
+        seconds[arm.name] += cost
+        images[arm.name] += result.images
     return {arm: seconds[arm] / images[arm] for arm in seconds}
 
 
@@ -160,8 +160,8 @@ def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entr
     if (WEIGHT0, first) in runs:
         found.weight0 = _weight0(study, runs, first, results[WEIGHT0, first].work["device"])
     for entry in entries:
-        if (entry.arm, entry.against) == (RANDOM, BASELINE):
-            found.random_teacher = Placebo(study.control_loss, entry.d_ap.mean, entry.verdict)
+        if (entry.arm, entry.against) == (RANDOM.name, BASELINE.name):
+            found.random_teacher = Placebo(study.controlled.loss, entry.d_ap.mean, entry.verdict)
     return found
 
 
@@ -174,7 +174,7 @@ def _weight0(study: Study, runs: Runs, replicate: Replicate, device: str) -> Wei
     exact = difference <= STATE_TOLERANCE
     return Weight0(
         passed=exact or (device != "cpu" and abs(d_ap) <= AP_TOLERANCE),
-        loss=study.control_loss,
+        loss=study.controlled.loss,
         draw=replicate[0],
         seed=replicate[1],
         dir=runs[WEIGHT0, replicate].dir,

@@ -8,53 +8,45 @@ from pathlib import Path
 
 from msgspec import structs
 
-from coco1k_kd.distill import registry
+from coco1k_kd.names import STUDENT
 from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.spec import EPOCHS
-from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Key, Replicate, kind
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Arm, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.compare import compare, decide, has_effect
 from coco1k_kd.verdict.entry import Entry, Last
 from coco1k_kd.verdict.looks import FIXED, Design, sequential
 
-Pair = tuple[str, str]  # an arm, and the arm that it is compared with
+Pair = tuple[Arm, Arm]  # an arm, and the arm that it is compared with
 Files = Mapping[Replicate, Path]  # predictions of one side of a comparison
 
 
-def pairs(study: Study, arms: Sequence[str]) -> list[Pair]:
+def pairs(study: Study, arms: Sequence[Arm]) -> list[Pair]:
     """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
 
     One with settings of its own also against the same loss without, a sum against each of its losses.
     """
     found = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
-    found += [(arm, simpler) for arm in arms for simpler in _simpler(arm) if simpler in arms]
+    found += [(arm, other) for arm in arms for name in arm.simpler for other in arms if other.name == name]
     if STOCK in arms:
-        found += [(arm, STOCK) for arm in arms if registry.is_loss(kind(arm))]
+        found += [(arm, STOCK) for arm in arms if arm.parts and not arm.control]
     if SAME_TIME in arms and study.timed_arm in arms:
         found.append((study.timed_arm, SAME_TIME))
-    if RANDOM in arms and study.control_loss in arms:
-        found.append((study.control_loss, RANDOM))
+    if RANDOM in arms and study.controlled in arms:
+        found.append((study.controlled, RANDOM))
     return found
-
-
-def _simpler(arm: str) -> list[str]:
-    """The arms to which this one adds something."""
-    if arm != kind(arm):
-        return [kind(arm)]
-    return [loss.name for loss in registry.parts(arm)] if "+" in arm else []
 
 
 def asked_for(study: Study) -> list[Pair]:
     """The comparisons that a study with seeds auto goes on for: every arm that was typed."""
-    arms = study.settings.arms or []
-    return [pair for pair in pairs(study, arms) if pair[1] in (BASELINE, SAME_TIME)]
+    return [pair for pair in pairs(study, study.arms) if pair[1] in (BASELINE, SAME_TIME)]
 
 
-def still_running(study: Study, open_pairs: Iterable[Pair]) -> set[str]:
+def still_running(study: Study, open_pairs: Iterable[Pair]) -> set[Arm]:
     """The arms that need further runs while `open_pairs` are not settled."""
     arms = {BASELINE, *(arm for pair in open_pairs for arm in pair)}
-    return arms | ({RANDOM} if study.control_loss in arms else set())
+    return arms | ({RANDOM} if study.controlled in arms else set())
 
 
 def looks_of(study: Study) -> tuple[Design, list[int]]:
@@ -119,7 +111,7 @@ def _compared(pair: Pair, runs: Sequence[Key], evaluator: Evaluator) -> Entry | 
     if not common:
         return None
     files = ([{r: evaluator.predictions((name, r), epoch) for r in common} for name in pair] for epoch in EPOCHS)
-    return _entry(pair, evaluator, *files)
+    return _entry((arm.name, against.name), evaluator, *files)
 
 
 def judge_given(
@@ -143,12 +135,14 @@ def judge_given(
         keys = [key for key in runs if key[0] == arm]
         files = ({key[1]: evaluator.predictions(key, epoch) for key in keys} for epoch in EPOCHS)
         student = {key[1]: Path(given) for key in keys}
-        found.append(_entry((arm, "student"), evaluator, *([of_epoch, student] for of_epoch in files), in_parts=False))
+        found.append(
+            _entry((arm.name, STUDENT), evaluator, *([of_epoch, student] for of_epoch in files), in_parts=False)
+        )
     return decide(found, design, unplanned, found=effect)
 
 
 def _entry(
-    pair: Pair, evaluator: Evaluator, best: Sequence[Files], last: Sequence[Files], in_parts: bool = True
+    names: tuple[str, str], evaluator: Evaluator, best: Sequence[Files], last: Sequence[Files], in_parts: bool = True
 ) -> Entry:
     """Compare the files of predictions of two sides, those of the best and those of the last epoch."""
     groups = evaluator.study.settings.groups
@@ -158,4 +152,4 @@ def _entry(
     of_last = found if same else compare(evaluator.truth, *last, False, groups)
     name = evaluator.judge.name if evaluator.judge else "val"
     last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
-    return structs.replace(found, arm=pair[0], against=pair[1], judge=name, last=last_entry)
+    return structs.replace(found, arm=names[0], against=names[1], judge=name, last=last_entry)

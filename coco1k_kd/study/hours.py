@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from coco1k_kd.runs.spec import Result
-from coco1k_kd.study.arms import Key, step_cost
+from coco1k_kd.study.arms import Arm, Key
 
 SECONDS = 3600.0
 
@@ -39,7 +39,7 @@ class Hours:
         return seconds <= self.left
 
 
-def run_seconds(results: Mapping[Key, Result], arm: str, control_loss: str) -> float:
+def run_seconds(results: Mapping[Key, Result], arm: Arm) -> float:
     """What a run of `arm` takes, by those that are finished: of the arm, else of others by the cost of their steps.
 
     Validation and evaluation cost all arms the same.
@@ -47,15 +47,13 @@ def run_seconds(results: Mapping[Key, Result], arm: str, control_loss: str) -> f
     same = [result.seconds for key, result in results.items() if key[0] == arm]
     if same:
         return sum(same) / len(same)
-    cost = step_cost(arm, control_loss)
     guesses = [
-        result.seconds + result.train_seconds * (cost / step_cost(other, control_loss) - 1)
-        for (other, _), result in results.items()
+        result.seconds + result.train_seconds * (arm.cost / other.cost - 1) for (other, _), result in results.items()
     ]
     return max(guesses, default=0.0)
 
 
-def unit_seconds(results: Mapping[Key, Result], keys: Iterable[Key], control_loss: str, at_once: int) -> float:
+def unit_seconds(results: Mapping[Key, Result], keys: Iterable[Key], at_once: int) -> float:
     """What the runs `keys` take together, their evaluation included, where `at_once` run side by side."""
-    each = [run_seconds(results, arm, control_loss) for arm, _ in keys]
+    each = [run_seconds(results, arm) for arm, _ in keys]
     return max(sum(each) / at_once, max(each, default=0.0))

@@ -15,21 +15,10 @@ from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import WEIGHTS, start_training
 from coco1k_kd.runs.spec import TrainSpec
-from coco1k_kd.study.arms import (
-    BASELINE,
-    RANDOM,
-    SAME_TIME,
-    WEIGHT0,
-    Key,
-    Replicate,
-    distilled,
-    kind,
-    own_settings,
-)
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Arm, Key, Replicate, distilled, read_arm
 from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
 from coco1k_kd.study.settings import Settings
 
-_PREFIX = {BASELINE: "", SAME_TIME: "", WEIGHT0: "control_", RANDOM: "control_"}  # of the run folders; else kd_
 _PLACEBO_IMAGES = 16
 FREE = ("project", "coco_root", "hours", "judge", "groups", "export")  # may change between a study and its --resume
 
@@ -51,7 +40,7 @@ class Study:
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
         chosen = {k: v for k, v in vars(self.settings).items() if k not in FREE}
-        chosen |= {"data": str(self.data.given or self.data.yaml)}
+        chosen |= {"arms": [arm.name for arm in self.arms], "data": str(self.data.given or self.data.yaml)}
         chosen |= {"student": self.student.path, "student_sha256": self.student.sha256}
         chosen |= {
             key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
@@ -95,6 +84,11 @@ class Study:
         return (self.data, *self.further)
 
     @property
+    def arms(self) -> list[Arm]:
+        """What is compared, in the order of a report; controls come beside it."""
+        return list(self.settings.arms or [])
+
+    @property
     def seeds(self) -> list[int]:
         """All seeds that there may be runs of."""
         return list(self.settings.seeds or [])
@@ -106,11 +100,12 @@ class Study:
 
     def plan(self, seeds: int | None = None) -> list[Key]:
         """Every run in the order of running, of the first `seeds` seeds or of all; `baseline_same_time` comes last."""
-        arms, chosen = self.settings.arms or [], self.seeds[:seeds]
+        arms, chosen = self.arms, self.seeds[:seeds]
         replicates = [(draw, seed) for draw, seed in self.replicates if seed in chosen]
         runs = [(arm, replicate) for replicate in replicates for arm in arms if arm != SAME_TIME]
         if self.settings.controls:
-            runs += [(WEIGHT0, replicates[0]), *((RANDOM, replicate) for replicate in replicates)]
+            weight0, random = (control.like(self.controlled) for control in (WEIGHT0, RANDOM))
+            runs += [(weight0, replicates[0]), *((random, replicate) for replicate in replicates)]
         return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
 
     def needs(self, key: Key) -> set[Key]:
@@ -122,47 +117,44 @@ class Study:
         first = self.settings.looks[0] if self.settings.auto else None
         return {key for key in self.plan(first) if key[0] in (BASELINE, self.timed_arm)}
 
-    def folder(self, arm: str, replicate: Replicate) -> Path:
+    def folder(self, arm: Arm, replicate: Replicate) -> Path:
         """Where the run lies."""
         if self.base and (arm, replicate) in self.base.plan():
             return self.base.folder(arm, replicate)
         draw, seed = replicate
         several = f"_draw{draw}" * (draw > 0) + f"_seed{seed}" * (len(self.seeds) > 1)
-        return self.project / f"{_PREFIX.get(arm, 'kd_')}{arm.replace(':', '_')}_{self.stamp}{several}"
+        return self.project / f"{arm.folder}_{self.stamp}{several}"
 
     def predictions(self, key: Key, epoch: str) -> Path:
         """The run's detections on the val images, by its checkpoint of the `best` or the `last` epoch."""
         return self.folder(*key) / f"predictions_{epoch}.json"
 
     @property
-    def control_loss(self) -> str:
-        """The loss that the controls distil with: that of --loss if it is an arm, else the first that is one."""
-        losses = [kind(arm) for arm in self.settings.arms or [] if registry.is_loss(kind(arm))]
-        return self._preferred(losses or [self.settings.loss])
+    def controlled(self) -> Arm:
+        """What the controls distil by: the losses of --loss if they are an arm's, else those of the first arm."""
+        arms = [arm.bare() for arm in self.arms if arm.parts]
+        return self._preferred(arms or [read_arm(self.settings.loss)])
 
     @property
-    def timed_arm(self) -> str:
+    def timed_arm(self) -> Arm:
         """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
-        return self._preferred(distilled(self.settings.arms or []))
+        return self._preferred(distilled(self.arms))
 
-    def _preferred(self, arms: list[str]) -> str:
-        return self.settings.loss if self.settings.loss in arms else arms[0]
+    def _preferred(self, arms: list[Arm]) -> Arm:
+        return next((arm for arm in arms if arm.name == self.settings.loss), arms[0])
 
-    def spec(self, arm: str, replicate: Replicate, epochs: int) -> TrainSpec:
+    def spec(self, arm: Arm, replicate: Replicate, epochs: int) -> TrainSpec:
         """All that `runs.train` needs to know."""
         s, data = self.settings, self.drawn[replicate[0]]
-        control = arm in (WEIGHT0, RANDOM)
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
-        distillation = self.control_loss if control else kind(arm) if distilled([arm]) else None
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
-        ours = distillation is not None and registry.is_loss(distillation)  # the stock one has settings of its own
-        if ours and weight is None and s.start != WEIGHTS:
-            weight = registry.default_weight(distillation, fresh=True)
-        own = {"weight": weight, **own_settings(arm)} if ours else {}
-        if ours and s.loss_file:
+        if arm.parts and weight is None and s.start != WEIGHTS:
+            weight = registry.default_weight(arm.parts, fresh=True)
+        own = {"weight": weight, **arm.own} if arm.parts else {}  # the stock one has settings of its own
+        if arm.parts and s.loss_file:
             own["loss_file"] = str(s.loss_file.resolve())
         return TrainSpec(
-            arm=arm,
+            arm=arm.name,
             seed=replicate[1],
             folder=str(self.folder(arm, replicate)),
             listed=str(self.listed),
@@ -170,10 +162,10 @@ class Study:
             student=self.student.path,
             start=s.start,
             freeze_bn=s.freeze_bn,
-            teacher=self.teacher.path if self.teacher and distillation else None,
+            teacher=self.teacher.path if self.teacher and arm.learns else None,
             random_teacher=arm == RANDOM,
             placebo_images=images if arm == RANDOM else [],
-            distillation=distillation,
+            distillation=(arm.loss or arm.name) if arm.learns else None,
             distillation_settings=own,
             annotations=str(self.data.val.annotations),
             images=str(data.val.images),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coco1k_kd.data.groups import read_pattern
 from coco1k_kd.distill import registry
@@ -13,13 +13,10 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.formats import FORMATS, check_formats
 from coco1k_kd.runs.initial import STARTS, WEIGHTS
-from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, arm_names, distilled, in_order, is_arm, kind, own_settings
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, Arm, arm_names, distilled, in_order, read_arm
 from coco1k_kd.study.hyperparameters import read_train_args
 from coco1k_kd.study.judge import AUTO
 from coco1k_kd.verdict.looks import LOOKS, sequential
-
-if TYPE_CHECKING:
-    from coco1k_kd.distill.settings import Distillation
 
 _STRIDE = 32
 SEEDS_AUTO = "auto"
@@ -48,7 +45,7 @@ class Settings:
     )
     teacher: str = flag("yolo11l.pt", "any Ultralytics detector with as many levels", metavar="MODEL")
     loss: str = flag("cwd", f"of {', '.join(registry.names())}, or a sum: how the arm beside the baseline is distilled")
-    arms: list[str] | None = flag(
+    arms: list[str] | list[Arm] | None = flag(  # as text until `checked` has read them
         None,
         f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
         "baseline_same_time a baseline that is given the time of the distilled arm of --loss, or else of the first. "
@@ -166,14 +163,15 @@ class Settings:
     )
 
     def checked(self) -> Settings:
-        """The same with the arms written out. UserError if something cannot be."""
+        """The same with the arms read and put in order. UserError if something cannot be."""
         if self.loss_file:
             registry.load(self.loss_file)
         loss = self.loss.lower()
         registry.parts(loss)
-        arms = [arm.lower() for arm in self.arms or [BASELINE, loss]]
+        arms = [read_arm(str(arm)) for arm in self.arms or [BASELINE, loss]]
         for arm in arms:
-            arm_distillation(arm, self.distillation_weight)
+            if arm.parts:
+                arm.distillation(self.distillation_weight)
         looks, seeds = sequential(self.looks).looks, self.seeds
         if seeds == SEEDS_AUTO and self.draws > 1:
             raise UserError(f"--draws {self.draws}: draws are repeated then in place of seeds; give --seeds a list")
@@ -216,32 +214,3 @@ class Settings:
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
         return Settings(**{**vars(self), **chosen, "hours": hours})
-
-
-def arm_distillation(arm: str, weight: float | str | None = None) -> Distillation | None:
-    """What an arm that distils asks for, `weight` being the study's; None for one that does not distil.
-
-    UserError if there is no such arm or setting.
-    """
-    if not is_arm(arm):
-        raise UserError(f"unknown arm {kind(arm)}: choose of {', '.join(arm_names())}, or a sum of losses")
-    if not registry.is_loss(kind(arm)):
-        if arm != kind(arm):
-            raise UserError(f"arm {arm}: only arms of a loss take settings ({', '.join(registry.names())})")
-        return None
-    from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds to import
-
-    try:
-        own = own_settings(arm)
-    except ValueError:
-        raise UserError(f"arm {arm}: settings are given as {kind(arm)}:SETTING=VALUE") from None
-    for name in own:
-        if name not in OF_AN_ARM:
-            raise UserError(f"arm {arm}: unknown setting {name!r}: choose of {', '.join(OF_AN_ARM)}")
-    given = {"loss": kind(arm), "weight": weight, **own}
-    try:
-        return Distillation.of(None, given, f"arm {arm}: ")
-    except UserError as error:
-        if "weight" in own or weight is None:
-            raise
-        raise UserError(f"--distillation-weight {weight}, arm {arm}: {error}") from None

@@ -17,6 +17,7 @@ import msgspec
 from coco1k_kd.data.identity import check_unchanged
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import lock, write_json
+from coco1k_kd.study.arms import read_arm
 from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
@@ -125,7 +126,8 @@ def _at(study: Study, stamp: str, there: Mapping[Path, Mapping[str, Any]]) -> St
     """The study of another stamp, which differs in what grows."""
     record = there[study.project / f"study_{stamp}.json"]
     base = _at(study, record[_EXTENDS], there) if record.get(_EXTENDS) else None
-    settings = replace(study.settings, **{key: record[key] for key in (*_GROWS, *_DESIGN)})
+    written = {key: record[key] for key in (*_GROWS, *_DESIGN)} | {"arms": [read_arm(name) for name in record["arms"]]}
+    settings = replace(study.settings, **written)
     return replace(study, settings=settings, stamp=stamp, base=base, judged=_comparison(study.project, stamp).exists())
 
 

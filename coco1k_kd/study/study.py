@@ -36,7 +36,7 @@ from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
-from coco1k_kd.study.settings import Settings, arm_distillation
+from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.training import Training
 from coco1k_kd.verdict.compare import has_effect
@@ -83,7 +83,7 @@ def run(
                 print(f"error: {failure}\n  {_AFTER_A_FAILURE}", file=sys.stderr)
                 return 1
     if failures := course.training.failures:
-        names = ", ".join(dict.fromkeys(failure.arm for failure in failures))
+        names = ", ".join(dict.fromkeys(arm.name for arm, _ in failures))
         print(f"error: runs of {names} failed, see above; {_AFTER_A_FAILURE}", file=sys.stderr)
     if course.unexported:
         print(f"error: not exported: {', '.join(course.unexported)}; {_AFTER_A_FAILURE}", file=sys.stderr)
@@ -177,7 +177,7 @@ class Course:
 
     def _open(self) -> list[Pair]:
         """The comparisons that were asked for and can still be settled."""
-        failed = {failure.arm for failure in self.training.failures}
+        failed = self.training.failed
         asked = comparing.asked_for(self.study)
         ended = self.futile | self.settled.keys()
         return [pair for pair in asked if pair not in ended and not failed & set(pair)]
@@ -194,7 +194,7 @@ class Course:
 
     def _broken(self) -> bool:
         """Whether failed runs leave nothing to go on with."""
-        return any(failure.arm == BASELINE for failure in self.training.failures) or not self._open()
+        return BASELINE in self.training.failed or not self._open()
 
     def _judged(self) -> Comparison:
         """The comparison of the runs that are there, without its design."""
@@ -291,8 +291,8 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
             f"the arm {STOCK} needs a teacher of the student's levels: strides {teacher.strides}, {student.strides}"
         )
     for arm in arms if teacher else ():
-        if own := arm_distillation(arm):
-            own.shared_levels(student.strides, teacher.strides, f"arm {arm}")
+        if arm.parts:
+            arm.distillation().shared_levels(student.strides, teacher.strides, f"arm {arm}")
     judge = find_judge(settings.judge, data, settings.coco_root)
     if settings.groups:
         groups_of(settings.groups, (judge.judging if judge else data.val).names)

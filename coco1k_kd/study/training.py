@@ -9,12 +9,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from msgspec import structs
 
-from coco1k_kd.report.comparison import Failure
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, comparable_seconds, finished, finished_as, read_spec
-from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label, step_cost
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, Arm, Key, run_label
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.matching import coco_metrics
@@ -27,14 +26,14 @@ class Training:
 
     Attributes:
         results: of all finished runs.
-        failures: runs that ended without a result; their arms are not begun again.
+        failures: runs that ended without a result, and why; their arms are not begun again.
         judge: how a run's checkpoints are evaluated on the images that judge it, by the run itself.
     """
 
     def __init__(self, study: Study, slots: Slots, hours: Hours, judge: Callable[[Key], EvaluateSpec | None]) -> None:
         self.study, self.slots, self.hours, self.judge = study, slots, hours, judge
         self.results: dict[Key, Result] = {}
-        self.failures: list[Failure] = []
+        self.failures: dict[Key, str] = {}
 
     def finish(self, keys: Sequence[Key], note: Callable[[], str] = str) -> bool:
         """Do the runs `keys` that are not finished.
@@ -64,7 +63,7 @@ class Training:
                     else:
                         ready += units.pop(0)
                 if self.slots.number > 1:  # else the last to end would be a long one, with all other slots idle
-                    ready.sort(key=lambda key: -step_cost(key[0], self.study.control_loss))
+                    ready.sort(key=lambda key: -key[0].cost)
                 for key in [key for key in ready if self.study.needs(key) <= self.results.keys()]:
                     if self._room(under_way):
                         ready.remove(key)
@@ -82,7 +81,12 @@ class Training:
     def seconds(self, keys: Iterable[Key]) -> float:
         """What those of `keys` that are not finished would take, as far as finished runs tell."""
         missing = [key for key in keys if key not in self.results]
-        return unit_seconds(self.results, missing, self.study.control_loss, max(self.slots.number, 1))
+        return unit_seconds(self.results, missing, max(self.slots.number, 1))
+
+    @property
+    def failed(self) -> set[Arm]:
+        """The arms of failed runs."""
+        return {arm for arm, _ in self.failures}
 
     def _before(self, key: Key) -> Result | None:
         """The result of a run that was finished before. UserError if it is that of another run."""
@@ -104,12 +108,11 @@ class Training:
     def _units(self, keys: Sequence[Key]) -> list[list[Key]]:
         """Unfinished runs that are begun together: the first pair, each other run of its seed, then seed by seed."""
         units: dict[object, list[Key]] = {}
-        failed = {failure.arm for failure in self.failures}
         for position, key in enumerate(keys):
             of_first = key[1] == keys[0][1]
             name = "pair" if position < 2 else position if of_first else (key[0] == SAME_TIME, key[1])
             unit = units.setdefault(name, [])
-            if key not in self.results and key[0] not in failed:
+            if key not in self.results and key[0] not in self.failed:
                 unit.append(key)
         return list(units.values())
 
@@ -128,7 +131,7 @@ class Training:
         except RunFailed as failure:
             board.remove(label, "failed")
             print(f"error: {failure}", file=sys.stderr, flush=True)
-            self.failures.append(Failure(key[0], *key[1], message=str(failure).splitlines()[0]))
+            self.failures[key] = str(failure).splitlines()[0]
             return False
         board.remove(label, self._line(key))
         return True
@@ -144,7 +147,7 @@ class Training:
         )
 
 
-def _without(arm: str, units: Iterable[Sequence[Key]]) -> list[list[Key]]:
+def _without(arm: Arm, units: Iterable[Sequence[Key]]) -> list[list[Key]]:
     """Units that are left when an arm has failed: without its runs, and none at all without a baseline."""
     left = [[key for key in unit if key[0] != arm] for unit in units if arm != BASELINE]
     return [unit for unit in left if unit]

@@ -17,8 +17,7 @@ from coco1k_kd.distill.seams import neck_channels
 from coco1k_kd.distill.settings import Distillation
 from coco1k_kd.distill.teacher import Teacher
 from coco1k_kd.runs.train import random_teacher
-from coco1k_kd.study.arms import step_cost
-from coco1k_kd.study.settings import arm_distillation
+from coco1k_kd.study.arms import read_arm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,9 +164,9 @@ def test_what_is_no_number_of_batches_is_refused_in_one_line(every):
 
 
 def test_an_arm_says_how_often_it_is_taught_and_costs_so_much_less():
-    assert arm_distillation("cwd+response:every=4").every == 4
-    assert arm_distillation("cwd").every == Distillation(None).every == 1
-    whole, fourth = (step_cost(arm, "cwd") for arm in ("cwd+response", "cwd+response:every=4:tau=2"))
+    assert read_arm("cwd+response:every=4").distillation().every == 4
+    assert read_arm("cwd").distillation().every == Distillation(None).every == 1
+    whole, fourth = (read_arm(arm).cost for arm in ("cwd+response", "cwd+response:every=4:tau=2"))
     assert fourth - 1 == pytest.approx((whole - 1) / 4)
     with pytest.raises(UserError, match="every='0' must be a whole number"):
-        arm_distillation("cwd:every=0")
+        read_arm("cwd:every=0").distillation()

@@ -12,7 +12,8 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import Audit
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study import audit as audits
-from coco1k_kd.study.arms import Key
+from coco1k_kd.study.arms import read_arm
+from coco1k_kd.verdict.entry import Replicate
 
 RESULT: dict[str, Any] = {
     "init_hash": "a" * 64,
@@ -41,13 +42,15 @@ RESULT: dict[str, Any] = {
     },
 }
 
+Named = tuple[str, Replicate]
 
-def audit(results: dict[Key, dict[str, Any]], train_images: int, val_images: int) -> Audit:
-    made = {key: msgspec.convert(result, Result) for key, result in results.items()}
+
+def audit(results: dict[Named, dict[str, Any]], train_images: int, val_images: int) -> Audit:
+    made = {(read_arm(arm), of): msgspec.convert(result, Result) for (arm, of), result in results.items()}
     return audits.audit(made, train_images, val_images)
 
 
-def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[Key, dict[str, Any]]:
+def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[Named, dict[str, Any]]:
     made = {(arm, (0, seed)): copy.deepcopy(RESULT) for arm in arms for seed in seeds}
     for (arm, (_, seed)), result in made.items():
         result["work"]["train_args"] |= {"seed": seed, "model": f"{arm}.pt"}

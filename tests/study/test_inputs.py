@@ -131,8 +131,11 @@ def test_settings_that_cannot_be_are_refused(change: dict[str, Any], named: str)
 
 
 def test_the_baseline_is_always_there_and_capitals_do_not_matter() -> None:
-    assert Settings(data=Path("x"), loss="MGD").checked().arms == ["baseline", "mgd"]
-    assert Settings(data=Path("x"), arms=["CWD", "ultralytics"]).checked().arms == ["baseline", "cwd", "ultralytics"]
+    for given, wanted in (
+        ({"loss": "MGD"}, ["baseline", "mgd"]),
+        ({"arms": ["CWD", "ultralytics"]}, ["baseline", "cwd", "ultralytics"]),
+    ):
+        assert [arm.name for arm in Settings(data=Path("x"), **given).checked().arms] == wanted
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(1500, 100), (1500, 417), (1500, 416), (48, 2), (118287, 100)])

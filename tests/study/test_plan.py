@@ -22,6 +22,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.runs.initial import STARTS
 from coco1k_kd.runs.spec import SPEC, Result, TrainSpec, write
 from coco1k_kd.study import collect, comparing, store, training
+from coco1k_kd.study.arms import RANDOM, WEIGHT0, Arm, Key, read_arm
 from coco1k_kd.study.hours import Hours
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.settings import Settings
@@ -36,9 +37,30 @@ def made(**settings: Any) -> Study:
     return Study(chosen, data, weights, weights, Path("/project"), "20260101_120000")
 
 
+def arms_of(*names: str) -> list[Arm]:
+    controls = {arm.name: arm for arm in (WEIGHT0, RANDOM)}
+    return [controls.get(name) or read_arm(name) for name in names]
+
+
+def run(name: str, draw: int = 0, seed: int = 0) -> Key:
+    """A run of the arm of this name."""
+    return arms_of(name)[0], (draw, seed)
+
+
+def pairs(plan: Study, *names: str) -> list[tuple[str, str]]:
+    """The names of the arms that are compared."""
+    return [(arm.name, against.name) for arm, against in comparing.pairs(plan, arms_of(*names))]
+
+
+def specs_of(plan: Study, epochs: int = 7) -> dict[str, TrainSpec]:
+    """The specs by the names of the arms."""
+    return {arm.name: plan.spec(arm, replicate, epochs) for arm, replicate in plan.plan()}
+
+
 def test_runs_go_seed_by_seed_and_the_timed_baseline_comes_last() -> None:
     arms = ["baseline_same_time", "cwd", "ultralytics"]
-    assert made(arms=arms, seeds=[3, 5], controls=True).plan() == [
+    plan = made(arms=arms, seeds=[3, 5], controls=True).plan()
+    assert [(arm.name, replicate) for arm, replicate in plan] == [
         *[("baseline", (0, 3)), ("cwd", (0, 3)), ("ultralytics", (0, 3))],
         *[("baseline", (0, 5)), ("cwd", (0, 5)), ("ultralytics", (0, 5))],
         *[("weight0", (0, 3)), ("random_teacher", (0, 3)), ("random_teacher", (0, 5))],
@@ -48,7 +70,7 @@ def test_runs_go_seed_by_seed_and_the_timed_baseline_comes_last() -> None:
 
 def test_ours_are_compared_with_the_baseline_and_with_ultralytics_own() -> None:
     arms = ["baseline", "cwd", "mgd", "ultralytics", "baseline_same_time"]
-    assert comparing.pairs(made(arms=arms, loss="mgd"), arms) == [
+    assert pairs(made(arms=arms, loss="mgd"), *arms) == [
         *(("cwd", "baseline"), ("mgd", "baseline"), ("ultralytics", "baseline")),
         *(("cwd", "ultralytics"), ("mgd", "ultralytics"), ("mgd", "baseline_same_time")),
     ]
@@ -56,27 +78,27 @@ def test_ours_are_compared_with_the_baseline_and_with_ultralytics_own() -> None:
 
 def test_a_sum_is_compared_with_each_of_its_losses() -> None:
     arms = ["baseline", "cwd", "response", "cwd+response", "cwd+response:weight=1"]
-    found = comparing.pairs(made(arms=arms), arms)
+    found = pairs(made(arms=arms), *arms)
     assert found[len(arms) - 1 :] == [
         *(("cwd+response", "cwd"), ("cwd+response", "response")),
         ("cwd+response:weight=1", "cwd+response"),
     ]
-    assert comparing.pairs(made(arms=arms), ["baseline", "cwd+response"]) == [("cwd+response", "baseline")]
-    assert all(against == "baseline" for _, against in comparing.asked_for(made(arms=arms)))
+    assert pairs(made(arms=arms), "baseline", "cwd+response") == [("cwd+response", "baseline")]
+    assert all(against.name == "baseline" for _, against in comparing.asked_for(made(arms=arms)))
 
 
 def test_folders_have_the_names_of_the_contract() -> None:
     one, several = made(), made(seeds=[0, 1])
-    assert one.folder("baseline", (0, 0)) == Path("/project/baseline_20260101_120000")
-    assert one.folder("cwd", (0, 0)) == Path("/project/kd_cwd_20260101_120000")
-    assert several.folder("cwd", (0, 1)) == Path("/project/kd_cwd_20260101_120000_seed1")
-    assert several.folder("weight0", (0, 0)) == Path("/project/control_weight0_20260101_120000_seed0")
-    assert several.folder("cwd", (2, 1)) == Path("/project/kd_cwd_20260101_120000_draw2_seed1")
+    assert one.folder(*run("baseline")) == Path("/project/baseline_20260101_120000")
+    assert one.folder(*run("cwd")) == Path("/project/kd_cwd_20260101_120000")
+    assert several.folder(*run("cwd", seed=1)) == Path("/project/kd_cwd_20260101_120000_seed1")
+    assert several.folder(*run("weight0")) == Path("/project/control_weight0_20260101_120000_seed0")
+    assert several.folder(*run("cwd", draw=2, seed=1)) == Path("/project/kd_cwd_20260101_120000_draw2_seed1")
 
 
 def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone() -> None:
     plan = made(arms=["cwd", "ultralytics"], controls=True, distillation_weight=2.0)
-    specs = {arm: plan.spec(arm, (0, 0), 7) for arm, _ in plan.plan()}
+    specs = specs_of(plan)
     assert all(msgspec.json.decode(msgspec.json.encode(spec), type=TrainSpec) == spec for spec in specs.values())
     for spec in specs.values():
         assert spec.train_args == specs["baseline"].train_args
@@ -95,7 +117,7 @@ def test_a_spec_is_plain_data_and_differs_between_arms_in_the_distillation_alone
 
 
 def test_values_are_read_as_ultralytics_reads_them() -> None:
-    chosen = made(train=["lr0=1e-3", "cache=ram", "cos_lr=True", "optimizer=SGD"]).spec("baseline", (0, 0), 7)
+    chosen = made(train=["lr0=1e-3", "cache=ram", "cos_lr=True", "optimizer=SGD"]).spec(*run("baseline"), 7)
     wanted = {"lr0": 0.001, "cache": "ram", "cos_lr": True, "optimizer": "SGD"}
     assert {key: chosen.train_args[key] for key in wanted} == wanted
 
@@ -103,32 +125,33 @@ def test_values_are_read_as_ultralytics_reads_them() -> None:
 @pytest.mark.parametrize(("loss", "arms", "taught"), [("cwd", ["mgd"], "mgd"), ("mgd", ["cwd", "mgd"], "mgd")])
 def test_controls_distil_with_a_loss_that_is_compared(loss: str, arms: list[str], taught: str) -> None:
     plan = made(loss=loss, arms=arms, controls=True)
-    assert {plan.spec(arm, (0, 0), 7).distillation for arm in ("weight0", "random_teacher")} == {taught}
-    assert (taught, "random_teacher") in comparing.pairs(plan, ["baseline", *arms, "random_teacher"])
+    specs = specs_of(plan)
+    assert {specs[arm].distillation for arm in ("weight0", "random_teacher")} == {taught}
+    assert (taught, "random_teacher") in pairs(plan, "baseline", *arms, "random_teacher")
 
 
 def test_a_partial_start_is_the_same_for_all_arms_and_can_be_set_otherwise() -> None:
     plan = made(arms=["cwd"], start="backbone", student="s.pt", batch=8, train=["lr0=0.005", "cos_lr=True"])
-    baseline, cwd = (plan.spec(arm, (0, 3), 7) for arm in ("baseline", "cwd"))
+    baseline, cwd = specs_of(plan).values()
     assert baseline.start == cwd.start == "backbone" and baseline.train_args == cwd.train_args
     wanted = {"nbs": 8, "optimizer": "AdamW", "lr0": 0.005, "warmup_epochs": 1.0, "cos_lr": True}
     assert {key: cwd.train_args[key] for key in wanted} == wanted
-    assert "nbs" not in made().spec("baseline", (0, 0), 7).train_args
-    warmed = {start: made(start=start, student="s.pt").spec("baseline", (0, 0), 7).train_args for start in STARTS}
+    assert "nbs" not in made().spec(*run("baseline"), 7).train_args
+    warmed = {start: made(start=start, student="s.pt").spec(*run("baseline"), 7).train_args for start in STARTS}
     biases = {start: (args["momentum"], args["warmup_bias_lr"]) for start, args in warmed.items()}
     assert biases == {"weights": (0.9, 0.0), "frozen": (0.937, 0.1), "neck": (0.9, 0.0), "backbone": (0.9, 0.0)}
     assert (baseline.distillation_settings, cwd.distillation_settings) == ({}, {"weight": 3.0})
     chosen = made(arms=["mgd"], start="neck", student="s.pt", distillation_weight=2.0)
-    assert chosen.spec("mgd", (0, 3), 7).distillation_settings == {"weight": 2.0}
+    assert chosen.spec(*run("mgd"), 7).distillation_settings == {"weight": 2.0}
 
 
 def test_arms_with_settings_of_their_own() -> None:
     plan = made(
         arms=["mgd:mask_ratio=0.4", "ultralytics", "cwd:weight=auto:levels=16,32", "CWD"], start="neck", student="s.pt"
     )
-    arms = plan.settings.arms
+    arms = [arm.name for arm in plan.arms]
     assert arms == ["baseline", "cwd", "cwd:weight=auto:levels=16,32", "mgd:mask_ratio=0.4", "ultralytics"]
-    specs = {arm: plan.spec(arm, (0, 0), 7) for arm in arms}
+    specs = specs_of(plan)
     assert {arm: (spec.distillation, spec.distillation_settings) for arm, spec in specs.items()} == {
         "baseline": (None, {}),
         "cwd": ("cwd", {"weight": 3.0}),
@@ -137,10 +160,10 @@ def test_arms_with_settings_of_their_own() -> None:
         "ultralytics": ("ultralytics", {}),
     }
     assert all(spec.train_args == specs["baseline"].train_args for spec in specs.values())
-    assert plan.folder(arms[2], (0, 0)).name == "kd_cwd_weight=auto_levels=16,32_20260101_120000"
-    pairs = comparing.pairs(plan, arms)
-    assert ("cwd:weight=auto:levels=16,32", "cwd") in pairs and ("mgd:mask_ratio=0.4", "mgd") not in pairs
-    assert all((arm, against) in pairs for arm in arms[1:4] for against in ("baseline", "ultralytics"))
+    assert plan.folder(*run(arms[2])).name == "kd_cwd_weight=auto_levels=16,32_20260101_120000"
+    found = pairs(plan, *arms)
+    assert ("cwd:weight=auto:levels=16,32", "cwd") in found and ("mgd:mask_ratio=0.4", "mgd") not in found
+    assert all((arm, against) in found for arm in arms[1:4] for against in ("baseline", "ultralytics"))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +213,7 @@ def test_the_timed_baseline_gets_as_many_epochs_as_fit_into_the_distilled_arms_t
 ) -> None:
     plan = made(arms=["mgd", "cwd", "baseline_same_time"], loss="mgd", seeds=[0, 1], epochs=10)
     took = {"baseline": 100.0, "mgd": seconds, "cwd": 900.0}
-    results = {(arm, (0, seed)): timed(took[arm] + seed) for arm in took for seed in (0, 1)}
+    results = {run(arm, seed=seed): timed(took[arm] + seed) for arm in took for seed in (0, 1)}
     assert training.same_time_epochs(plan, results) == epochs
 
 
@@ -248,15 +271,14 @@ def test_weight_0_that_is_not_the_baseline_fails(
 ) -> None:
     torch.manual_seed(0)
     model = YOLO("yolo11n.yaml")
-    plan = SimpleNamespace(folder=lambda arm, replicate: tmp_path / arm, control_loss="cwd")
+    plan = SimpleNamespace(folder=lambda arm, replicate: tmp_path / arm.name, controlled=read_arm("cwd"))
     for arm, moved in (("baseline", 0.0), ("weight0", shift)):
         with torch.no_grad():
             next(model.model.parameters()).add_(moved)
         (tmp_path / arm / "weights").mkdir(parents=True)
         model.save(tmp_path / arm / "weights" / "last.pt")
     runs = {
-        (arm, (0, 0)): SimpleNamespace(ap_last=0.3 + d_ap * (arm == "weight0"), dir=arm)
-        for arm in ("baseline", "weight0")
+        run(arm): SimpleNamespace(ap_last=0.3 + d_ap * (arm == "weight0"), dir=arm) for arm in ("baseline", "weight0")
     }
     found = collect._weight0(plan, runs, (0, 0), device)
     assert found.passed is passed
@@ -314,7 +336,9 @@ def test_a_resume_adds_to_a_study_and_keeps_its_runs(shelf: Path, more: dict[str
         plan.folder(*key) for key in plan.plan()
     ]
     third = asked(shelf, **{"seeds": [0, 1], **more, "arms": ["cwd", "mgd", "ultralytics"]})
-    assert third.base.base.stamp == first.stamp and third.folder("cwd", (0, 1)) == first.folder("cwd", (0, 1))
+    assert third.base.base.stamp == first.stamp and third.folder(*run("cwd", seed=1)) == first.folder(
+        *run("cwd", seed=1)
+    )
     with store.locked(plan), pytest.raises(UserError, match="another process"), store.locked(first):
         pass
 
@@ -342,7 +366,7 @@ def test_every_draw_has_its_own_data_and_folder() -> None:
     other = replace(plan.data, yaml=Path("/draws/1/coco1k.yaml"))
     plan = replace(plan, further=(other,))
     specs = {key: plan.spec(*key, 3) for key in plan.plan()}
-    assert [key for key in specs if key[0] == "cwd"] == [("cwd", (0, 0)), ("cwd", (1, 0))]
+    assert [key for key in specs if key[0].name == "cwd"] == [run("cwd"), run("cwd", draw=1)]
     for (_, (draw, _)), spec in specs.items():
         assert spec.train_args["data"] == str(plan.drawn[draw].yaml)
         assert spec.annotations == str(plan.data.val.annotations), "one val set measures all"
@@ -352,8 +376,8 @@ def test_every_draw_has_its_own_data_and_folder() -> None:
 
 def test_the_timed_baseline_keeps_the_epochs_that_it_began_with(tmp_path: Path) -> None:
     plan = replace(made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10), project=tmp_path)
-    results = {(arm, (0, seed)): timed(time) for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)}
+    results = {run(arm, seed=seed): timed(time) for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)}
     assert training.same_time_epochs(plan, results) == 30
-    key = ("baseline_same_time", (0, 0))
+    key = run("baseline_same_time")
     write(plan.folder(*key) / SPEC, plan.spec(*key, 27))
     assert training.same_time_epochs(plan, results) == 27
