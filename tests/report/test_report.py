@@ -21,6 +21,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.image import imread
 from msgspec import structs
 
+import coco1k_kd.study.arms
 import coco1k_kd.study.collect
 from coco1k_kd.errors import UserError
 from coco1k_kd.report import fonts
@@ -334,7 +335,8 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
         judge=None,
         predictions=lambda key, epoch: tmp_path / f"{key[0]}{key[1][1]}" / f"predictions_{epoch}.json",
     )
-    runs = [(arm, r) for arm in ("cwd", "baseline") for r in replicates]
+    pair = tuple(map(coco1k_kd.study.arms.read_arm, ("cwd", "baseline")))
+    runs = [(arm, r) for arm in pair for r in replicates]
     calls = []
 
     def counted(*args, **kwargs):
@@ -342,9 +344,9 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
         return compare(*args, **kwargs)
 
     monkeypatch.setattr(coco1k_kd.study.comparing, "compare", counted)
-    entry = coco1k_kd.study.comparing._compared(("cwd", "baseline"), runs, evaluator)
+    entry = coco1k_kd.study.comparing._compared(pair, runs, evaluator)
     assert calls == ([{}] if same else [{}, {"in_parts": False}]), "nothing is computed twice"
-    sides = ({r: evaluator.predictions((arm, r), "last") for r in replicates} for arm in ("cwd", "baseline"))
+    sides = ({r: evaluator.predictions((arm, r), "last") for r in replicates} for arm in pair)
     own = compare(path, *sides)
     assert entry.last == Last(own.d_ap, own.d_ap50, own.mde, own.verdict)
     assert (entry.last.d_ap == entry.d_ap) is same

@@ -24,6 +24,7 @@ from coco1k_kd.runs import train
 from coco1k_kd.runs.launch import launch
 from coco1k_kd.runs.spec import RESULT, SPEC, Result, TrainSpec, write
 from coco1k_kd.study import store
+from coco1k_kd.study.arms import BASELINE
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.settings import Settings
 
@@ -37,7 +38,7 @@ def study(subset: Path, models: Path, tmp_path: Path) -> Study:
 
 @pytest.fixture
 def spec(study: Study) -> TrainSpec:
-    spec = study.spec("baseline", (0, 0), 3)
+    spec = study.spec(BASELINE, (0, 0), 3)
     Path(spec.folder).mkdir(parents=True)
     return spec
 
@@ -117,7 +118,7 @@ def test_an_image_that_was_replaced_is_named_and_nothing_goes_on(own: Study) -> 
     begun = store.begin(own)
     image = own.data.val.files[3]
     assert store.find(replace(own)).stamp == begun.stamp
-    spec = begun.spec("baseline", (0, 0), 3)
+    spec = begun.spec(BASELINE, (0, 0), 3)
     image.write_bytes(own.data.val.files[4].read_bytes())
     with pytest.raises(UserError, match=f"{image} has changed since the study began"):
         store.find(replace(own))
@@ -126,7 +127,7 @@ def test_an_image_that_was_replaced_is_named_and_nothing_goes_on(own: Study) -> 
 
 
 def test_a_run_of_other_code_does_not_start(study: Study) -> None:
-    spec = structs.replace(store.begin(study).spec("baseline", (0, 0), 3), code="0")
+    spec = structs.replace(store.begin(study).spec(BASELINE, (0, 0), 3), code="0")
     with pytest.raises(UserError, match="code has changed"):
         train.train(spec)
 
