@@ -223,7 +223,7 @@ def test_runs_that_shared_cores_are_timed_by_the_cores() -> None:
 
     def epochs(at_once: int, cpu: bool) -> int:
         runs = {
-            (arm, (0, 0)): structs.replace(timed(clock[arm]), at_once=at_once, cpu_seconds=cores[arm] if cpu else None)
+            run(arm): structs.replace(timed(clock[arm]), at_once=at_once, cpu_seconds=cores[arm] if cpu else None)
             for arm in clock
         }
         return training.same_time_epochs(plan, runs)
