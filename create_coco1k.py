@@ -25,7 +25,7 @@ import numpy as np
 from coco1k_kd.data import download, subset
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.certify import certify
-from coco1k_kd.data.manifest import Manifest, read_manifest, table
+from coco1k_kd.data.manifest import SPLITS, YAML, Manifest, read_manifest, table
 from coco1k_kd.data.outside import POOL, draw_pool, drawn_pool, pool_jobs, without_same
 from coco1k_kd.data.placing import LINKS, Job, check_present
 from coco1k_kd.data.replacing import put_right
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     flag("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="what to write (default: coco1k)")
     flag = p.add_argument_group("your own data").add_argument
     flag("--data", type=Path, metavar="YAML", help="draw from data in Ultralytics' format instead")
-    for split in subset.SPLITS:
+    for split in SPLITS:
         flag(f"--{split}-annotations", type=Path, metavar="FILE", help=f"or from COCO files: the one of {split}")
         flag(f"--{split}-images", type=Path, metavar="DIR", help="the folder that its file names are relative to")
     flag = p.add_argument_group("what to draw").add_argument
@@ -114,7 +114,7 @@ def _pool(text: str) -> int | Literal["rest"]:
 def sources(args: argparse.Namespace) -> dict[str, Source]:
     """Where each split is drawn from. UserError for flags that do not go together."""
     files = {
-        split: (getattr(args, f"{split}_annotations"), getattr(args, f"{split}_images")) for split in subset.SPLITS
+        split: (getattr(args, f"{split}_annotations"), getattr(args, f"{split}_images")) for split in SPLITS
     }
     given = [flag for pair in files.values() for flag in pair if flag]
     if given and args.data:
@@ -126,10 +126,10 @@ def sources(args: argparse.Namespace) -> dict[str, Source]:
     if given and len(given) < 4:
         raise UserError("own COCO files need --train-annotations, --train-images, --val-annotations and --val-images")
     if given:
-        return {split: from_files(*files[split]) for split in subset.SPLITS}
+        return {split: from_files(*files[split]) for split in SPLITS}
     if args.download:
         download.fetch_annotations(args.coco_root)
-    return {split: from_root(args.coco_root, split) for split in subset.SPLITS}
+    return {split: from_root(args.coco_root, split) for split in SPLITS}
 
 
 def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
@@ -229,7 +229,7 @@ def create(args: argparse.Namespace) -> None:
     show(f"warning: {text}" for text in written.warnings)
     if further:
         print(f"pool: {len(further.image_ids):,} images without labels, in {output / 'images' / f'{POOL}2017'}")
-    print(f"wrote {output}: train with data={output / subset.YAML}")
+    print(f"wrote {output}: train with data={output / YAML}")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from ultralytics import YOLO
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.data.dataset import read_data
-from coco1k_kd.data.subset import YAML
+from coco1k_kd.data.manifest import YAML
 from coco1k_kd.runs.predict import predict
 from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.matching import coco_metrics

@@ -13,7 +13,7 @@ import numpy as np
 
 from coco1k_kd.data import sampling, subset
 from coco1k_kd.data.dataset import Data, read_data
-from coco1k_kd.data.manifest import MANIFEST, Manifest, read_manifest
+from coco1k_kd.data.manifest import MANIFEST, SPLITS, YAML, Manifest, read_manifest
 from coco1k_kd.data.placing import check_present
 from coco1k_kd.data.source import drawn_from, open_source
 from coco1k_kd.errors import UserError
@@ -50,12 +50,12 @@ def further_draws(data: Data, number: int, coco_root: Path | None, project: Path
         same = seen.setdefault(frozenset(found.train.image_ids), draw)
         if same != draw:
             raise UserError(f"draws {same} and {draw} are the same images: the source is too small for {number} draws")
-    return tuple(read_data(place / subset.YAML) for place in places.values())
+    return tuple(read_data(place / YAML) for place in places.values())
 
 
 def _write(manifest: Manifest, places: dict[int, Path], source: Path) -> None:
     sources = open_source(source)
-    train, val = (sources[split].annotations for split in subset.SPLITS)
+    train, val = (sources[split].annotations for split in SPLITS)
     val_ids = subset.listed(val, manifest, "val")
     subset.listed(train, manifest, "train")  # else other images would come from another COCO
     pool, balance = sampling.Pool.of(train), manifest.balance
