@@ -113,9 +113,7 @@ def _pool(text: str) -> int | Literal["rest"]:
 
 def sources(args: argparse.Namespace) -> dict[str, Source]:
     """Where each split is drawn from. UserError for flags that do not go together."""
-    files = {
-        split: (getattr(args, f"{split}_annotations"), getattr(args, f"{split}_images")) for split in SPLITS
-    }
+    files = {split: (getattr(args, f"{split}_annotations"), getattr(args, f"{split}_images")) for split in SPLITS}
     given = [flag for pair in files.values() for flag in pair if flag]
     if given and args.data:
         raise UserError("--data and --train-annotations name two sources: give one of them")
