@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     flag("--output-dir", type=Path, default=Path("coco1k"), metavar="DIR", help="what to write (default: coco1k)")
     flag = p.add_argument_group("your own data").add_argument
     flag("--data", type=Path, metavar="YAML", help="draw from data in Ultralytics' format instead")
+    flag("--run-download", action="store_true", help="where its images are missing, run the program in its download:")
     for split in SPLITS:
         flag(f"--{split}-annotations", type=Path, metavar="FILE", help=f"or from COCO files: the one of {split}")
         flag(f"--{split}-images", type=Path, metavar="DIR", help="the folder that its file names are relative to")
@@ -120,7 +121,7 @@ def sources(args: argparse.Namespace) -> dict[str, Source]:
     if (given or args.data) and args.download:
         raise UserError("--download fetches COCO: leave it out for your own data")
     if args.data:
-        return from_yaml(args.data)
+        return from_yaml(args.data, args.run_download)
     if given and len(given) < 4:
         raise UserError("own COCO files need --train-annotations, --train-images, --val-annotations and --val-images")
     if given:

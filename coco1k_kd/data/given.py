@@ -21,15 +21,17 @@ from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
 
 
-def open_data(path: Path, project: Path) -> Data:
+def open_data(path: Path, project: Path, program: bool = False) -> Data:
     """The data of a study: a subset or other COCO data by its own annotations, anything else as Ultralytics reads it.
+
+    `program`: let a program in the YAML's `download:` fetch the images, where they are missing.
 
     Raises:
         UserError: the first fault of the data, and how many more there are.
     """
     if _has_annotations(path):
         return _read_with_annotations(path)
-    data = read(path)
+    data = read(path, program=program)
     refuse(data)
     _print("note", [*notes(data), *_unread(data)])
     return write(data, project)
@@ -107,9 +109,10 @@ def _has_annotations(path: Path) -> bool:
         content = read_yaml(path)
         root = Path(content.get("path") or path.parent)
         files = [annotations_beside(root, one_place(content[key])) for key in ("train", "val")]
+        named = content.get("names") is not None  # Ultralytics can do without: then there is nothing to compare
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return False  # Ultralytics knows better what is wrong, or what the YAML means
-    return all(file.is_file() for file in files) or _is_subset(root)
+    return named and (all(file.is_file() for file in files) or _is_subset(root))
 
 
 def _unread(data: OwnData) -> Iterator[str]:

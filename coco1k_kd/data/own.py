@@ -84,7 +84,7 @@ def faults(data: OwnData) -> list[str]:
 
 def notes(data: OwnData) -> list[str]:
     """What is worth knowing about the data and does not forbid a study, each in a line."""
-    found = [*data.unused]
+    found = [*data.notes]
     for name, split in data.splits.items():
         if split.left_out:
             images = count(len(split.left_out), "image")

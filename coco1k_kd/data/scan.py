@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from coco1k_kd.data.columns import Outlines, outlines
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_file, left_out
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.quiet import quiet
+from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
 
 SPLITS = ("train", "val", "test")
 _KEPT_KEYS = ("channels", "kpt_shape")  # what Ultralytics needs to know to read the labels again
+_ARCHIVE = re.compile(r"https?://.*\.(?:zip|tar|gz|tgz|xz|bz2|txz|tbz2)(?:\?.*)?", re.IGNORECASE)  # of download:
+RUN_DOWNLOAD = "--run-download"  # the flag without which no program of a data YAML runs
 _LONGEST = 300  # characters of a message that is not ours
 
 
@@ -74,7 +78,7 @@ class OwnData:
     """What a data YAML names: class names by index, and the splits that it has.
 
     `twins`: images of the first split that are also in the second, with the file there, before anything was rewritten.
-    `unused`: what is said of a test split that cannot judge.
+    `notes`: what is said of names that occur twice, and of a test split that cannot judge.
     """
 
     yaml: Path
@@ -83,29 +87,36 @@ class OwnData:
     splits: dict[str, Scan]
     keys: dict[str, Any]
     twins: dict[tuple[str, str], dict[Path, Path]]
-    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def resolve(path: Path, download: bool = True) -> dict[str, Any]:
+def resolve(path: Path, download: bool = True, program: bool = False) -> dict[str, Any]:
     """A data YAML as Ultralytics resolves it: absolute places of the splits, and names by index.
 
     Args:
-        path: the YAML, or the name of one that Ultralytics brings along.
+        path: the YAML, or what else Ultralytics takes for one: the name of one that it brings along, with or without
+            its suffix, a folder that holds one, or an archive.
         download: let Ultralytics fetch the images where the YAML has `download:` and they are missing, as it does
             before a training.
+        program: do so too where `download:` is a program.
 
     Raises:
         UserError: it is not a data YAML, or the images of train or val are not there.
     """
     from ultralytics.data.utils import check_det_dataset
-    from ultralytics.utils.checks import check_file
 
     with in_one_line(f"{path} cannot be used as a data YAML"):
-        if not path.exists() and not check_file(str(path), hard=False):
+        file = _known(path)
+        fetched = download and (program or not _runs_program(file))
+        try:
+            found = check_det_dataset(str(path), autodownload=fetched)
+        except FileNotFoundError:
+            if not download or fetched:
+                raise
             raise UserError(
-                f"{path} does not exist: make a subset with create_coco1k.py, or give --data your data YAML"
-            )
-        found = check_det_dataset(str(path), autodownload=download)
+                f"{path}: its images are not there, and its download: is a program; read it, then give {RUN_DOWNLOAD}, "
+                "or fetch the images yourself"
+            ) from None
         for split in SPLITS:
             places = places_of(found, split)
             if not places and split != "test":
@@ -115,33 +126,74 @@ def resolve(path: Path, download: bool = True) -> dict[str, Any]:
                 raise ValueError(f"{split}: {missing[0]} does not exist")
             if images := [place for place in places if Path(place).is_file() and not _passed(place)]:
                 raise ValueError(f"{split}: {images[0]} is an image; name a folder, or a text file that lists images")
+        if unnamed := [index for index in range(len(found["names"])) if index not in found["names"]]:
+            raise ValueError(f"names: there is none of class {unnamed[0]}; number the classes from 0")
         found["names"] = {index: visible(found["names"][index]) for index in range(len(found["names"]))}
     return found
 
 
-def read(path: Path, download: bool = True) -> OwnData:
-    """Have Ultralytics read all images and labels that a data YAML names. UserError if it cannot, in one line."""
-    found = resolve(path, download)
+def _known(path: Path) -> Path:
+    """Where a data YAML lies that is given by its path, or by the name of one that Ultralytics brings along."""
+    from ultralytics.utils.checks import check_file
+
+    if re.match(r"\w+:/", str(path)):
+        raise UserError(f"{path} is an address: fetch the file, and give --data its path")
+    for name in (str(path), f"{path}.yaml", f"{path}.yml"):
+        if path.exists() or (found := check_file(name, download=False, hard=False)):
+            return path if path.exists() else Path(found)
+    raise UserError(f"{path} does not exist: make a subset with create_coco1k.py, or give --data your data YAML")
+
+
+def _runs_program(file: Path) -> bool:
+    """Whether Ultralytics would run a program to fetch the images of a data YAML, and not just unpack an archive."""
+    try:
+        download = read_yaml(file).get("download")
+    except (OSError, yaml.YAMLError):  # a folder, an archive, or none; their download: Ultralytics does not run
+        return file.is_dir()
+    return bool(download) and not _ARCHIVE.fullmatch(str(download))
+
+
+def read(path: Path, download: bool = True, program: bool = False) -> OwnData:
+    """Have Ultralytics read all images and labels that a data YAML names; `download` and `program` as of `resolve`.
+
+    Raise UserError if it cannot, in one line.
+    """
+    found = resolve(path, download, program)
     check_channels(path, found)
-    classes = tuple(found["names"].values())
-    if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
-        raise UserError(f"{path} has two classes of the name {twice[0]!r}: give each class a name of its own")
+    classes = _distinct(list(found["names"].values()))
+    notes = [
+        f"classes {classes.index(name)} and {index} have the name {name!r}; the latter is called {classes[index]!r}"
+        for index, name in found["names"].items()
+        if classes[index] != name
+    ]
     if gone := [place for place in places_of(found, "test") if not Path(place).exists()]:
         found["test"] = None
+        notes.append(f"test: {gone[0]} does not exist, so the split is not used")
     listed = {split: _listed(path, split, found) for split in SPLITS if found.get(split)}
     same = {
         (judge, other): twins(_absolute(listed[judge]), _absolute(listed[other]))
         for other, judge in combinations(listed, 2)
     }
     splits = {split: scan(path, split, found, listed[split]) for split in listed}
-    unused = tuple(f"test: {place} does not exist, so the split is not used" for place in gone[:1])
     if "test" in splits and splits["test"].unlabelled == len(splits["test"].files):
         number = len(splits.pop("test").files)
-        unused = (f"test: none of the {number:,} images has a label file, so the split is not used",)
+        notes.append(f"test: none of the {number:,} images has a label file, so the split is not used")
         same = {pair: images for pair, images in same.items() if "test" not in pair}
     keys = {key: found[key] for key in _KEPT_KEYS if key in found}
     place, root = Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve()
-    return OwnData(place, root, classes, splits, keys, same, unused)
+    return OwnData(place, root, classes, splits, keys, same, tuple(notes))
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    """Names of classes, of which none occurs twice: the second `cup` is `cup (2)`, and not one that is there."""
+    found: list[str] = []
+    for name in names:
+        number, distinct = 1, name
+        while distinct in found or (number > 1 and distinct in names):
+            number += 1
+            distinct = f"{name} ({number})"
+        found.append(distinct)
+    return tuple(found)
 
 
 def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]) -> Scan:

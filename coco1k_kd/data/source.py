@@ -61,11 +61,14 @@ def from_files(annotations: Path, images: Path) -> Source:
     return Source(read(annotations), images)
 
 
-def from_yaml(path: Path) -> dict[str, Source]:
-    """Train and val of a data YAML in Ultralytics' format. UserError if no study could be made of the data."""
+def from_yaml(path: Path, program: bool = False) -> dict[str, Source]:
+    """Train and val of a data YAML in Ultralytics' format. UserError if no study could be made of the data.
+
+    `program`: let a program in its `download:` fetch the images, where they are missing.
+    """
     from coco1k_kd.data import own, scan  # here, since Ultralytics takes seconds to import
 
-    data = scan.read(path)
+    data = scan.read(path, program=program)
     own.refuse(data)
     content = {split: own.coco(data.splits[split], data.classes, path.name) for split in _NAMES}
     return {split: Source(parse(content[split], path), data.splits[split].root) for split in _NAMES}

@@ -20,7 +20,15 @@ from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
 from coco1k_kd.study.settings import Settings
 
 _PLACEBO_IMAGES = 16
-FREE = ("project", "coco_root", "hours", "judge", "groups", "export")  # may change between a study and its --resume
+FREE = (
+    "project",
+    "coco_root",
+    "hours",
+    "judge",
+    "groups",
+    "export",
+    "run_download",
+)  # may change between a study and its --resume
 
 
 @dataclass(frozen=True)

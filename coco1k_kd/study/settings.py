@@ -40,6 +40,11 @@ class Settings:
         type=Path,
         metavar="YAML",
     )
+    run_download: bool = flag(
+        False,
+        "where the images of --data are missing, run the program in its download: to fetch them; read it first",
+        action="store_true",
+    )
     student: str = flag(
         "yolo11n.pt", "a checkpoint to train further, or a .yaml to train from scratch", metavar="MODEL"
     )

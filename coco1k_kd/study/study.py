@@ -282,7 +282,7 @@ def _told(entry: Entry) -> str:
 def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, WrittenJudge | None]:
     """Read and check every input, and find or begin the study. Nothing is written before all is well."""
     project = settings.project.absolute()
-    data = open_data(settings.data, project)
+    data = open_data(settings.data, project, settings.run_download)
     student = read_weights(settings.student, "student")
     arms = settings.arms or []
     teacher = read_weights(settings.teacher, "teacher") if distilled(arms) or settings.controls else None

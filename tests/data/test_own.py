@@ -304,7 +304,6 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (_rewrite(nc=5), "must match"),
     (_rewrite(names={0: "a", 2: "b"}), "invalid class indices"),
     (_rewrite(names={"a": "b"}), "cannot be used as a data YAML"),
-    (_rewrite(names=["a", "a", "b"]), "two classes of the name 'a'"),
     (_rewrite(channels=1), "channels: 1"),
     (_rewrite(path="/nowhere"), "/nowhere/images/val"),
     (_rewrite(train="images/none"), "images/none does not exist"),
