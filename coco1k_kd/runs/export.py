@@ -10,10 +10,9 @@ from ultralytics import YOLO
 
 from coco1k_kd.runs.formats import read_format
 from coco1k_kd.runs.predict import predict
-from coco1k_kd.runs.spec import Exported, ExportSpec
+from coco1k_kd.runs.spec import PREDICTIONS, Exported, ExportSpec
 from coco1k_kd.runs.speed import milliseconds
 
-PREDICTIONS = "predictions.json"
 _NAME = "student"  # of the exported file
 _MB = 1e6
 

@@ -12,6 +12,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_json
 
 SPEC, RESULT = "spec.json", "result.json"
+PREDICTIONS = "predictions.json"  # of an exported file; checkpoints have theirs by name
 EPOCHS = ("best", "last")  # of each run the checkpoints that are evaluated
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from coco1k_kd.distill.weights import load_model
 from coco1k_kd.report.comparison import Arm, Export, Model
 from coco1k_kd.runs.launch import RunFailed
-from coco1k_kd.runs.spec import Exported, ExportSpec, checkpoints, finished
-from coco1k_kd.study.arms import RANDOM, Key, run_label
+from coco1k_kd.runs.spec import PREDICTIONS, Exported, ExportSpec, checkpoints, finished
+from coco1k_kd.study.arms import Key, run_label
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.matching import coco_metrics
@@ -46,8 +46,8 @@ def exports(study: Study, evaluator: Evaluator, arms: Mapping[str, Arm]) -> tupl
         The exports, and the labels of those that failed, each with its reason on the console.
     """
     made, failed = [], []
-    best = {arm: max(found.runs, key=lambda run: run.ap) for arm, found in arms.items() if arm != RANDOM}
-    for arm, run in best.items():
+    for arm in (arm for arm in study.arms if arm.name in arms):  # without controls, which nobody ships
+        run = max(arms[arm.name].runs, key=lambda run: run.ap)
         key = (arm, (run.draw, run.seed))
         for format in study.settings.export:
             label = f"{run_label(*key)} as {format}"
@@ -59,10 +59,10 @@ def exports(study: Study, evaluator: Evaluator, arms: Mapping[str, Arm]) -> tupl
                 print(f"error: {failure}", file=sys.stderr, flush=True)
                 failed.append(label)
                 continue
-            ap = coco_metrics(evaluator.truth, folder / "predictions.json")["ap"]
+            ap = coco_metrics(evaluator.truth, folder / PREDICTIONS)["ap"]
             made.append(
                 Export(
-                    arm=arm,
+                    arm=arm.name,
                     draw=run.draw,
                     seed=run.seed,
                     format=format,

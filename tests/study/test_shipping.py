@@ -14,9 +14,9 @@ from ultralytics.engine import exporter
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs import formats
-from coco1k_kd.runs.export import PREDICTIONS, export
+from coco1k_kd.runs.export import export
 from coco1k_kd.runs.predict import predict
-from coco1k_kd.runs.spec import ExportSpec
+from coco1k_kd.runs.spec import PREDICTIONS, ExportSpec
 from coco1k_kd.study.settings import Settings
 from coco1k_kd.verdict.matching import coco_metrics
 
