@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coco1k_kd.distill.registry import built_in
+
 MASKS_APART = 100_003  # between the seeds of two masks in a row: a prime, so that those of neighbouring seeds differ
 SHIFT = 3.0  # standardised features seldom lie below -3: shifted up, they pass the ReLU, and are shifted back
 
@@ -73,6 +75,8 @@ class _Divergence(torch.autograd.Function):
         return difference * gradient, None, None
 
 
+# Weights are chosen by measurement, not copied: docs/method.md, "Weights". Costs: docs/lab/step-times.md.
+@built_in(name="cwd", weight=1.0, cost=1.5, help="where each channel of the features is active")
 class CWDLoss(nn.Module):
     """`cwd_loss` as a module, to stand beside `MGDLoss`: no parameters."""
 
@@ -85,6 +89,7 @@ class CWDLoss(nn.Module):
         return cwd_loss(student, teacher, self.tau)
 
 
+@built_in(name="mgd", weight=4.0, cost=2.1, help="the teacher's features from half-hidden ones")
 class MGDLoss(nn.Module):
     """Masked generative distillation: hide part of the student's map, generate the teacher's whole map from the rest.
 

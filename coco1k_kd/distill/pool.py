@@ -24,6 +24,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from coco1k_kd.data.lesson import Found, Lesson, read_lesson
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.doubt import attach, coded
+from coco1k_kd.distill.registry import built_in
 from coco1k_kd.distill.settings import STATE, Distillation
 from coco1k_kd.errors import UserError
 
@@ -61,6 +62,7 @@ class Labels:
         }
 
 
+@built_in(name="pool", weight=1.0, cost=1.0, compares="labels", help="images without labels, by the teacher's boxes")
 class Pool(Labels):
     """Images without labels, of which every batch has a share.
 
@@ -93,6 +95,7 @@ class Pool(Labels):
         return boxes
 
 
+@built_in(name="fill", weight=1.0, cost=1.0, compares="labels", help="the teacher's boxes that the labels lack")
 class Fill(Labels):
     """What the labels of the train images lack."""
 

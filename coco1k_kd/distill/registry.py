@@ -1,15 +1,17 @@
 """The losses that a teacher can teach by: one entry for each. Everything that names a loss asks here; no torch.
 
-A sum of losses is named with plus signs, as "cwd+response". A loss of your own joins by `register_loss`, from a file of
-your own: docs/adding-a-loss.md.
+A sum of losses is named with plus signs, as "cwd+response". A loss of this package has its row above its class, in any
+file of this folder: `built_in`. A loss of your own joins by `register_loss`, from a file of your own:
+docs/adding-a-loss.md.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +23,7 @@ from coco1k_kd.errors import UserError, nearest
 # What a loss compares: the neck's levels, or what the head makes of them. Labels are nothing to compare: what goes by
 # them changes the images and boxes that the student is fed.
 FEATURES, RESPONSES, LABELS = "features", "responses", "labels"
+_FRESH = 3.0  # default weight under a fresh head, over the other: docs/method.md, "Weights"
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -35,6 +38,7 @@ class Loss:
         weight: its default weight.
         fresh_weight: its default weight under a fresh head.
         cost: seconds of its training step over those of a plain one; it orders runs and estimates their time.
+        help: what it does, in a few words.
         compares: `FEATURES`, `RESPONSES` or `LABELS`.
         file: the user's file that it was registered in; "" for those of this package.
     """
@@ -44,6 +48,7 @@ class Loss:
     weight: float
     fresh_weight: float
     cost: float
+    help: str = ""
     compares: str = FEATURES
     file: str = ""
 
@@ -62,27 +67,37 @@ class Loss:
         return getattr(import_module(module), name)
 
 
-# Weights are chosen by measurement, not copied (docs/method.md, "Weights"): under a head that knows nothing the task's
-# gradient says little, and a stronger teacher pays. Costs: docs/lab/step-times.md.
-_BUILT_IN = (
-    Loss("cwd", "coco1k_kd.distill.losses:CWDLoss", weight=1.0, fresh_weight=3.0, cost=1.5),
-    Loss("mgd", "coco1k_kd.distill.losses:MGDLoss", weight=4.0, fresh_weight=12.0, cost=2.1),
-    Loss(
-        "response",
-        "coco1k_kd.distill.response:ResponseLoss",
-        weight=1.0,
-        fresh_weight=3.0,
-        cost=1.6,
-        compares=RESPONSES,
-    ),
-    Loss("pool", "coco1k_kd.distill.pool:Pool", weight=1.0, fresh_weight=1.0, cost=1.0, compares=LABELS),
-    Loss("fill", "coco1k_kd.distill.pool:Fill", weight=1.0, fresh_weight=1.0, cost=1.0, compares=LABELS),
-)
+def built_in(**row: Any) -> Callable[[_Class], _Class]:
+    """Class decorator: the row of a loss of this package, fields of `Loss` as plain literals, which `_rows` reads.
+
+    `fresh_weight` is three times `weight` where it is not given: under a fresh head, which knows nothing, the task's
+    gradient says little, and a stronger teacher pays.
+    """
+    return lambda made_by: made_by
+
+
+def _rows(folder: Path) -> Iterator[Loss]:
+    """The rows of this package's losses. They are read and not run, since importing torch takes seconds."""
+    for path in folder.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body if f"@{built_in.__name__}(" in text else ():
+            for call in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == built_in.__name__:
+                    row = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+                    row.setdefault("fresh_weight", _FRESH * row["weight"])
+                    yield Loss(made_by=f"{__package__}.{path.stem}:{node.name}", **row)
+
+
+def _in_order(losses: Iterator[Loss]) -> list[Loss]:
+    """Losses of features first, those of labels last, each kind by name."""
+    return sorted(losses, key=lambda loss: ((FEATURES, RESPONSES, LABELS).index(loss.compares), loss.name))
+
+
 # Arms, rows of a report, and Ultralytics' columns of results.csv without their "_loss": they name no loss.
 _POOLS = ("pool_self", "pool_truth", "pool_placebo")
 _COLUMNS = ("box", "cls", "dfl", "loss", "kd", "dis", "seg", "sem", "pose", "kobj", "rle", "angle")
 RESERVED = frozenset((*reserved.NAMED, reserved.STUDENT, reserved.TEACHER, *_POOLS, *_COLUMNS))
-_known = {loss.name: loss for loss in _BUILT_IN}
+_known = {loss.name: loss for loss in _in_order(_rows(Path(__file__).parent))}
 
 
 def register_loss(
@@ -116,7 +131,7 @@ def register_loss(
             )
         if key in _known and _known[key].file != file:
             raise UserError(f"there is a loss {key} already ({_known[key].file or 'built in'}): choose another name")
-        fresh = 3 * weight if fresh_weight is None else fresh_weight
+        fresh = _FRESH * weight if fresh_weight is None else fresh_weight
         _known[key] = Loss(key, made_by, weight, fresh, cost, file=file)
         return made_by
 
@@ -146,6 +161,11 @@ def load(file: str | Path) -> None:
 def names() -> list[str]:
     """Of all losses, in the order of the table."""
     return list(_known)
+
+
+def told() -> str:
+    """What each loss goes by, in a line."""
+    return "; ".join(f"{loss.name}, {loss.help}" if loss.help else loss.name for loss in _known.values())
 
 
 def parts(name: str) -> tuple[Loss, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+from coco1k_kd.distill.registry import built_in
 from coco1k_kd.errors import visible
 
 BRANCHES = ("one2many", "one2one")  # of a Detect head, by Ultralytics' names; all but end-to-end heads have the first
@@ -32,6 +33,7 @@ class Response(NamedTuple):
     scores: Tensor
 
 
+@built_in(name="response", weight=1.0, cost=1.6, compares="responses", help="what the heads say of every anchor")
 class ResponseLoss(nn.Module):
     """Classification and localisation of all anchors; each is normalised by the sum of the teacher's confidences.
 

@@ -8,6 +8,7 @@ from unicodedata import east_asian_width
 
 import msgspec
 
+from coco1k_kd.report.columns import COLUMNS
 from coco1k_kd.report.comparison import Comparison, Reference, Run
 from coco1k_kd.report.shipped import shipped
 from coco1k_kd.report.words import Words, points, repeats
@@ -55,20 +56,16 @@ def _verdicts(comparison: Comparison, words: Words) -> str:
 
 def accuracy(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
     """Head and rows: AP of student and teacher as given, and of every arm."""
-    columns = {"ap_judge": "ap_judge"} if words.elsewhere(comparison) else {}
-    columns |= {"ap": "ap_best", "ap50": "ap50_best", "ap_last": "ap_last"}
-    head = [words(f"h_{key}") for key in ("arm", "runs", *columns.values(), "ultralytics")]
+    columns = [column for column in COLUMNS if column.shown(comparison, words)]
+
+    def figures(models: Sequence[Reference | Run]) -> list[str]:
+        return [_spread(map(column.figure, models)) for column in columns]
+
+    head = [words("h_arm"), words("h_runs"), *(column.head(words) for column in columns)]
     given = comparison.references.items()
-    rows = [[words("as_given", name=words(role)), "", *_accuracy([model], columns)] for role, model in given]
-    rows += [[name, str(len(arm.runs)), *_accuracy(arm.runs, columns)] for name, arm in comparison.arms.items()]
+    rows = [[words("as_given", name=words(role)), "", *figures([model])] for role, model in given]
+    rows += [[name, str(len(arm.runs)), *figures(arm.runs)] for name, arm in comparison.arms.items()]
     return head, rows
-
-
-def _accuracy(models: Sequence[Reference | Run], columns: Iterable[str]) -> list[str]:
-    """The figures of `columns` as far as the models have them, and Ultralytics' own AP."""
-    figures = [[getattr(model, key, None) for model in models] for key in columns]
-    own = [model.ultralytics.map50_95 if model.ultralytics else None for model in models]
-    return [_spread(column) for column in (*figures, own)]
 
 
 def note_ap(comparison: Comparison, words: Words) -> str:

@@ -45,6 +45,10 @@ class Words:
         """The text of `key` with its placeholders filled."""
         return self._texts[key].format(**values)
 
+    def text(self, key: str, english: str) -> str:
+        """The text of `key`; `english` in a language that has none yet."""
+        return self._texts.get(key, english)
+
     def count(self, noun: str, number: int) -> str:
         """`3 seeds`: `noun` is a key whose text has a form for one and a form for many."""
         one, _, many = self._texts[noun].partition("|")

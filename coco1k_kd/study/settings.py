@@ -49,7 +49,7 @@ class Settings:
         "yolo11n.pt", "a checkpoint to train further, or a .yaml to train from scratch", metavar="MODEL"
     )
     teacher: str = flag("yolo11l.pt", "any Ultralytics detector with as many levels", metavar="MODEL")
-    loss: str = flag("cwd", f"of {', '.join(registry.names())}, or a sum: how the arm beside the baseline is distilled")
+    loss: str = flag("cwd", f"how the arm beside the baseline is distilled, also by a sum of these: {registry.told()}")
     arms: list[str] | list[Arm] | None = flag(  # as text until `checked` has read them
         None,
         f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "

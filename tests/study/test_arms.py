@@ -81,7 +81,7 @@ def test_a_report_has_sums_after_single_losses() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cdw", "unknown arm cdw (did you mean cwd?): choose of baseline, cwd, "),
+        ("cdw", "unknown arm cdw (did you mean cwd?): choose of baseline, "),
         ("baselin", "unknown arm baselin (did you mean baseline?)"),
         ("cwd+respons", "unknown arm cwd+respons (did you mean response?)"),
         ("baseline+cwd", "unknown arm baseline+cwd"),
