@@ -29,14 +29,16 @@ _FLAGS = ("teacher", "imgsz")  # of the identity, which a user can change
 class BoxStore:
     """The boxes of one teacher with one set of settings, in a file. UserError if it holds those of another.
 
-    `identity`: all that the boxes depend on, apart from the image; values are JSON.
+    `identity`: all that the boxes depend on, apart from the image; values are JSON. `seconds`: that finding them took,
+    interrupted passes included.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path, self.identity = path, dict(identity)
         self._boxes: dict[str, list[list[float]]] = {}
+        self.seconds = 0.0
         if path.exists():
-            self._boxes = self._read()
+            self._boxes, self.seconds = self._read()
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._boxes
@@ -51,23 +53,30 @@ class BoxStore:
 
     def save(self) -> None:
         """Write all boxes, whole or not at all."""
-        write_atomic(self.path, json.dumps({"identity": self.identity, "images": self._boxes}))
+        write_atomic(
+            self.path, json.dumps({"identity": self.identity, "seconds": round(self.seconds, 1), "images": self._boxes})
+        )
 
-    def _read(self) -> dict[str, list[list[float]]]:
+    def _read(self) -> tuple[dict[str, list[list[float]]], float]:
         try:
             content = msgspec.json.decode(self.path.read_bytes())
-            identity, boxes = dict(content["identity"]), dict(content["images"])
+            identity, boxes, seconds = dict(content["identity"]), dict(content["images"]), float(content["seconds"])
         except (msgspec.DecodeError, KeyError, TypeError, ValueError):
             raise UserError(f"{self.path} does not hold a teacher's boxes: give another --output") from None
         if other := [key for key in self.identity if identity.get(key) != self.identity[key]]:
             what = f"--{other[0]}" if other[0] in _FLAGS else other[0]
             there, here = (str(of.get(other[0]))[:12] for of in (identity, self.identity))
             raise UserError(f"{self.path} was made with another {what} ({there}, now {here}): give another --output")
-        return boxes
+        return boxes, seconds
 
 
 def teach(
-    teacher: str, images: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]], store: BoxStore, **settings: Any
+    teacher: str,
+    images: Mapping[str, Path],
+    sizes: Mapping[str, tuple[int, int]],
+    store: BoxStore,
+    what: str = "label",
+    **settings: Any,
 ) -> dict[Path, str]:
     """Have the teacher find the boxes of all images that `store` lacks.
 
@@ -77,6 +86,7 @@ def teach(
         sizes: width and height in pixels after EXIF, by the SHA-256; images of one size share a batch, so that what
             is found in an image does not depend on the others.
         store: takes the boxes, and is saved every half minute and at the end, however that comes.
+        what: is done, for the progress bar.
         settings: `imgsz`, `batch`, `device`, `iou`, `max_det` for Ultralytics.
 
     Returns:
@@ -89,9 +99,11 @@ def teach(
     if not todo:
         return {}
     bad: dict[Path, str] = {}
-    model, saved = YOLO(teacher), time.monotonic()
+    model = YOLO(teacher)
+    begun = saved = time.monotonic()
+    before = store.seconds
     try:
-        with quiet(), tqdm(total=len(images), initial=len(images) - len(todo), desc="label", unit="image") as bar:
+        with quiet(), tqdm(total=len(images), initial=len(images) - len(todo), desc=what, unit="image") as bar:
             for digests in _batches(sorted(todo, key=lambda d: (sizes[d], str(images[d]))), sizes, settings["batch"]):
                 pixels = {digest: imread(str(images[digest])) for digest in digests}
                 for digest in digests:
@@ -106,6 +118,7 @@ def teach(
                 for digest, result in zip(pixels, found, strict=True):
                     store.add(digest, _boxes(result.boxes))
                 bar.update(len(digests))
+                store.seconds = before + time.monotonic() - begun
                 if time.monotonic() - saved > _KEPT_EVERY:
                     store.save()
                     saved = time.monotonic()

@@ -28,7 +28,13 @@ def parser() -> argparse.ArgumentParser:
         help="labelled data: its classes are taken, by name, and its val images choose each class's threshold; none of "
         "its images is labelled",
     )
-    p.add_argument("--imgsz", type=int, metavar="N", help="pixels, a multiple of 32 (default: the teacher's own)")
+    p.add_argument(
+        "--imgsz",
+        type=int,
+        metavar="N",
+        help="pixels, a multiple of 32 (default: of a few the one of the best AP on the val images of --data; without "
+        "--data the one that the teacher was trained at)",
+    )
     p.add_argument(
         "--confidence",
         type=float,

@@ -14,23 +14,20 @@ import yaml
 
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.given import open_data
-from coco1k_kd.data.images import see
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.own import count
 from coco1k_kd.data.pool import Pool, read_pool
 from coco1k_kd.data.scan import places_of, resolve
 from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
-from coco1k_kd.distill.weights import Weights, load_model, read_weights
+from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256, write_atomic, write_json
 from coco1k_kd.report.review import page
 from coco1k_kd.runs.devices import check_device
-from coco1k_kd.runs.taught import LOW, BoxStore, teach
-from coco1k_kd.verdict.coco import Detections, overlap, rankings, read_truth
-from coco1k_kd.verdict.thresholds import best_thresholds
+from coco1k_kd.runs.taught import LOW
+from coco1k_kd.study.teaching import Labeller, best_imgsz, check_imgsz, classes_of_labels
 
 FORMATS = ("yolo", "cvat", "label-studio")
-_STRIDE, _IOU, _MOST = 32, 0.7, 300  # Ultralytics' own overlap and number of boxes
 _PICTURES = 36
 
 
@@ -57,57 +54,38 @@ def label(order: Order) -> None:
     if order.batch < 1:
         raise UserError(f"--batch {order.batch}: must be at least 1")
     check_device(order.device)
+    check_imgsz(order.imgsz, "--imgsz")
     teacher = read_weights(order.teacher, "teacher")
-    if teacher.task == "obb":
-        raise UserError(f"the teacher {order.teacher} finds turned boxes, and labels are upright ones: give a detector")
-    imgsz = order.imgsz or int(getattr(load_model(teacher.path, "teacher"), "args", {}).get("imgsz", 640))
-    if imgsz < _STRIDE or imgsz % _STRIDE:
-        raise UserError(f"--imgsz {imgsz}: must be a multiple of {_STRIDE}")
     with TemporaryDirectory() as folder:
         data = open_data(order.data, Path(folder)) if order.data else None
-        classes, numbers = _classes(teacher, data, order.class_map)
+        classes, numbers = classes_of_labels(teacher, data.classes if data else None, order.class_map)
+        labeller = Labeller(teacher, numbers, order.output, order.device, order.batch)
         pool = _without_known(read_pool(order.images, order.output), data)
         made = _Made(order.output, {image.link: image.file for image in pool.images})
-        identity = {"teacher": teacher.sha256, "imgsz": imgsz, "low": LOW, "iou": _IOU, "max_det": _MOST}
-        store = BoxStore(order.output / "boxes.json", identity)
-        settings = {"imgsz": imgsz, "iou": _IOU, "max_det": _MOST, "device": order.device, "batch": order.batch}
-        files = {image.sha256: image.file for image in pool.images}
-        sizes = {image.sha256: (image.width, image.height) for image in pool.images}
-        unread = teach(teacher.path, files, sizes, store, **settings)
+        imgsz = order.imgsz or (_best_imgsz(labeller, data) if data else labeller.own_imgsz)
+        check_imgsz(imgsz, "the teacher's own --imgsz")
+        unread = labeller.look(pool.images, imgsz)
         thresholds = np.full(len(classes), order.confidence)
         if data:
-            thresholds = _thresholds(teacher.path, data, numbers, store, order.confidence, settings)
+            thresholds = labeller.thresholds(data.val, imgsz, order.confidence)
     images = [image for image in pool.images if image.file not in unread]
-    found = [_mapped(store[image.sha256], numbers) for image in images]
+    found = [labeller.boxes(image.sha256, imgsz) for image in images]
     taught = [
         Taught(image, boxes, boxes[:, 1] >= thresholds[boxes[:, 0].astype(int)])
         for image, boxes in zip(images, found, strict=True)
     ]
-    _say(pool, unread, numbers, [store[image.sha256] for image in images], order.confidence)
+    _say(pool, unread, numbers, [labeller.store(imgsz)[image.sha256] for image in images], order.confidence)
     made.write({one.image.link: yolo(one) for one in taught})
     _write(order, taught, classes, thresholds, teacher, pool.root.name)
 
 
-def _classes(teacher: Weights, data: Data | None, pairs: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """The classes of the labels, and by the teacher's class its number among them, -1 for one that is dropped."""
-    renamed: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, other = pair.partition("=")
-        if not equals or not other or name in renamed:
-            raise UserError(f"--class-map {pair}: give each class of the teacher once, as FROM=TO")
-        if name not in teacher.classes:
-            raise UserError(
-                f"--class-map {pair}: the teacher has no class {name!r} ({', '.join(teacher.classes[:5])}…)"
-            )
-        if data and other not in data.classes:
-            raise UserError(f"--class-map {pair}: the data have no class {other!r} ({', '.join(data.classes[:5])}…)")
-        renamed[name] = other
-    names = [renamed.get(name, name) for name in teacher.classes]
-    classes = list(data.classes) if data else list(dict.fromkeys(names))
-    numbers = np.array([classes.index(name) if name in classes else -1 for name in names])
-    if (numbers < 0).all():
-        raise UserError("the teacher knows none of the classes of --data by name: say which is which with --class-map")
-    return classes, numbers
+def _best_imgsz(labeller: Labeller, data: Data) -> int:
+    """The teacher's best resolution on the labelled val images, which is said."""
+    aps = labeller.aps(data.val)
+    imgsz = best_imgsz(aps)
+    tried = ", ".join(f"{100 * ap:.1f} at {size}" for size, ap in sorted(aps.items()))
+    print(f"the teacher looks at {imgsz} px: AP on the val images {tried}", flush=True)
+    return imgsz
 
 
 def _without_known(pool: Pool, data: Data | None) -> Pool:
@@ -121,42 +99,6 @@ def _without_known(pool: Pool, data: Data | None) -> Pool:
     if not pool.images:
         raise UserError("there is no image left to label: all are unreadable, or belong to --data")
     return pool
-
-
-def _mapped(boxes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Boxes with the classes of the labels. Where two classes became one, an object has one box: the likelier."""
-    boxes = boxes.copy()
-    boxes[:, 0] = numbers[boxes[:, 0].astype(int)]
-    boxes = boxes[boxes[:, 0] >= 0]
-    boxes = boxes[np.argsort(-boxes[:, 1], kind="stable")]
-    kept: list[int] = []
-    for i, box in enumerate(boxes):
-        same = boxes[[k for k in kept if boxes[k, 0] == box[0]]]
-        crowd = np.zeros(len(same), bool)
-        if not (overlap(np.broadcast_to(box[2:], (len(same), 4)), same[:, 2:], crowd) > _IOU).any():
-            kept.append(i)
-    return boxes[kept]
-
-
-def _thresholds(
-    teacher: str, data: Data, numbers: np.ndarray, store: BoxStore, default: float, settings: dict[str, object]
-) -> np.ndarray:
-    """The threshold of each class from the labelled val images; the teacher's boxes there are kept, too."""
-    truth = read_truth(data.val.annotations)
-    found: list[np.ndarray] = []
-    files = {data.val.images / name: number for number, name in enumerate(truth.files)}
-    digests = {file: sha256(file) for file in files if file.is_file()}
-    seen = {digest: s for file, digest in digests.items() if not isinstance(s := see(file), str)}
-    sizes = {digest: (s.width, s.height) for digest, s in seen.items()}
-    readable = {digest: file for file, digest in digests.items() if digest in sizes}
-    teach(teacher, readable, sizes, store, **settings)
-    for file, digest in digests.items():
-        if digest in store:
-            boxes = _mapped(store[digest], numbers)
-            found.append(np.column_stack((np.full(len(boxes), files[file]), boxes)))
-    table = np.concatenate((np.zeros((0, 7)), *found))
-    detections = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
-    return best_thresholds(rankings(truth, detections), default)
 
 
 class _Made:

@@ -1,4 +1,8 @@
-"""From which score on a teacher's boxes are labels: class by class, that of the best F1 on labelled images."""
+"""From which score on a teacher's boxes are labels: class by class, from labelled images.
+
+The best F1 of a class alone is noise where it has few boxes. Each class is therefore taken together with so many boxes
+more that behave as those of all classes do; measured in docs/lab/label-thresholds.md.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +12,40 @@ import numpy as np
 
 from coco1k_kd.verdict.coco import Ranking
 
-FEW = 10  # boxes: a class with fewer takes the threshold of all classes together
+MORE = 40  # boxes like those of all classes together
+SCORES = np.arange(1, 100) / 100  # thresholds to choose from
 
 
 def best_thresholds(by_class: Sequence[Ranking], default: float) -> np.ndarray:
-    """(C,) the score of best F1 at IoU 0.5 of each class; `default` where nothing was right.
+    """(C,) the score of best F1 at IoU 0.5 of each class with `MORE` boxes like those of all; of equals the highest.
 
     Args:
         by_class: matches of the detections with the labelled boxes of C classes (`coco.rankings`).
         default: for all classes, if no detection of any class is right.
     """
-    parts = [_counted(ranking) for ranking in by_class]
-    number = [int(ranking.boxes[0].sum()) for ranking in by_class]
-    scores, hits = (np.concatenate([part[i] for part in parts]) for i in range(2))
-    of_all = _best(scores, hits, sum(number), default)
-    return np.array(
-        [_best(*part, boxes, of_all) if boxes >= FEW else of_all for part, boxes in zip(parts, number, strict=True)]
-    )
+    right, found = (np.array([counts[i] for counts in map(_counted, by_class)], float) for i in range(2))
+    boxes = np.array([ranking.boxes[0].sum() for ranking in by_class], float)
+    if not right.any():
+        return np.full(len(boxes), default)
+    f1 = shrunk_f1(right, found, boxes, MORE)
+    return SCORES[::-1][f1[:, ::-1].argmax(axis=1)]
+
+
+def shrunk_f1(right: np.ndarray, found: np.ndarray, boxes: np.ndarray, more: float) -> np.ndarray:
+    """(C, S) F1 by class and threshold, with `more` boxes of the average kind added to each class.
+
+    Args:
+        right, found: (C, S) detections from each threshold on that are right, and all of them.
+        boxes: (C,) labelled boxes, some at least.
+    """
+    share = more / boxes.sum()
+    right, found = right + share * right.sum(axis=0), found + share * found.sum(axis=0)
+    return 2 * right / (found + boxes[:, None] + more)
 
 
 def _counted(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
-    counted = ranking.counted[0, 0]
-    return ranking.score[counted], ranking.hit[0, 0][counted]
-
-
-def _best(scores: np.ndarray, hits: np.ndarray, boxes: int, default: float) -> float:
-    """The score from which on detections have the best F1; of equals the highest. Equal scores stay together."""
-    if not hits.any():
-        return default
-    order = np.argsort(-scores, kind="stable")
-    scores, right = scores[order], np.cumsum(hits[order])
-    f1 = 2 * right / (np.arange(1, len(scores) + 1) + boxes)
-    last = np.append(scores[1:] < scores[:-1], True)
-    return float(scores[last][np.argmax(f1[last])])
+    """How many detections of a class are right, and how many there are, from each of SCORES on."""
+    counted, hit = ranking.counted[0, 0], ranking.hit[0, 0]
+    of_all = np.sort(ranking.score[counted]), np.sort(ranking.score[counted & hit])
+    found, right = (len(scores) - np.searchsorted(scores, SCORES) for scores in of_all)
+    return right, found

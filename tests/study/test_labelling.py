@@ -96,15 +96,15 @@ def test_a_second_call_goes_on_and_takes_no_other_boxes(photos: Path, models: Pa
     command = ["--images", photos, "--output", output, "--confidence", 0.06, "--teacher"]
     assert run(*command, models / "teacher.pt").returncode == 0
     first = state(output)
-    stored = json.loads((output / "boxes.json").read_bytes())
+    stored = json.loads((output / "boxes_64.json").read_bytes())
     kept = dict(list(stored["images"].items())[:2])  # as an interruption leaves it
-    (output / "boxes.json").write_text(json.dumps({**stored, "images": kept}))
+    (output / "boxes_64.json").write_text(json.dumps({**stored, "images": kept}))
     again = run(*command, models / "teacher.pt")
     assert again.returncode == 0 and "2/4" in again.stderr
     assert {k: v for k, v in state(output).items() if "boxes" not in k} == {
         k: v for k, v in first.items() if "boxes" not in k
     }
-    assert json.loads((output / "boxes.json").read_bytes())["images"] == stored["images"]
+    assert json.loads((output / "boxes_64.json").read_bytes())["images"] == stored["images"]
     other = run(*command, models / "student.pt")
     assert other.returncode == 2 and "another --teacher" in other.stderr and "Traceback" not in other.stderr
     label = output / "labels" / "turned.txt"
