@@ -1,4 +1,4 @@
-"""A hash of the code that a training's result depends on, so that runs of different code are not compared.
+"""A hash of the code that a training's result depends on, and the versions of the packages that it calls.
 
     python -m coco1k_kd.runs.code     # for the stage keys of run_coco1k_kd.sh
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +36,26 @@ def essence(source: str) -> str:
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that compute, by name."""
+    import cv2
+    import numpy
+    import PIL
+    import torch
+    import torchvision
+    import ultralytics
+
+    return {
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),  # of a type of its own
+        "ultralytics": ultralytics.__version__,
+        "numpy": numpy.__version__,
+        "torchvision": str(torchvision.__version__),
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
+from pathlib import Path
+
 from coco1k_kd.errors import UserError
 
 
@@ -26,3 +30,12 @@ def check_device(device: str) -> None:
         raise UserError("--device mps: there is no Apple GPU here; give --device cpu")
     elif device not in ("", "cpu", "mps"):
         raise UserError(f"--device {device}: give cpu, mps, the number of a GPU, or those of several, as 0,1")
+
+
+def processor() -> str:
+    """The CPU's model, as far as the system says it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

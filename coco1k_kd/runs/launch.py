@@ -19,7 +19,8 @@ from msgspec import structs
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import lock
-from coco1k_kd.runs.spec import SPEC, Outcome, Spec, finished, finished_as, result_type, write
+from coco1k_kd.runs.results import finished, finished_as
+from coco1k_kd.runs.spec import SPEC, Outcome, Spec, result_type, write
 
 FAILURE, LOG, LOCK = "failure.json", "train.log", "run.lock"
 TIED = "--tied"  # tells a run that its standard input is its study's life line

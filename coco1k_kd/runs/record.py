@@ -29,6 +29,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from coco1k_kd.files import atomic, write_atomic
+from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.ranks import gathered
 from coco1k_kd.runs.spec import Figures
 
@@ -307,11 +308,14 @@ def _describe(trainer: Any) -> dict[str, Any]:
         for group in trainer.optimizer.param_groups
         if any(id(parameter) in own for parameter in group["params"])
     ]
+    on_cpu = trainer.device.type == "cpu"  # elsewhere neither the processor nor its threads compute
     return {
         "optimizer": {"name": type(trainer.optimizer).__name__, "groups": groups},
         "accumulate": max(round(trainer.args.nbs / trainer.batch_size), 1),
         "amp": bool(trainer.amp),
         "device": " and ".join(dict.fromkeys(gathered(_device_name(trainer.device)))),
+        "processor": processor() if on_cpu else None,
+        "threads": torch.get_num_threads() if on_cpu else None,
         "train_images": len(trainer.train_loader.dataset),
         "val_images": len(trainer.test_loader.dataset),
         "checkpoint_rule": {

@@ -23,6 +23,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     folder: str
     annotations: str  # of the val images, in COCO's format
     images: str  # the folder that the annotations' file names are relative to
+    listed: str = ""  # the hashes of the files that it reads; they must be the same when it starts
     launched: float = 0.0  # seconds of the monotonic clock, which all processes of a machine share
     at_once: int = 1  # runs that share the machine
 
@@ -51,7 +52,7 @@ class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     student: str
     start: str  # of `initial.STARTS`
     freeze_bn: bool
-    listed: str = ""  # the hashes of the files that the study reads; they must be the same when the run starts
+    draw: int = 0  # which of the study's train images
     code: str = ""  # hash of the package's code when the study began
     teacher: str | None
     random_teacher: bool
@@ -97,6 +98,11 @@ class Result(Figures, kw_only=True):
     ultralytics_last: dict[str, float]
     work: dict[str, Any]
     teacher_sha256: str | None = None  # as the run loaded it
+    loss_file_sha256: str | None = None  # with what it imports from its folder
+    files_sha256: str = ""  # of all images, labels and annotations as they were read
+    weights_sha256: dict[str, str] = {}  # of the checkpoints that were evaluated, by name
+    predictions_sha256: dict[str, str] = {}  # of each file of predictions, by its name
+    sha256: str = ""  # of all else that is here
 
 
 def comparable_seconds(results: Sequence[Result]) -> list[float]:
@@ -110,11 +116,17 @@ def comparable_seconds(results: Sequence[Result]) -> list[float]:
     return [result.train_seconds for result in results]
 
 
-class Evaluation(msgspec.Struct):
+class Evaluation(msgspec.Struct, kw_only=True):
     """Ultralytics' own figures of each checkpoint by name."""
 
     ultralytics: dict[str, dict[str, float]]
     seconds: float
+    versions: dict[str, str] = {}
+    code: str = ""
+    files_sha256: str = ""  # of all images, labels and annotations as they were read
+    weights_sha256: dict[str, str] = {}  # of the checkpoints that were evaluated, by name
+    predictions_sha256: dict[str, str] = {}  # of each file of predictions, by its name
+    sha256: str = ""  # of all else that is here
 
 
 class Exported(msgspec.Struct):
@@ -124,6 +136,8 @@ class Exported(msgspec.Struct):
     megabytes: float
     ms_per_image: float
     seconds: float
+    predictions_sha256: dict[str, str] = {}  # of each file of predictions, by its name
+    sha256: str = ""  # of all else that is here
 
 
 Outcome = Result | Evaluation | Exported  # of a run, whatever its kind
@@ -155,35 +169,3 @@ def write(path: Path, content: msgspec.Struct) -> None:
 def read_spec(folder: Path) -> TrainSpec | EvaluateSpec | ExportSpec:
     """The spec of the run in `folder`."""
     return read(folder / SPEC, TrainSpec | EvaluateSpec | ExportSpec)
-
-
-def finished(folder: Path, kind: type[T] = Result) -> T | None:
-    """The result of a run that has ended well, else None."""
-    path = folder / RESULT
-    return read(path, kind) if path.exists() else None
-
-
-def finished_as(spec: Spec, kind: type[T] = Result) -> T | None:
-    """The same of the run that `spec` asks for. UserError if its folder holds the result of another run."""
-    folder = Path(spec.folder)
-    result = finished(folder, kind)
-    if result is not None and (folder / SPEC).exists():
-        asked, done = (_what(part) for part in (spec, read_spec(folder)))
-        if differing := [name for name in sorted(asked | done) if asked.get(name) != done.get(name)]:
-            name = differing[0]
-            raise UserError(
-                f"{folder} holds the result of another run: its {name} is {done.get(name)}, and not {asked.get(name)}; "
-                "move that folder away"
-            )
-    return result
-
-
-def _what(spec: Spec) -> dict[str, Any]:
-    """What a run is, apart from where its files lie and which machine does it: its project may have moved."""
-    if not isinstance(spec, TrainSpec):
-        return {"kind": "evaluation"}
-    arguments = {key: value for key, value in spec.train_args.items() if key not in ("data", "device")}
-    settings = {key: value for key, value in spec.distillation_settings.items() if key != "loss_file"}
-    names = ("arm", "seed", "start", "freeze_bn", "random_teacher", "distillation")
-    what = arguments | settings | {name: getattr(spec, name) for name in names}
-    return msgspec.json.decode(msgspec.json.encode(what))  # as a spec that was read has it

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from msgspec import structs
 from torch import nn
 from ultralytics.utils import RANK
 
-from coco1k_kd.data.identity import check_unchanged
+from coco1k_kd.data.identity import check_unchanged, digest, listed_as
 from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
-from coco1k_kd.files import atomic, leftovers, write_json
-from coco1k_kd.runs.code import code_hash
+from coco1k_kd.files import atomic, leftovers, sha256, write_json
+from coco1k_kd.runs.code import code_hash, versions
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.export import export
 from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statistics, partial_start
@@ -34,8 +35,8 @@ from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, TIED
 from coco1k_kd.runs.predict import predict_each
 from coco1k_kd.runs.ranks import run_ranks
 from coco1k_kd.runs.record import SNAPSHOT, Recorder, RunError, load_snapshot, read_snapshot
+from coco1k_kd.runs.results import write_result
 from coco1k_kd.runs.spec import (
-    RESULT,
     SPEC,
     EvaluateSpec,
     Evaluation,
@@ -65,7 +66,9 @@ def train(spec: TrainSpec) -> Result:
     """Train one arm with one seed, then write the predictions of its best and last checkpoint."""
     folder, args = Path(spec.folder), spec.train_args
     devices = read_devices(args["device"] or "")
-    code, files = code_hash(), check_unchanged(Path(spec.listed)) if spec.listed else {}
+    code, identity = code_hash(), what_it_reads(spec)
+    if spec.judge and spec.judge.listed:
+        check_unchanged(Path(spec.judge.listed))  # now, and not after hours
     if spec.code and code != spec.code:
         raise UserError("the package's code has changed since the study began: begin a new study without --resume")
     _prepare(spec, folder)
@@ -76,7 +79,8 @@ def train(spec: TrainSpec) -> Result:
     settings = {key: args[key] for key in ("data", "imgsz", "batch", "workers")} | {"device": devices[0] or None}
     own = predict_each(checkpoints(folder), Path(spec.annotations), Path(spec.images), folder, **settings)
     if spec.judge:  # in this process, since to start another one takes longer than to judge some hundred images
-        write(Path(spec.judge.folder) / RESULT, evaluate(structs.replace(spec.judge, launched=time.monotonic())))
+        judged = evaluate(structs.replace(spec.judge, launched=time.monotonic()))
+        write_result(Path(spec.judge.folder), judged)
     (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
     return Result(
         **structs.asdict(trained.figures),
@@ -84,9 +88,22 @@ def train(spec: TrainSpec) -> Result:
         seconds=trained.figures.earlier_seconds + time.monotonic() - spec.launched,
         ultralytics=own["best"],
         ultralytics_last=own["last"],
-        work={**trained.work, "versions": _versions(), "code": code, "freeze_bn": spec.freeze_bn},
-        teacher_sha256=files.get(spec.teacher) if spec.teacher else None,
+        work={**trained.work, "versions": versions(), "code": code, "freeze_bn": spec.freeze_bn},
+        weights_sha256=_hashes(checkpoints(folder)),
+        **identity,
     )
+
+
+def what_it_reads(spec: TrainSpec) -> dict[str, Any]:
+    """The hashes of data, teacher and loss file. UserError names the first file that has changed in the meantime."""
+    if not spec.listed:
+        return {}
+    now, loss_file = check_unchanged(Path(spec.listed)), spec.distillation_settings.get("loss_file")
+    return {
+        "files_sha256": digest(now[f"draw {spec.draw}"]),
+        "teacher_sha256": now["models"][listed_as(spec.teacher, Path(spec.listed).parent)] if spec.teacher else None,
+        "loss_file_sha256": digest(now["loss file"]) if loss_file else None,
+    }
 
 
 def fit(spec: TrainSpec) -> Trained:
@@ -112,8 +129,17 @@ def evaluate(spec: EvaluateSpec) -> Evaluation:
     """Write predictions_<name>.json for each of `spec.weights`, checkpoints by name."""
     folder = Path(spec.folder)
     folder.mkdir(exist_ok=True)
+    files = digest(check_unchanged(Path(spec.listed))["images"]) if spec.listed else ""
+    weights = _hashes(spec.weights)
     own = predict_each(spec.weights, Path(spec.annotations), Path(spec.images), folder, **spec.val_args)
-    return Evaluation(own, time.monotonic() - spec.launched)
+    return Evaluation(
+        ultralytics=own,
+        seconds=time.monotonic() - spec.launched,
+        versions=versions(),
+        code=code_hash(),
+        files_sha256=files,
+        weights_sha256=weights,
+    )
 
 
 def random_teacher(weights: str, images: list[Path], imgsz: int, seed: int, output: Path) -> None:
@@ -187,21 +213,8 @@ def _fit_on_ranks(folder: Path, number: int) -> Trained:
     return trained
 
 
-def _versions() -> dict[str, str]:
-    import cv2
-    import numpy
-    import PIL
-    import torchvision
-
-    return {
-        "python": sys.version.split()[0],
-        "torch": str(torch.__version__),  # of a type of its own
-        "ultralytics": ultralytics.__version__,
-        "numpy": numpy.__version__,
-        "torchvision": str(torchvision.__version__),
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-    }
+def _hashes(weights: Mapping[str, str]) -> dict[str, str]:
+    return {name: sha256(Path(path)) for name, path in weights.items()}
 
 
 def _end_with_parent() -> None:
@@ -242,7 +255,7 @@ def main() -> int:
     if RANK > -1:
         dist.destroy_process_group()  # left to the interpreter's end, gloo may abort there: pytorch/pytorch#179291
     if RANK < 1:
-        write(folder / (_TRAINED if RANK == 0 else RESULT), result)
+        write(folder / _TRAINED, result) if RANK == 0 else write_result(folder, result)
     return 0
 
 

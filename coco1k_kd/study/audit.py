@@ -7,7 +7,7 @@ from typing import Any
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import Audit
-from coco1k_kd.runs.spec import Result
+from coco1k_kd.runs.spec import Evaluation, Result
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label
 
 # Where a run lies and whom it learns from is what may differ.
@@ -17,16 +17,19 @@ _LONGER = frozenset({"epochs", "images", "stream_hash", "optimizer_steps", "opti
 _SEED = frozenset({"init_hash", "batch_hash", "stream_hash", "train_args.seed"})
 _STEPS = "optimizer_steps"  # with half precision a run leaves out some steps, at other moments than another run
 _FEW_STEPS, _STEP_SHARE = 5, 0.01
-_DRAW = frozenset({"train_args.data"})
+_DRAW = frozenset({"train_args.data", "files_sha256"})
 
 
-def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> Audit:
+def audit(
+    results: Mapping[Key, Result], train_images: int, val_images: int, reads: Mapping[Key, Mapping[str, Any]]
+) -> Audit:
     """Compare the work of every run with that of the baseline of the same replicate, and the baselines with each other.
 
     Args:
         results: of each run.
         train_images: how many images the data set has to train on.
         val_images: and to validate on.
+        reads: hashes of the study's files, that each run must say it has read.
 
     Returns:
         What was compared.
@@ -44,11 +47,22 @@ def audit(results: Mapping[Key, Result], train_images: int, val_images: int) -> 
                     f"no verdict: {run_label(*key)} saw {work[field]} {field.replace('_', ' ')}, the data set has "
                     f"{value} (are some unreadable? its train.log names them)"
                 )
+        check_read(run_label(*key), results[key], reads[key])
         _same(key, work, (BASELINE, key[1]), works, _excepted(key, works))
         if key[0] == BASELINE:
             _same(key, work, first, works, _SEED | (_DRAW if key[1][0] != first[1][0] else frozenset()))
     excepted = {key[0].name: sorted(fields) for key in works if (fields := _excepted(key, works))}
     return Audit(True, len(works), sorted({name.split(".")[0] for name in works[first]}), excepted)
+
+
+def check_read(label: str, result: Result | Evaluation, expected: Mapping[str, Any]) -> None:
+    """UserError if a result does not say that it has read what it should have."""
+    for name, value in expected.items():
+        if (found := getattr(result, name)) != value:
+            raise UserError(
+                f"no verdict: {label} has read other files than the study has: {name} is {_short(found)} against "
+                f"{_short(value)}; move its folder away and give the same command with --resume"
+            )
 
 
 def _excepted(key: Key, works: Mapping[Key, Mapping[str, Any]]) -> frozenset[str]:
@@ -98,8 +112,9 @@ def _differ(name: str, work: Mapping[str, Any], other: Mapping[str, Any]) -> boo
 
 
 def _work(result: Result) -> dict[str, Any]:
-    keys = ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "effective_batch", "world_size")
-    return {key: getattr(result, key) for key in keys} | result.work
+    counted = ("epochs", "images", "effective_batch", "world_size")
+    hashed = ("init_hash", "batch_hash", "stream_hash", "files_sha256")
+    return {key: getattr(result, key) for key in (*counted, *hashed)} | result.work
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

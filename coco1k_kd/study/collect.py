@@ -33,6 +33,7 @@ from coco1k_kd.report.comparison import (
     Weight0,
 )
 from coco1k_kd.report.words import Words
+from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import Study
@@ -239,16 +240,12 @@ def _git() -> Git | None:
 
 
 def _hardware(results: Results) -> dict[str, str | int | None]:
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     first = next(iter(results.values()))
     return {
         "device": first.work["device"],
         "devices_per_run": first.world_size,
-        "cpu": cpu,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_bytes": memory,
         "system": platform.platform(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd.data.dataset import Data
-from coco1k_kd.data.identity import CACHE, digest, files_of_code, files_of_data, hashes
+from coco1k_kd.data.identity import Hashes, digest, files_of_code, files_of_data, hashes
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.runs.code import code_hash
@@ -54,23 +54,28 @@ class Study:
             key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
         }
         if loss_file := self.settings.loss_file:
-            own = hashes(files_of_code(loss_file), self.project / CACHE)
-            chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": digest(own)}
-        chosen |= {"files_sha256": digest(self.data_hashes)}
+            chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": digest(self.hashes["loss file"])}
+        chosen |= {"files_sha256": digest(self.hashes["draw 0"])}  # others are drawn from these files' source
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
 
     @cached_property
-    def data_hashes(self) -> dict[str, str]:
-        """Of every image, label and annotation file of train and val."""
-        files = files_of_data(self.data)  # what we have written into the project may move with it
-        return hashes([file for file in files if not file.is_relative_to(self.project)], self.project / CACHE)
+    def hashes(self) -> dict[str, Hashes]:
+        """Of every file that a run reads and that must not change while the study is done, by part."""
+        parts = {f"draw {draw}": files_of_data(data, self.project) for draw, data in enumerate(self.drawn)}
+        parts["models"] = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
+        parts["loss file"] = files_of_code(self.settings.loss_file) if self.settings.loss_file else []
+        return {part: hashes(files, self.project) for part, files in parts.items()}
 
-    def hashes(self) -> dict[str, str]:
-        """Of every file that a run reads and that must not change while the study is done."""
-        weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
-        own = files_of_code(self.settings.loss_file) if self.settings.loss_file else []
-        return self.data_hashes | hashes([*weights, *own], self.project / CACHE)
+    def read_by(self, key: Key) -> dict[str, str | None]:
+        """What the result of a run must say that it has read."""
+        arm, (draw, _) = key
+        own = arm.parts and self.settings.loss_file
+        return {
+            "files_sha256": digest(self.hashes[f"draw {draw}"]),
+            "teacher_sha256": self.teacher.sha256 if self.teacher and arm.learns else None,
+            "loss_file_sha256": digest(self.hashes["loss file"]) if own else None,
+        }
 
     @property
     def listed(self) -> Path:
@@ -166,6 +171,7 @@ class Study:
             seed=replicate[1],
             folder=str(self.folder(arm, replicate)),
             listed=str(self.listed),
+            draw=replicate[0],
             code=code_hash(),
             student=self.student.path,
             start=s.start,

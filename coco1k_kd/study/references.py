@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from coco1k_kd.data.dataset import Split
-from coco1k_kd.data.identity import CACHE, digest, files_of_split, hashes
-from coco1k_kd.files import sha256
+from coco1k_kd.data.identity import digest, files_of_split, hashes
+from coco1k_kd.files import write_json
 from coco1k_kd.report.comparison import Reference
+from coco1k_kd.runs.code import code_hash, versions
 from coco1k_kd.runs.initial import WEIGHTS
+from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, checkpoints, finished
+from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, Result, checkpoints
 from coco1k_kd.study.arms import Key, run_label
+from coco1k_kd.study.audit import check_read
 from coco1k_kd.study.judge import WrittenJudge
 from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.matching import coco_metrics
 
+Begun = tuple[EvaluateSpec, Future[Evaluation] | None]  # none: it was there
 _GIVEN = "given"  # names the predictions of a model as it is given
 
 
@@ -33,13 +36,13 @@ class Evaluator:
 
     def __init__(self, study: Study, slots: Slots, judge: WrittenJudge | None) -> None:
         self.study, self.slots, self.judge = study, slots, judge
-        self._versions = [version("ultralytics"), version("torch")]
+        self._program = [versions(), code_hash()]
 
     def references(self) -> dict[str, Reference]:
         """Student and teacher on the study's val images; a student that trains on as it is also on the judge's."""
         study, split = self.study, self.study.data.val
         rows: dict[str, dict[str, Any]] = {}
-        begun: dict[str, tuple[Path, Future[Evaluation] | None]] = {}
+        begun: dict[str, Begun] = {}
         for role, weights in (("student", study.student), ("teacher", study.teacher)):
             if weights is None:
                 continue
@@ -57,16 +60,14 @@ class Evaluator:
         if "student" in begun and self.judge and study.settings.start == WEIGHTS:
             # val images that chose the epoch flatter what was trained, and a fresh head has not begun as this student
             judged = self._begin_given("student", study.student.path, self.judge.split, self.judge_args())
-        for role, (folder, future) in begun.items():
-            result = future.result() if future else finished(folder, Evaluation)
-            predictions = folder / f"predictions_{_GIVEN}.json"
+        for role, (spec, future) in begun.items():
+            result = self._ended(spec, future, f"{role} as given")
+            predictions = Path(spec.folder) / f"predictions_{_GIVEN}.json"
             figures = {"ultralytics": result.ultralytics[_GIVEN], "predictions": str(predictions)}
             rows[role] |= coco_metrics(split.annotations, predictions) | figures
         if judged:
-            folder, future = judged
-            if future:
-                future.result()
-            file = folder / f"predictions_{_GIVEN}.json"
+            self._ended(*judged, "student as given")
+            file = Path(judged[0].folder) / f"predictions_{_GIVEN}.json"
             rows["student"] |= {
                 "judged": str(file),
                 "ap_judge": coco_metrics(self.judge.split.annotations, file)["ap"],
@@ -77,16 +78,17 @@ class Evaluator:
         """How the run's best and last checkpoint are evaluated on the judge's images."""
         if not self.judge:
             return None
-        return self._spec(
-            self._judged_folder(key), checkpoints(self.study.folder(*key)), self.judge.split, self.judge_args()
-        )
+        folder, weights = self._judged_folder(key), checkpoints(self.study.folder(*key))
+        return self._spec(folder, self._named_judge[1], weights, self.judge.split, self.judge_args())
 
-    def judged(self, keys: Iterable[Key]) -> None:
-        """Evaluate what is missing of these runs: a run does it by itself, for the judge that its study then had."""
-        specs = {key: spec for key in keys if (spec := self.of_run(key))}
-        for future in [self._begin(spec, self.split, run_label(*key)) for key, spec in specs.items()]:
-            if future:
-                future.result()
+    def judged(self, results: Mapping[Key, Result]) -> None:
+        """Evaluate what is missing of these runs: a run does it by itself, for the judge that its study then had.
+
+        UserError if an evaluation that is there is not of the run's checkpoints.
+        """
+        begun = {key: self._begin(spec, self.split, run_label(*key)) for key in results if (spec := self.of_run(key))}
+        for key, evaluation in begun.items():
+            self._ended(*evaluation, run_label(*key), weights_sha256=results[key].weights_sha256)
 
     def predictions(self, key: Key, epoch: str) -> Path:
         """The run's detections on the images that judge it."""
@@ -111,36 +113,54 @@ class Evaluator:
     def _judged_folder(self, key: Key) -> Path:
         return self.study.folder(*key) / f"judged_{self.judge_name}"
 
-    @cached_property
+    @property
     def judge_name(self) -> str:
-        """Names the judge in folders. Once: it hashes what may be all of val2017, and all predictions ask."""
-        return self._name(self.judge.split, self.judge_args()) if self.judge else ""
+        """Names the judge in folders; "" where the subset's val images judge."""
+        return self._named_judge[0] if self.judge else ""
 
-    def _name(self, split: Split, args: Mapping[str, Any], *what: str) -> str:
-        """A name for an evaluation: the same evaluation has the same."""
-        images = digest(hashes(files_of_split(split), self.study.project / CACHE))
-        content = [sha256(split.annotations), images, *what, dict(args), self._versions]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    @cached_property
+    def _named_judge(self) -> tuple[str, Path]:
+        """Once: it looks at what may be all of val2017, and every file of predictions asks."""
+        return self._named(self.judge.split, self.judge_args())
 
-    def _spec(self, folder: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any]) -> EvaluateSpec:
+    def _named(self, split: Split, args: Mapping[str, Any], *weights: str) -> tuple[str, Path]:
+        """A name for an evaluation, the same for the same one, and the list of what it reads, which is written."""
+        project = self.study.project
+        images, models = hashes(files_of_split(split, project), project), hashes(map(Path, weights), project)
+        listed = project / f"files_{digest(images | models)[:16]}.json"
+        if not listed.exists():
+            write_json(listed, {"images": images, "models": models})
+        content = [listed.name, dict(args), self._program]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16], listed
+
+    def _spec(
+        self, folder: Path, listed: Path, weights: Mapping[str, str], split: Split, args: Mapping[str, Any]
+    ) -> EvaluateSpec:
         return EvaluateSpec(
             folder=str(folder),
+            listed=str(listed),
             weights=dict(weights),
             annotations=str(split.annotations),
             images=str(split.images),
             val_args=dict(args),
         )
 
-    def _begin_given(
-        self, role: str, weights: str, split: Split, args: Mapping[str, Any]
-    ) -> tuple[Path, Future[Evaluation] | None]:
-        """Start the evaluation of a model as it is given, if it is not there yet; its folder comes with it."""
-        folder = self.study.project / "references" / self._name(split, args, sha256(Path(weights)))
-        return folder, self._begin(self._spec(folder, {_GIVEN: weights}, split, args), split, f"{role} as given")
+    def _begin_given(self, role: str, weights: str, split: Split, args: Mapping[str, Any]) -> Begun:
+        """Start the evaluation of a model as it is given, if it is not there yet."""
+        name, listed = self._named(split, args, weights)
+        spec = self._spec(self.study.project / "references" / name, listed, {_GIVEN: weights}, split, args)
+        return self._begin(spec, split, f"{role} as given")
 
-    def _begin(self, spec: EvaluateSpec, split: Split, label: str) -> Future[Evaluation] | None:
+    def _begin(self, spec: EvaluateSpec, split: Split, label: str) -> Begun:
         """Start an evaluation that is not there yet."""
         if finished(Path(spec.folder), Evaluation):
-            return None
+            return spec, None
         print(f"evaluating on {split.size:,} images: {label}", flush=True)
-        return self.slots.submit(spec, label)
+        return spec, self.slots.submit(spec, label)
+
+    def _ended(self, spec: EvaluateSpec, future: Future[Evaluation] | None, label: str, **more: Any) -> Evaluation:
+        """The evaluation. UserError if it has read other files than its list, or others than `more` says."""
+        found = future.result() if future else finished(Path(spec.folder), Evaluation)
+        images = digest(json.loads(Path(spec.listed).read_bytes())["images"])
+        check_read(f"the evaluation of {label}", found, {"files_sha256": images, **more})
+        return found

@@ -9,7 +9,8 @@ from pathlib import Path
 from coco1k_kd.distill.weights import load_model
 from coco1k_kd.report.comparison import Arm, Export, Model
 from coco1k_kd.runs.launch import RunFailed
-from coco1k_kd.runs.spec import PREDICTIONS, Exported, ExportSpec, checkpoints, finished
+from coco1k_kd.runs.results import finished
+from coco1k_kd.runs.spec import PREDICTIONS, Exported, ExportSpec, checkpoints
 from coco1k_kd.study.arms import Key, run_label
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator

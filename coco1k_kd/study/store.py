@@ -22,7 +22,7 @@ from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
 _DESIGN = ("auto", "looks")  # when it is judged
-_FILES = "files_sha256"
+_HASH = "_sha256"  # ends the name of what identifies files
 _EXTENDS = "extends"  # the stamp of the study that this one adds to
 
 
@@ -33,7 +33,7 @@ def begin(study: Study) -> Study:
         try:
             study.project.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError), _file(study).open("x"):  # of several processes one is the first
-                write_json(study.listed, study.hashes())
+                write_json(study.listed, study.hashes)
                 write_json(_file(study), study.record() | ({_EXTENDS: study.base.stamp} if study.base else {}))
                 return study
         except OSError as error:
@@ -60,7 +60,8 @@ def find(study: Study) -> Study | None:
         return replace(study, base=_at(study, _stamp(smaller[0]), there))
     for path, record in newest:
         listed = path.with_name(f"files_{_stamp(path)}.json")
-        if listed.exists() and _adds(wanted, record | {_FILES: wanted[_FILES]}):
+        identity = {key: value for key, value in wanted.items() if key.endswith(_HASH)}
+        if listed.exists() and _adds(wanted, record | identity):
             check_unchanged(listed)
     return None
 

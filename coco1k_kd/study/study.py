@@ -25,8 +25,8 @@ from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
 from coco1k_kd.runs.launch import RunFailed
+from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import finished
 from coco1k_kd.study import collect, comparing, shipping, store
 from coco1k_kd.study.arms import BASELINE, STOCK, WEIGHT0, Key, distilled
 from coco1k_kd.study.audit import audit
@@ -202,8 +202,9 @@ class Course:
         results = {key: found[key] for key in self.keys if key in found and (BASELINE, key[1]) in found}
         self.references = self.references or self.evaluator.references()
         counted = [key for key in results if key[0] != WEIGHT0]
-        self.evaluator.judged(counted)
-        checked = audit(results, study.data.train.size, study.data.val.size)
+        self.evaluator.judged({key: results[key] for key in counted})
+        reads = {key: study.read_by(key) for key in results}
+        checked = audit(results, study.data.train.size, study.data.val.size, reads)
         print("comparing…", flush=True)
         self.entries = comparing.judge_all(
             study, counted, self.evaluator, self.settled, self.design, bool(self.unplanned)

@@ -11,8 +11,9 @@ from msgspec import structs
 
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
+from coco1k_kd.runs.results import finished, finished_as
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, comparable_seconds, finished, finished_as, read_spec
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, comparable_seconds, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Arm, Key, run_label
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.plan import Study

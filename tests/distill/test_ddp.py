@@ -23,7 +23,8 @@ from studies import PROGRAM, alive, environment, run, wait_for
 
 from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
 from coco1k_kd.runs.ranks import run_ranks
-from coco1k_kd.runs.spec import finished, read_spec
+from coco1k_kd.runs.results import finished
+from coco1k_kd.runs.spec import read_spec
 from coco1k_kd.study.collect import state_difference
 
 WORKER = Path(__file__).parents[1] / "ddp_worker.py"

@@ -19,7 +19,8 @@ from studies import alive, assert_same_study, children_of, environment, run, wai
 from coco1k_kd.runs import board as boards
 from coco1k_kd.runs.board import CURVES, Board
 from coco1k_kd.runs.launch import LOCK, RunFailed, Stopped, holder, launch
-from coco1k_kd.runs.spec import RESULT, EvaluateSpec, Evaluation, write
+from coco1k_kd.runs.results import write_result
+from coco1k_kd.runs.spec import EvaluateSpec, Evaluation
 
 
 def test_two_at_a_time_are_the_same_study(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_no_two_processes_write_into_a_run_folder(tmp_path: Path, monkeypatch: p
         stop.set()
         with pytest.raises(Stopped):
             launch(spec, "cwd, seed 0", stop)
-        write(tmp_path / RESULT, Evaluation({"orphan": {}}, 1.0))
+        write_result(tmp_path, Evaluation(ultralytics={"orphan": {}}, seconds=1.0))
         threading.Timer(0.5, orphan.close).start()
         result = launch(spec, "cwd, seed 0")
         assert result.ultralytics == {"orphan": {}}

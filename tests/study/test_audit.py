@@ -22,6 +22,7 @@ RESULT: dict[str, Any] = {
     "epochs": 5,
     "images": 500,
     "effective_batch": 16,
+    "files_sha256": "f" * 64,
     "world_size": 1,
     "train_seconds": 1.0,
     "seconds": 2.0,
@@ -34,6 +35,9 @@ RESULT: dict[str, Any] = {
         },
         "optimizer_steps": 30,
         "amp": False,
+        "device": "cpu",
+        "processor": "a CPU",
+        "threads": 2,
         "train_images": 100,
         "val_images": 20,
         "checkpoint_rule": {"best": "highest fitness", "patience": 0},
@@ -47,12 +51,15 @@ Named = tuple[str, Replicate]
 
 def audit(results: dict[Named, dict[str, Any]], train_images: int, val_images: int) -> Audit:
     made = {(read_arm(arm), of): msgspec.convert(result, Result) for (arm, of), result in results.items()}
-    return audits.audit(made, train_images, val_images)
+    taught = {key: "t" * 64 if key[0].learns else None for key in made}
+    reads = {key: {"teacher_sha256": taught[key], "loss_file_sha256": None} for key in made}
+    return audits.audit(made, train_images, val_images, reads)
 
 
 def results(*arms: str, seeds: tuple[int, ...] = (0,)) -> dict[Named, dict[str, Any]]:
     made = {(arm, (0, seed)): copy.deepcopy(RESULT) for arm in arms for seed in seeds}
     for (arm, (_, seed)), result in made.items():
+        result["teacher_sha256"] = "t" * 64 if arm == "cwd" else None
         result["work"]["train_args"] |= {"seed": seed, "model": f"{arm}.pt"}
         result |= {"init_hash": f"{seed}" * 64, "batch_hash": f"{seed}" * 64, "stream_hash": f"{seed}" * 64}
     return made
@@ -82,6 +89,10 @@ def test_equal_arms_pass_and_say_what_was_compared() -> None:
         ("epochs", 4),
         ("effective_batch", 8),
         ("world_size", 2),
+        ("files_sha256", "e" * 64),
+        ("work.device", "another"),
+        ("work.processor", "another"),
+        ("work.threads", 1),
         ("work.optimizer.name", "SGD"),
         ("work.optimizer.groups.0.initial_lr", 0.01),
         ("work.optimizer_steps", 24),
@@ -89,6 +100,7 @@ def test_equal_arms_pass_and_say_what_was_compared() -> None:
         ("work.checkpoint_rule.patience", 10),
         ("work.versions.torch", "2.8"),
         ("work.train_args.iou", 0.6),
+        ("work.train_args.lr0", 0.002),
     ],
 )
 def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
@@ -99,6 +111,22 @@ def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
     message = str(caught.value)
     assert field.removeprefix("work.") in message and str(value)[:8] in message
     assert "cwd (seed 1)" in message and "baseline (seed 1)" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        (("cwd", (0, 0)), "teacher_sha256", "u" * 64),
+        (("cwd", (0, 0)), "teacher_sha256", None),
+        (("baseline", (0, 0)), "teacher_sha256", "t" * 64),
+        (("cwd", (0, 0)), "loss_file_sha256", "l" * 64),
+    ],
+)
+def test_a_run_that_read_another_file_than_the_study_is_named(key: Key, field: str, value: str | None) -> None:
+    unequal = results("baseline", "cwd")
+    unequal[key][field] = value
+    with pytest.raises(UserError, match=f"{key[0]} .seed 0. has read other files .*: {field} is {str(value)[:9]}"):
+        audit(unequal, 100, 20)
 
 
 def test_half_precision_may_leave_out_a_few_steps() -> None:
@@ -156,6 +184,8 @@ def test_a_longer_baseline_has_other_first_batches_only_where_the_other_is_too_s
 def test_images_that_training_left_out_are_noticed() -> None:
     with pytest.raises(UserError, match="saw 100 train images, the data set has 101"):
         audit(results("baseline", "cwd"), 101, 20)
+    with pytest.raises(UserError, match="saw 20 val images, the data set has 21"):
+        audit(results("baseline", "cwd"), 100, 21)
 
 
 def test_a_run_without_a_baseline_of_its_seed_is_refused() -> None:
@@ -172,6 +202,7 @@ def test_draws_may_differ_in_their_data_and_in_nothing_else() -> None:
         drawn[arm, (1, 0)] = copy.deepcopy(drawn[arm, (0, 0)])
         change(drawn[arm, (1, 0)], "work.train_args.data", "second.yaml")
         change(drawn[arm, (1, 0)], "batch_hash", "e" * 64)
+        change(drawn[arm, (1, 0)], "files_sha256", "g" * 64)
     assert audit(drawn, 100, 20).runs == 4
     change(drawn["cwd", (1, 0)], "work.train_args.data", "first.yaml")
     with pytest.raises(UserError, match=r"train_args\.data is first\.yaml against second\.yaml"):

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from coco1k_kd.data import identity
 from coco1k_kd.data.dataset import read_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import atomic
 from coco1k_kd.runs import train
 from coco1k_kd.runs.launch import launch
-from coco1k_kd.runs.spec import RESULT, SPEC, Result, TrainSpec, write
+from coco1k_kd.runs.results import write_result
+from coco1k_kd.runs.spec import SPEC, Result, TrainSpec, write
 from coco1k_kd.study import store
 from coco1k_kd.study.arms import BASELINE
 from coco1k_kd.study.plan import Study
@@ -80,7 +80,7 @@ def test_the_result_of_another_run_is_not_taken_over(
     spec: TrainSpec, change: dict[str, object], named: str, result_of: Callable[[], Result]
 ) -> None:
     folder = Path(spec.folder)
-    write(folder / RESULT, result_of())
+    write_result(folder, result_of())
     write(folder / SPEC, spec)
     assert launch(spec, "baseline").work == result_of().work
     content = json.loads((folder / SPEC).read_bytes()) | change
@@ -130,21 +130,3 @@ def test_a_run_of_other_code_does_not_start(study: Study) -> None:
     spec = structs.replace(store.begin(study).spec(BASELINE, (0, 0), 3), code="0")
     with pytest.raises(UserError, match="code has changed"):
         train.train(spec)
-
-
-def test_hashes_are_kept_and_a_torn_cache_is_made_anew(own: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, files = own.project / "hashes.json", identity.files_of_data(own.data)
-    first = identity.hashes(files, cache)
-    assert len(first) >= 2 * (own.data.train.size + own.data.val.size) and all(first.values())
-    cache.write_text("{")
-    assert identity.hashes(files, cache) == first
-    monkeypatch.setattr(identity, "sha256", None)  # nothing is read again
-    assert identity.hashes(files, cache) == first
-
-
-def test_what_a_loss_file_imports_from_its_folder_is_its_own(tmp_path: Path) -> None:
-    (tmp_path / "loss.py").write_text("import json\nfrom parts import one\n")
-    (tmp_path / "parts.py").write_text("import loss, more\n")
-    (tmp_path / "more.py").write_text("")
-    found = identity.files_of_code(tmp_path / "loss.py")
-    assert sorted(path.name for path in found) == ["loss.py", "more.py", "parts.py"]

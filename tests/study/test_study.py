@@ -30,6 +30,7 @@ from studies import (
 from coco1k_kd.runs import record
 from coco1k_kd.runs.launch import RunFailed, launch
 from coco1k_kd.runs.record import Recorder, RunError, batch_hash
+from coco1k_kd.runs.results import finished, write_result
 from coco1k_kd.runs.spec import EvaluateSpec, Figures, read_spec
 from coco1k_kd.study.collect import state_difference
 from coco1k_kd.verdict.matching import coco_metrics
@@ -201,14 +202,18 @@ def test_unequal_work_has_no_verdict(whole: SimpleNamespace, command: list[str],
     for path in whole.project.iterdir():
         if whole.path.stem.removeprefix("comparison_") in path.name and not path.name.startswith(("comp", "kd_comp")):
             (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
-    result = next(tmp_path.glob("kd_cwd_*")) / "result.json"
-    content = json.loads(result.read_bytes())
-    content["work"]["train_args"]["lr0"] = 0.5
-    result.write_text(json.dumps(content))
+    folder = next(tmp_path.glob("kd_cwd_*"))
+    result = finished(folder)
+    result.work["train_args"]["lr0"] = 0.5
+    write_result(folder, result)
     shutil.copytree(whole.project / "references", tmp_path / "references")
     done = run([*command[:-1], str(tmp_path)], "--resume")
     assert done.returncode == 2 and "train_args.lr0 is 0.5 against" in done.stderr
     assert not list(tmp_path.glob("comparison_*")) and not list(tmp_path.glob("*.png"))
+    predictions = folder / "predictions_best.json"
+    predictions.write_text(json.dumps(json.loads(predictions.read_bytes())[::4]))
+    done = run([*command[:-1], str(tmp_path)], "--resume")
+    assert done.returncode == 2 and f"error: {predictions} has been changed since its run wrote it" in done.stderr
 
 
 def test_a_report_is_drawn_again_from_its_json_alone(whole: SimpleNamespace, tmp_path: Path) -> None:

@@ -17,15 +17,19 @@ import jsonschema
 import numpy as np
 import pytest
 
+from coco1k_kd.data.identity import check_unchanged, digest
 from coco1k_kd.errors import UserError
 from coco1k_kd.report import write as reports
 from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
-from coco1k_kd.runs.spec import RESULT, EvaluateSpec, Evaluation, Result, Spec, TrainSpec, finished, write
+from coco1k_kd.runs.results import finished, write_result
+from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, Result, Spec, TrainSpec
+from coco1k_kd.runs.train import what_it_reads
 from coco1k_kd.study import store, study, training
 from coco1k_kd.study.settings import Settings
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "comparison.schema.json"
+WEIGHTS = {"best": "b", "last": "l"}  # hashes of every run's checkpoints
 OWN = {"map50": 0.5, "map50_95": 0.3}  # Ultralytics' figures of every run
 
 
@@ -76,7 +80,8 @@ class Actor:
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(spec, EvaluateSpec):
             runs = {name: Path(weights) for name, weights in spec.weights.items()}
-            result: Result | Evaluation = Evaluation(dict.fromkeys(runs, OWN), 1.0)
+            read = {"files_sha256": digest(check_unchanged(Path(spec.listed))["images"]), "weights_sha256": WEIGHTS}
+            result: Result | Evaluation = Evaluation(ultralytics=dict.fromkeys(runs, OWN), seconds=1.0, **read)
             for name, weights in runs.items():
                 run = json.loads((weights.parent / "run.json").read_bytes()) if name != "given" else ["student", 0]
                 self._detect(spec, folder / f"predictions_{name}.json", *run)
@@ -85,7 +90,7 @@ class Actor:
             self.begun.append(label)
             self.now += self.seconds
             result = self._train(spec, folder)
-        write(folder / RESULT, result)
+        write_result(folder, result)
         future.set_result(result)
         return future
 
@@ -101,7 +106,7 @@ class Actor:
         same = {"init_hash": "i", "batch_hash": f"b{seed}", "stream_hash": f"s{seed}", "resumed_after_epochs": []}
         work = {"train_images": 48, "val_images": 24, "device": "cpu", "train_args": {"seed": seed}}
         end = {"peak_memory_bytes": 9, "ultralytics": OWN, "ultralytics_last": OWN, "work": work}
-        return Result(**figures, **counts, **same, **end)
+        return Result(**figures, **counts, **same, **end, **what_it_reads(spec), weights_sha256=WEIGHTS)
 
     def _detect(self, spec: Spec, output: Path, arm: str, seed: int) -> None:
         """Detections that find each box with the arm's chance; the same boxes in all arms but for that chance."""
