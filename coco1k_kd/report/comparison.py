@@ -152,6 +152,15 @@ class Failure(Struct):
     message: str
 
 
+class Witness(Struct):
+    """Where Ultralytics' own AP is farthest from COCOeval's."""
+
+    agrees: bool
+    difference: float
+    of: str
+    tolerance: Positive
+
+
 class Audit(Struct, omit_defaults=True):
     """What was equal in all runs; unequal runs have no comparison."""
 
@@ -159,6 +168,7 @@ class Audit(Struct, omit_defaults=True):
     runs: int = 0
     compared: list[str] = []
     excepted: Annotated[dict[str, list[str]], Meta(description="by arm what may differ from the baseline")] = {}
+    witness: Annotated[Witness | None, Meta(description="Ultralytics' own AP of the same checkpoints")] = None
 
 
 class Weight0(Struct):

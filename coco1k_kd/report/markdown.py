@@ -72,7 +72,16 @@ def note_ap(comparison: Comparison, words: Words) -> str:
     """What AP means here."""
     judge = words.elsewhere(comparison)
     where = f" {words('note_val', val=words.val(comparison), judge=judge)}" if judge else ""
-    return words("note_ap", repeated=words.repeated(comparison)) + where
+    return words("note_ap", repeated=words.repeated(comparison)) + where + _witness(comparison, words)
+
+
+def _witness(comparison: Comparison, words: Words) -> str:
+    """That Ultralytics' own figures are farther from these than other rules explain; nothing where they are not."""
+    found = comparison.audit.witness
+    if found is None or found.agrees:
+        return ""
+    apart, most = f"{100 * abs(found.difference):.1f}", f"{100 * found.tolerance:.0f}"
+    return f" {words('note_witness', of=found.of, difference=apart, tolerance=most)}"
 
 
 def differences(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:

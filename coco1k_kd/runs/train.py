@@ -128,8 +128,8 @@ def fit(spec: TrainSpec) -> Trained:
 def evaluate(spec: EvaluateSpec) -> Evaluation:
     """Write predictions_<name>.json for each of `spec.weights`, checkpoints by name."""
     folder = Path(spec.folder)
-    folder.mkdir(exist_ok=True)
     files = digest(check_unchanged(Path(spec.listed))["images"]) if spec.listed else ""
+    folder.mkdir(exist_ok=True)
     weights = _hashes(spec.weights)
     own = predict_each(spec.weights, Path(spec.annotations), Path(spec.images), folder, **spec.val_args)
     return Evaluation(

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import msgspec
+from msgspec import structs
 
 import coco1k_kd
 from coco1k_kd.data.groups import groups_of
@@ -38,6 +39,7 @@ from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
+from coco1k_kd.study.witness import witness
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.matching import coco_metrics, truth_of
 
@@ -86,7 +88,7 @@ def build(
         references=dict(references),
         comparisons=list(entries),
         against_given=list(against_given),
-        audit=audit,
+        audit=structs.replace(audit, witness=witness(runs, references)),
         groups=_groups(evaluator),
         judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
         controls=_controls(study, results, runs, entries),

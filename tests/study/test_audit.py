@@ -122,7 +122,7 @@ def test_unequal_work_is_refused_by_name(field: str, value: Any) -> None:
         (("cwd", (0, 0)), "loss_file_sha256", "l" * 64),
     ],
 )
-def test_a_run_that_read_another_file_than_the_study_is_named(key: Key, field: str, value: str | None) -> None:
+def test_a_run_that_read_another_file_than_the_study_is_named(key: Named, field: str, value: str | None) -> None:
     unequal = results("baseline", "cwd")
     unequal[key][field] = value
     with pytest.raises(UserError, match=f"{key[0]} .seed 0. has read other files .*: {field} is {str(value)[:9]}"):

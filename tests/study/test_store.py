@@ -16,16 +16,20 @@ import pytest
 from msgspec import structs
 
 from coco1k_kd.data.dataset import read_data
+from coco1k_kd.data.labels import label_file
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import atomic
+from coco1k_kd.files import atomic, sha256
 from coco1k_kd.runs import train
 from coco1k_kd.runs.launch import launch
 from coco1k_kd.runs.results import write_result
+from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import SPEC, Result, TrainSpec, write
 from coco1k_kd.study import store
 from coco1k_kd.study.arms import BASELINE
+from coco1k_kd.study.judge import WrittenJudge
 from coco1k_kd.study.plan import Study
+from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.settings import Settings
 
 
@@ -107,23 +111,49 @@ def test_what_a_killed_run_had_not_written_to_the_end_is_removed(spec: TrainSpec
 
 @pytest.fixture
 def own(study: Study, tmp_path: Path) -> Study:
-    """A study of a copy of the data, which may be changed."""
+    """A study of a copy of data and student, which may be changed."""
     shutil.copytree(study.data.root, tmp_path / "own")
     path = tmp_path / "own" / "coco1k.yaml"
     path.write_text(path.read_text().replace(str(study.data.root), str(tmp_path / "own")))
-    return replace(study, data=read_data(path), settings=replace(study.settings, data=path))
+    student = shutil.copy(study.student.path, tmp_path / "student.pt")
+    settings = replace(study.settings, data=path, student=str(student))
+    return replace(study, data=read_data(path), settings=settings, student=read_weights(str(student), "student"))
 
 
-def test_an_image_that_was_replaced_is_named_and_nothing_goes_on(own: Study) -> None:
-    begun = store.begin(own)
-    image = own.data.val.files[3]
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda own: own.data.val.files[3],
+        lambda own: Path(label_file(str(own.data.train.files[3]))),
+        lambda own: own.data.val.annotations,
+        lambda own: Path(own.student.path),
+    ],
+)
+def test_a_file_that_was_replaced_is_named_and_nothing_goes_on(own: Study, named: Callable[[Study], Path]) -> None:
+    begun, file = store.begin(own), named(own)
     assert store.find(replace(own)).stamp == begun.stamp
     spec = begun.spec(BASELINE, (0, 0), 3)
-    image.write_bytes(own.data.val.files[4].read_bytes())
-    with pytest.raises(UserError, match=f"{image} has changed since the study began"):
-        store.find(replace(own))
-    with pytest.raises(UserError, match=f"{image} has changed since the study began"):
+    other = replace(own, data=own.data)
+    file.write_bytes(file.read_bytes() + b" ")
+    if file.suffix == ".pt":
+        other = replace(own, student=replace(own.student, sha256=sha256(file)))
+    with pytest.raises(UserError, match=f"{file} has changed since the study began"):
+        store.find(other)
+    with pytest.raises(UserError, match=f"{file} has changed since the study began"):
         train.train(spec)
+
+
+def test_the_images_of_further_draws_and_of_a_judge_are_checked_by_the_run_that_reads_them(own: Study) -> None:
+    begun = store.begin(replace(own, further=(own.data,)))
+    draw = structs.replace(begun.spec(BASELINE, (0, 0), 3), draw=1)
+    assert train.what_it_reads(draw) == begun.read_by((BASELINE, (1, 0)))
+    judge = WrittenJudge("test", own.data.val, own.data.yaml)
+    spec = Evaluator(begun, Slots(), judge).of_run((BASELINE, (0, 0)))
+    image = own.data.val.files[0]
+    image.write_bytes(b"other")
+    for reads in (lambda: train.what_it_reads(draw), lambda: train.evaluate(spec)):
+        with pytest.raises(UserError, match=f"{image} has changed since the study began"):
+            reads()
 
 
 def test_a_run_of_other_code_does_not_start(study: Study) -> None:
