@@ -20,6 +20,7 @@ import numpy as np
 from ultralytics import YOLO
 from ultralytics.utils.metrics import ap_per_class
 
+from coco1k_kd.data.quiet import quiet
 from coco1k_kd.runs import predict
 from coco1k_kd.verdict.matching import coco_metrics
 
@@ -45,7 +46,8 @@ def differences(weights: str, root: Path, imgsz: int) -> dict[int, np.ndarray]:
     """Ultralytics' AP less COCOeval's, in AP points, over `DRAWS` subsets of each size."""
     annotations, found = root / "annotations/instances_val2017.json", root / "predictions.json"
     settings = {"data": str(root / "coco1k.yaml"), "imgsz": imgsz, "batch": 16, "device": "cpu", "workers": 0}
-    predict.predict(YOLO(weights), annotations, root / "images/val2017", found, **settings)
+    with quiet():
+        predict.predict(YOLO(weights), annotations, root / "images/val2017", found, **settings)
     last, truth, detections = Keeping.made[-1], json.loads(annotations.read_bytes()), json.loads(found.read_bytes())
     ids = [last.image_ids[file] for file in last.dataloader.dataset.im_files]
     rng, differing = np.random.default_rng(0), {}
