@@ -145,11 +145,10 @@ compare() {
 }
 
 report() {
-  local json language=()
+  local json
   json=$(newest comparison json)
-  [[ ! " ${extra[*]} " =~ \ --language[\ =]([a-z]+)\  ]] || language=(--language "${BASH_REMATCH[1]}")
   # compare has just printed the tables
-  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}" "${language[@]}" |
+  run "$python" "$here/test_coco1k_kd.py" --report-only "${json:-$project/comparison_....json}" |
     sed -n '/^+/p; /^- \*\*/p; /^wrote/p'
 }
 

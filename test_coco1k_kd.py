@@ -75,7 +75,12 @@ def parser() -> argparse.ArgumentParser:
     add(WHERE, "resume", resume, False, action="store_true")
     add(WHERE, "check", check, False, action="store_true")
     add(WHERE, "report-only", report, type=Path, metavar="JSON")
-    add(WHERE, "language", "of the report: en or ko", "en", choices=languages())
+    add(
+        WHERE,
+        "language",
+        f"of the report: {' or '.join(languages())}; en by default, or the study's own",
+        choices=languages(),
+    )
     return p
 
 
@@ -119,7 +124,7 @@ def main() -> int:
         return 0
     args["seeds"] = read_seeds(args["seeds"])
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else sys.argv[0].split()  # or coco1k-kd compare
-    return study.run(Settings(**args), resume, shlex.join([*program, *sys.argv[1:]]), places, language)
+    return study.run(Settings(**args), resume, shlex.join([*program, *sys.argv[1:]]), places, language or "en")
 
 
 if __name__ == "__main__":

@@ -238,6 +238,7 @@ class Comparison(Struct, kw_only=True):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     command: Annotated[str, Meta(description="what was typed")]
+    language: Annotated[str, Meta(description="of the report whose files have no language in their names")] = "en"
     versions: dict[str, str]
     git: Annotated[Git | None, Meta(description="null where the program is not under git")]
     hardware: dict[str, str | int | None]

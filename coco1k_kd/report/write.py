@@ -15,13 +15,15 @@ from coco1k_kd.report.picture import draw
 from coco1k_kd.report.words import Words
 
 
-def write_report(comparison: Comparison, folder: Path, stamp: str, language: str = "en") -> tuple[Path, ...]:
+def write_report(comparison: Comparison, folder: Path, stamp: str, language: str | None = None) -> tuple[Path, ...]:
     """Write comparison_<stamp>.json and .md, kd_comparison_<stamp>.png, report_<stamp>.html and pictures_<stamp>/.
 
-    `language` is that of all but the first: "en" or "ko". Everything is made before anything is written. The pictures
+    `language` is that of all but the first, by default the study's; another one stands in their names, as in
+    report_<stamp>.ko.html, so that both are kept. Everything is made before anything is written. The pictures
     are left out where predictions or images are gone. Returns the files, the page last.
     """
-    words, data = Words(language), folder / f"comparison_{stamp}.json"
+    words, data = Words(language or comparison.language), folder / f"comparison_{stamp}.json"
+    stamp += f".{words.language}" if words.language != comparison.language else ""
     evidence = gather(comparison, words)
     made: dict[str, bytes | str] = {
         f"comparison_{stamp}.md": markdown(comparison, words),

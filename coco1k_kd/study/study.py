@@ -94,14 +94,14 @@ def run(
     return 1 if failed or failures or course.unexported or not content else 0
 
 
-def report_only(path: Path, language: str = "en") -> int:
+def report_only(path: Path, language: str | None = None) -> int:
     """Write a comparison's picture and tables again from its JSON."""
     content = read_comparison(path)
     try:
         written = write_report(content, path.parent, path.stem.removeprefix("comparison_"), language)
     except OSError as error:
         raise UserError(f"cannot write beside {path}: {error.strerror}") from None
-    print(markdown(content, Words(language)))
+    print(markdown(content, Words(language or content.language)))
     print("\n".join(f"wrote {place}" for place in written))
     return 0
 
@@ -262,7 +262,8 @@ class Course:
 
     def _write(self, content: Comparison, last: bool) -> None:
         """Write the report; between two looks the console has its verdicts alone."""
-        paths = write_report(content, self.study.project, self.study.stamp, self.language)
+        content.language = self.language
+        paths = write_report(content, self.study.project, self.study.stamp)
         words = Words(self.language)
         if last:
             print(markdown(content, words))

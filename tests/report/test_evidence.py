@@ -73,11 +73,19 @@ def test_the_images_that_differ_most_come_first(study: Comparison) -> None:
     assert hits[1] >= hits[0], "where the arm won most, it finds no fewer"
 
 
+def test_another_language_is_written_beside_the_studys_own(study: Comparison, tmp_path: Path) -> None:
+    own, other = write_report(study, tmp_path, STAMP), write_report(study, tmp_path, STAMP, "ko")
+    assert own[0] == other[0] and not set(own[1:]) & set(other[1:]), "one JSON, and files of both languages"
+    assert {path.name for path in other[1:]} >= {f"report_{STAMP}.ko.html", f"comparison_{STAMP}.ko.md"}
+    study.language = "ko"
+    assert write_report(study, tmp_path, STAMP) == own and '<html lang="ko"' in own[-1].read_text()
+
+
 def test_pictures_are_in_the_page_and_beside_it(study: Comparison, tmp_path: Path) -> None:
     paths = write_report(study, tmp_path, STAMP, "ko")
     page = Page(paths[-1].read_text())
     shown = [attributes for tag, attributes in page.elements if tag == "img"]
-    slides = sorted((tmp_path / f"pictures_{STAMP}").iterdir())
+    slides = sorted((tmp_path / f"pictures_{STAMP}.ko").iterdir())
     assert len(shown) == 3 * len(slides) and len(slides) > 6
     assert all(len(image["alt"]) > 5 and image["src"].startswith("data:image/jpeg;base64,") for image in shown)
     assert Image.open(slides[0]).width > 1800
