@@ -146,10 +146,10 @@ def _entry(
 ) -> Entry:
     """Compare the files of predictions of two sides, those of the best and those of the last epoch."""
     groups = evaluator.study.settings.groups
-    found = compare(evaluator.truth, *best, in_parts, groups)
+    found = compare(evaluator.truth, *best, in_parts=in_parts, groups=groups)
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in one]
     same = all(filecmp.cmp(*both, shallow=False) for both in files)
-    of_last = found if same else compare(evaluator.truth, *last, False, groups)
+    of_last = found if same else compare(evaluator.truth, *last, in_parts=False, groups=groups)
     name = evaluator.judge.name if evaluator.judge else "val"
     last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
     return structs.replace(found, arm=names[0], against=names[1], judge=name, last=last_entry)
