@@ -57,6 +57,9 @@ class Run(Struct, kw_only=True):
     cpu_seconds: Annotated[
         float | None, Meta(description="of all cores together, without validation; absent for GPUs")
     ] = None
+    cost_seconds: Annotated[
+        float | None, Meta(description="of training, as arms are compared: of the cores where runs shared them")
+    ] = None
     images_per_second: Positive
     peak_memory_bytes: Natural | None
     effective_batch: Count

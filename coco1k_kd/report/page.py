@@ -106,6 +106,7 @@ def _headline(plots: Plots) -> list[Chart]:
         text = words("pic_band") if plots.repeated else ""
         alt = f"{words('pic_curves')}: {means}"
         charts.append(_chart(plots.accuracy_curves, alt, x=words("pic_epoch"), text=text))
+        charts.append(_chart(plots.accuracy_by_time, f"{words('pic_by_time')}: {means}", x=words("pic_minutes")))
     return charts
 
 

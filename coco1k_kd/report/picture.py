@@ -38,7 +38,7 @@ def figure(comparison: Comparison, words: Words) -> Figure:
     plots = Plots(comparison, words)
     with style("".join([_headline(plots), _caption(plots, ""), *plots.arms])) as missing:
         rows = [["differences", "per_seed"] if plots.entries else ["per_seed"] * 2]
-        rows += [["accuracy_curves"] * 2] if plots.has("ap") else []
+        rows += [["accuracy_curves", "accuracy_by_time"]] if plots.has("ap") else []
         headline, caption = _headline(plots), _caption(plots, missing)
         heights = [max(_LEAST, _ROW * (max(len(plots.entries), len(plots.arms))) + 1), _LEAST][: len(rows)]
         lines = 0.22 * (1 + headline.count("\n")) + 0.15 * (1 + caption.count("\n"))

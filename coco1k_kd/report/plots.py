@@ -127,8 +127,21 @@ class Plots:
         if self.repeated:
             axes.set_xlabel(f"{self.words('pic_epoch')} ({self.words('pic_band')})")
 
-    def curve(self, axes: Axes, key: str, scale: float = 1.0) -> None:
-        """A column of results.csv over epochs: mean over runs as a line, from the lowest to the highest as a band."""
+    def accuracy_by_time(self, axes: Axes) -> None:
+        """The same over the minutes of training: where the lines cross, more epochs are worth as much as the teacher.
+
+        A run's epochs take equal parts of its time, without validation.
+        """
+        self.curve(axes, "ap", 100, by_time=True)
+        self._title(axes, "pic_by_time")
+        axes.set_ylabel(self.words("pic_curves_y"))
+        axes.set_xlabel(self.words("pic_minutes"))
+
+    def curve(self, axes: Axes, key: str, scale: float = 1.0, by_time: bool = False) -> None:
+        """A column of results.csv: mean over runs as a line, from the lowest to the highest as a band.
+
+        Over epochs, or `by_time` over minutes.
+        """
         extent: list[float] = []
         for name, runs in self.arms.items():
             drawn = [run for run in runs if any(v is not None for v in _curve(run, key))]
@@ -139,14 +152,18 @@ class Plots:
             values = np.array(
                 [[np.nan if v is None else scale * v for v in _curve(run, key)[:length]] for run in drawn]
             )
+            if by_time:
+                minutes = fmean((run.cost_seconds or run.train_seconds) / run.epochs for run in drawn) / 60
+                epochs = [minutes * epoch for epoch in epochs]
             style = {"marker": self.marker[name], "markevery": max(1, length // 8), "ms": 5, "lw": 1.5}
             axes.plot(epochs, values.mean(axis=0), color=self.colour[name], label=self.short(name, ""), **style)
             if len(drawn) > 1:
                 low, high = values.min(axis=0), values.max(axis=0)
                 axes.fill_between(epochs, low, high, color=self.colour[name], alpha=0.15, lw=0)
             extent += [float(v) for v in values.ravel() if np.isfinite(v)]
-        axes.set_xlabel(self.words("pic_epoch"))
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if not by_time:
+            axes.set_xlabel(self.words("pic_epoch"))
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         linear = key == "ap" or key.startswith("cosine")  # shares of one
         if not linear and extent and 0 < min(extent) < max(extent) / 30:  # arms may differ by orders of magnitude
             axes.set_yscale("log")

@@ -70,11 +70,12 @@ def build(
     AP values are fractions; `overhead` is the extra training time per image, as a fraction of the baseline's, by
     `comparable_seconds`.
     """
-    runs = {key: _run(study, key, result, evaluator) for key, result in results.items()}
+    costs = dict(zip(results, comparable_seconds([*results.values()]), strict=True))
+    runs = {key: _run(study, key, result, evaluator, costs[key]) for key, result in results.items()}
     arms = {arm.name: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
-    costs = _seconds_per_image(results)
+    per_image = _seconds_per_image(results, costs)
     for name, arm in arms.items():
-        arm.overhead = costs[name] / costs[BASELINE.name] - 1
+        arm.overhead = per_image[name] / per_image[BASELINE.name] - 1
     draws, judge = [data.record() for data in study.drawn], evaluator.split
     content = Comparison(
         command=command,
@@ -106,17 +107,17 @@ def _groups(evaluator: Evaluator) -> ImageGroups | None:
     return ImageGroups(pattern, found.count, found.largest, found.alone)
 
 
-def _seconds_per_image(results: Mapping[Key, Result]) -> dict[str, float]:
+def _seconds_per_image(results: Results, costs: Mapping[Key, float]) -> dict[str, float]:
     """What an image costs in the training of each arm."""
     seconds: dict[str, float] = defaultdict(float)
     images: dict[str, int] = defaultdict(int)
-    for (arm, _), result, cost in zip(results, results.values(), comparable_seconds([*results.values()]), strict=True):
-        seconds[arm.name] += cost
-        images[arm.name] += result.images
+    for key, result in results.items():
+        seconds[key[0].name] += costs[key]
+        images[key[0].name] += result.images
     return {arm: seconds[arm] / images[arm] for arm in seconds}
 
 
-def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:
+def _run(study: Study, key: Key, result: Result, evaluator: Evaluator, cost: float) -> Run:
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in EPOCHS)
     judged = coco_metrics(evaluator.split.annotations, evaluator.predictions(key, "best")) if evaluator.judge else best
@@ -142,6 +143,7 @@ def _run(study: Study, key: Key, result: Result, evaluator: Evaluator) -> Run:
         "ultralytics": result.ultralytics,
         "ultralytics_last": result.ultralytics_last,
         **{name: getattr(result, name) for name in same},
+        "cost_seconds": cost,
         "images_per_second": result.images / result.train_seconds,
         "curves": _curves(folder / "results.csv"),
         "predictions": str(evaluator.predictions(key, "best")),
