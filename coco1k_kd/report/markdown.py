@@ -63,7 +63,7 @@ def accuracy(comparison: Comparison, words: Words) -> tuple[list[str], list[list
 
     head = [words("h_arm"), words("h_runs"), *(column.head(words) for column in columns)]
     given = comparison.references.items()
-    rows = [[words("as_given", name=words(role)), "", *figures([model])] for role, model in given]
+    rows = [[words("as_given", name=words.role(role, comparison)), "", *figures([model])] for role, model in given]
     rows += [[name, str(len(arm.runs)), *figures(arm.runs)] for name, arm in comparison.arms.items()]
     return head, rows
 

@@ -104,10 +104,10 @@ class Plots:
                 continue
             value = 100 * row.ap
             if low - room <= value <= high + room:
-                inside.append((value, f"{self.words(role)} {value:.1f}"))
+                inside.append((value, f"{self.words.role(role, self.all)} {value:.1f}"))
                 axes.axvline(value, color=_GREY, ls="--", lw=1)
             else:
-                outside.append(f"{self.words(role)} {value:.1f} {'→' if value > high else '←'}")
+                outside.append(f"{self.words.role(role, self.all)} {value:.1f} {'→' if value > high else '←'}")
         low, high = min([low, *(v for v, _ in inside)]), max([high, *(v for v, _ in inside)])
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         top = axes.get_ylim()[1]

@@ -16,7 +16,12 @@ def shipped(comparison: Comparison, words: Words) -> list[Shipped]:
 
 def _models(comparison: Comparison, words: Words) -> Shipped:
     rows = [
-        [words(role), f"{model.parameters / 1e6:.1f}", f"{model.gflops:.1f}", f"{model.ms_per_image:.1f}"]
+        [
+            words.role(role, comparison),
+            f"{model.parameters / 1e6:.1f}",
+            f"{model.gflops:.1f}",
+            f"{model.ms_per_image:.1f}",
+        ]
         for role, model in comparison.models.items()
     ]
     head = [words(f"h_{key}") for key in ("model", "parameters", "gflops", "ms")]

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 import yaml
 from msgspec import structs
 
-from coco1k_kd.names import BASELINE
+from coco1k_kd.names import BASELINE, TEACHER
 from coco1k_kd.report.comparison import Comparison, Headline
 from coco1k_kd.report.headline import answer
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
@@ -62,6 +62,13 @@ class Words:
     def interval(self, low: float, high: float) -> str:
         """An interval of AP fractions in signed AP points."""
         return self("interval", low=points(low), high=points(high))
+
+    def role(self, role: str, comparison: Comparison) -> str:
+        """Student or teacher; where there are several teachers, each with its file."""
+        name, _, file = role.partition("=")
+        if name == TEACHER and any("=" in other for other in comparison.references):
+            return f"{self(name)} {PurePath(file or comparison.settings['teacher']).name}"
+        return self(name)
 
     def pair(self, entry: Entry) -> str:
         """Which arms are compared."""

@@ -1,13 +1,14 @@
 """What a study compares: each arm is a value, read once from its name.
 
 An arm that distils is named by its loss or a sum of losses (`cwd+response`; `distill.registry` knows them) and may
-carry settings of its own after it, as `cwd:tau=2:levels=16,32`. `names.py` has the others.
+carry settings of its own after it, as `cwd:tau=2:levels=16,32` or `cwd:teacher=big.pt`. `names.py` has the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coco1k_kd import names
@@ -18,6 +19,7 @@ from coco1k_kd.verdict.entry import Replicate
 if TYPE_CHECKING:
     from coco1k_kd.distill.settings import Distillation
 
+_TEACHER = "teacher"  # the setting of an arm that is not one of its distillation
 _DISTILLED = names.Named("", teacher=True)  # what all arms of losses are
 
 
@@ -26,7 +28,7 @@ class Arm:
     """One of the trainings that a study compares. Arms of one name are equal.
 
     Attributes:
-        name: as it was typed, in lower case.
+        name: as it was typed, in lower case but for the file of a teacher.
         row: what it is, apart from its losses.
         parts: the losses whose sum it distils by; none where it does not, or Ultralytics does.
         own: its settings, as text, by name.
@@ -51,6 +53,16 @@ class Arm:
         return "+".join(part.name for part in self.parts)
 
     @property
+    def teacher(self) -> str:
+        """The file of its own teacher, as it was typed; "" where it learns from that of the study, or from none."""
+        return self.own.get(_TEACHER, "")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of its distillation, as text."""
+        return {name: value for name, value in self.own.items() if name != _TEACHER}
+
+    @property
     def learns(self) -> bool:
         """Whether it learns from the teacher."""
         return self.row.teacher
@@ -61,6 +73,11 @@ class Arm:
         return self.row.control
 
     @property
+    def stock(self) -> bool:
+        """Whether Ultralytics distils it."""
+        return self.row.name == names.STOCK
+
+    @property
     def cost(self) -> float:
         """Seconds of its training step over those of a plain one, about: the longest runs start first."""
         cost = registry.cost(self.parts) if self.parts else self.row.cost
@@ -68,20 +85,28 @@ class Arm:
 
     @property
     def simpler(self) -> list[str]:
-        """The names of the arms to which it adds something: settings to its losses, or a loss to others."""
+        """The names of the arms to which it adds something: another teacher, settings to its losses, or a loss."""
         if self.own:
-            return [self.plain]
+            return [self.with_teacher("").name if self.teacher else self.plain]
         return [part.name for part in self.parts] if len(self.parts) > 1 and not self.control else []
 
     @property
     def folder(self) -> str:
         """How the names of its run folders begin."""
         prefix = "control_" if self.control else "kd_" if self.learns else ""
-        return prefix + self.name.replace(":", "_")
+        return "_".join([prefix + self.plain, *(f"{name}={Path(value).name}" for name, value in self.own.items())])
+
+    def having(self, own: Mapping[str, str]) -> Arm:
+        """The same with these settings of its own, and no others."""
+        return replace(self, name=":".join([self.plain, *(f"{key}={value}" for key, value in own.items())]), own=own)
 
     def bare(self) -> Arm:
-        """The arm of the same losses without settings."""
-        return replace(self, name=self.plain, own={})
+        """The same without settings."""
+        return self.having({})
+
+    def with_teacher(self, file: str) -> Arm:
+        """The same, taught by the teacher of this file; by that of the study for ""."""
+        return self.having(self.settings | ({_TEACHER: file} if file else {}))
 
     def like(self, other: Arm) -> Arm:
         """This control, distilled by the losses of `other`."""
@@ -91,12 +116,16 @@ class Arm:
         """What an arm of losses asks for, `weight` being the study's. UserError if its settings do not fit."""
         from coco1k_kd.distill.settings import OF_AN_ARM, Distillation  # here, since Ultralytics takes seconds
 
-        for name in self.own:
-            if name not in OF_AN_ARM:
-                near = nearest(name, OF_AN_ARM)
-                raise UserError(f"arm {self}: unknown setting {name!r}{near}: choose of {', '.join(OF_AN_ARM)}")
+        if self.teacher and any(part.compares == registry.LABELS for part in self.parts):
+            raise UserError(f"arm {self}: it learns what the study's --teacher has labelled; leave out {_TEACHER}=")
+        known = (*OF_AN_ARM, _TEACHER)
+        for name in self.settings:
+            if name not in known:
+                raise UserError(
+                    f"arm {self}: unknown setting {name!r}{nearest(name, known)}: choose of {', '.join(known)}"
+                )
         try:
-            return Distillation.of(None, {"loss": self.loss, "weight": weight, **self.own}, f"arm {self}: ")
+            return Distillation.of(None, {"loss": self.loss, "weight": weight, **self.settings}, f"arm {self}: ")
         except UserError as error:
             if "weight" in self.own or weight is None:
                 raise
@@ -111,26 +140,29 @@ Key = tuple[Arm, Replicate]  # a run: its arm, and which replicate of it
 
 def read_arm(text: str) -> Arm:
     """The arm that a user names, or a record on disk. UserError if there is none such; its settings are not judged."""
-    name = text.lower()
-    plain, *settings = name.split(":")
+    plain, *written = text.split(":")
+    plain = plain.lower()
     row = names.NAMED.get(plain)
     if row and row.control:
-        raise UserError(f"arm {name} is a control: leave it out and give --controls")
-    if row:
-        if settings:
-            raise UserError(f"arm {name}: only arms of a loss take settings ({', '.join(registry.names())})")
-        return Arm(name, row)
+        raise UserError(f"arm {plain} is a control: leave it out and give --controls")
     known = [*arm_names(), *registry.names()]
-    if unknown := [part for part in plain.split("+") if part not in registry.names()]:
+    if unknown := [part for part in plain.split("+") if not row and part not in registry.names()]:
         near = nearest(unknown[0] if "+" in plain else plain, known)
         raise UserError(f"unknown arm {plain}{near}: choose of {', '.join(arm_names())}, or a sum of losses")
-    pairs = [setting.partition("=") for setting in settings]
-    if not all(separator for _, separator, _ in pairs):
-        raise UserError(f"arm {name}: settings are given as {plain}:SETTING=VALUE")
-    own = {key: value for key, _, value in pairs}
-    if len(own) < len(pairs):
-        raise UserError(f"arm {name} has a setting twice")
-    return Arm(name, parts=registry.parts(plain), own=own)
+    own: dict[str, str] = {}
+    for part in written:
+        setting, _, value = part.partition("=")
+        setting = setting.lower()
+        if not value:
+            raise UserError(f"arm {text}: settings are given as {plain}:SETTING=VALUE")
+        if setting in own:
+            raise UserError(f"arm {text} has the setting {setting} twice")
+        own[setting] = value if setting == _TEACHER else value.lower()
+    if row and (own.keys() - ({_TEACHER} if row.teacher else set())):
+        losses = ", ".join(registry.names())
+        raise UserError(f"arm {text}: only arms of a loss take settings ({losses})")
+    arm = Arm(plain, row) if row else Arm(plain, parts=registry.parts(plain))
+    return arm.having(own)
 
 
 def arm_names() -> list[str]:

@@ -11,7 +11,7 @@ from msgspec import structs
 from coco1k_kd.names import STUDENT
 from coco1k_kd.report.comparison import Reference
 from coco1k_kd.runs.spec import EPOCHS
-from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, STOCK, Arm, Key, Replicate
+from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, Arm, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.compare import compare, decide, has_effect
@@ -29,8 +29,8 @@ def pairs(study: Study, arms: Sequence[Arm]) -> list[Pair]:
     """
     found = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
     found += [(arm, other) for arm in arms for name in arm.simpler for other in arms if other.name == name]
-    if STOCK in arms:
-        found += [(arm, STOCK) for arm in arms if arm.parts and not arm.control]
+    ours = [arm for arm in arms if arm.parts and not arm.control]
+    found += [(arm, stock) for stock in arms if stock.stock for arm in ours if arm.teacher == stock.teacher]
     if SAME_TIME in arms and study.timed_arm in arms:
         found.append((study.timed_arm, SAME_TIME))
     if RANDOM in arms and study.controlled in arms:

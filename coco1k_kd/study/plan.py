@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.identity import Hashes, digest, files_of_code, files_of_data, hashes
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
+from coco1k_kd.names import STUDENT, TEACHER
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import WEIGHTS, start_training
@@ -44,6 +46,7 @@ class Study:
     further: tuple[Data, ...] = ()  # draws of the train images after the first, which is `data`
     base: Study | None = None  # the study that this one adds arms, seeds or draws to, and whose runs it takes over
     judged: bool = False  # whether there is a comparison of it
+    teachers: Mapping[str, Weights] = field(default_factory=dict)  # of single arms, by the names of their files
 
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
@@ -57,23 +60,26 @@ class Study:
             chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": digest(self.hashes["loss file"])}
         chosen |= {"files_sha256": digest(self.hashes["draw 0"])}  # others are drawn from these files' source
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
+        if self.teachers:
+            chosen["teachers_sha256"] = {name: weights.sha256 for name, weights in self.teachers.items()}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
 
     @cached_property
     def hashes(self) -> dict[str, Hashes]:
         """Of every file that a run reads and that must not change while the study is done, by part."""
         parts = {f"draw {draw}": files_of_data(data, self.project) for draw, data in enumerate(self.drawn)}
-        parts["models"] = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
+        parts["models"] = self._checkpoints
         parts["loss file"] = files_of_code(self.settings.loss_file) if self.settings.loss_file else []
         return {part: hashes(files, self.project) for part, files in parts.items()}
 
     def read_by(self, key: Key) -> dict[str, str | None]:
         """What the result of a run must say that it has read."""
         arm, (draw, _) = key
+        teacher = self.taught_by(arm)
         own = arm.parts and self.settings.loss_file
         return {
             "files_sha256": digest(self.hashes[f"draw {draw}"]),
-            "teacher_sha256": self.teacher.sha256 if self.teacher and arm.learns else None,
+            "teacher_sha256": teacher.sha256 if teacher else None,
             "loss_file_sha256": digest(self.hashes["loss file"]) if own else None,
         }
 
@@ -87,14 +93,26 @@ class Study:
         splits = [split for data in self.drawn for split in (data.train, data.val)]
         images = [split.images / split.names[0] for split in splits]
         images += [split.listed for split in splits if split.listed]
-        weights = [Path(model.path) for model in (self.student, self.teacher) if model and not model.scratch]
         own = [self.settings.loss_file] if self.settings.loss_file else []
-        return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *weights, *own]
+        return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *self._checkpoints, *own]
 
     @property
     def drawn(self) -> tuple[Data, ...]:
         """The data by draw."""
         return (self.data, *self.further)
+
+    def given(self) -> dict[str, Weights]:
+        """Student and teachers as they are given, by role: those of single arms are `teacher=FILE`."""
+        own = {f"{TEACHER}={name}": weights for name, weights in self.teachers.items()}
+        return {STUDENT: self.student, **({TEACHER: self.teacher} if self.teacher else {}), **own}
+
+    @property
+    def _checkpoints(self) -> list[Path]:
+        return [Path(model.path) for model in self.given().values() if not model.scratch]
+
+    def taught_by(self, arm: Arm) -> Weights | None:
+        """The teacher that an arm learns from; None where it learns from none."""
+        return (self.teachers[arm.teacher] if arm.teacher else self.teacher) if arm.learns else None
 
     @property
     def arms(self) -> list[Arm]:
@@ -160,10 +178,11 @@ class Study:
         """All that `runs.train` needs to know."""
         s, data = self.settings, self.drawn[replicate[0]]
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
+        teacher = self.taught_by(arm)
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
         if arm.parts and weight is None and s.start != WEIGHTS:
             weight = registry.default_weight(arm.parts, fresh=True)
-        own = {"weight": weight, **arm.own} if arm.parts else {}  # the stock one has settings of its own
+        own = {"weight": weight, **arm.settings} if arm.parts else {}  # the stock one has settings of its own
         if arm.parts and s.loss_file:
             own["loss_file"] = str(s.loss_file.resolve())
         return TrainSpec(
@@ -176,10 +195,10 @@ class Study:
             student=self.student.path,
             start=s.start,
             freeze_bn=s.freeze_bn,
-            teacher=self.teacher.path if self.teacher and arm.learns else None,
+            teacher=teacher.path if teacher else None,
             random_teacher=arm == RANDOM,
             placebo_images=images if arm == RANDOM else [],
-            distillation=(arm.loss or arm.name) if arm.learns else None,
+            distillation=(arm.loss or arm.plain) if arm.learns else None,
             distillation_settings=own,
             annotations=str(self.data.val.annotations),
             images=str(data.val.images),

@@ -43,9 +43,7 @@ class Evaluator:
         study, split = self.study, self.study.data.val
         rows: dict[str, dict[str, Any]] = {}
         begun: dict[str, Begun] = {}
-        for role, weights in (("student", study.student), ("teacher", study.teacher)):
-            if weights is None:
-                continue
+        for role, weights in study.given().items():
             row = rows[role] = {"weights": weights.path, "sha256": weights.sha256, "ap": None, "ap50": None}
             if weights.scratch:
                 row["note"] = "from scratch: before training there is nothing to measure"

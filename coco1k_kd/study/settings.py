@@ -48,7 +48,13 @@ class Settings:
     student: str = flag(
         "yolo11n.pt", "a checkpoint to train further, or a .yaml to train from scratch", metavar="MODEL"
     )
-    teacher: str = flag("yolo11l.pt", "any Ultralytics detector with as many levels", metavar="MODEL")
+    teacher: str | list[str] = flag(  # one once `checked` has given the others to arms of their own
+        "yolo11l.pt",
+        "any Ultralytics detector with as many levels; of several each teaches every arm that distils, the first also "
+        "those of --controls. An arm may have its own, as cwd:teacher=big.pt",
+        nargs="+",
+        metavar="MODEL",
+    )
     loss: str = flag("cwd", f"how the arm beside the baseline is distilled, also by a sum of these: {registry.told()}")
     arms: list[str] | list[Arm] | None = flag(  # as text until `checked` has read them
         None,
@@ -177,16 +183,27 @@ class Settings:
         for arm in arms:
             if arm.parts:
                 arm.distillation(self.distillation_weight)
+        teacher, *others = teachers = [self.teacher] if isinstance(self.teacher, str) else list(self.teacher)
+        if same := [arm for arm in arms if arm.teacher == teacher]:
+            raise UserError(f"arm {same[0]}: {teacher} is --teacher; leave it out of the arm")
+        arms += [arm.with_teacher(other) for arm in arms if arm.learns and not arm.teacher for other in others]
         looks, seeds = sequential(self.looks).looks, self.seeds
         if seeds == SEEDS_AUTO and self.draws > 1:
             raise UserError(f"--draws {self.draws}: draws are repeated then in place of seeds; give --seeds a list")
         if auto := seeds == SEEDS_AUTO or (seeds is None and self.draws == 1):
             seeds = list(range(looks[-1]))
         seeds = seeds or [0]
-        for name, values in (("--arms", arms), ("--seeds", seeds)):
+        for name, values in (("--arms", arms), ("--seeds", seeds), ("--teacher", teachers)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
         arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
+        folders = {arm.folder: arm for arm in arms}
+        if twins := [arm for arm in arms if folders[arm.folder] != arm]:
+            raise UserError(
+                f"arms {twins[0]} and {folders[twins[0].folder]}: their teachers have one file name; rename one of them"
+            )
+        if others and not distilled(arms):
+            raise UserError(f"--teacher {' '.join(teachers)}: no arm learns from a teacher; add one that distils")
         if SAME_TIME in arms and not distilled(arms):
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
         if self.groups is not None:
@@ -213,9 +230,9 @@ class Settings:
             raise UserError("--freeze-bn keeps a checkpoint's statistics: give --start weights and a .pt student")
         if self.start != WEIGHTS and not self.student.endswith(".pt"):
             raise UserError(f"--start {self.start}: {self.student} has no weights to keep; give a checkpoint (.pt)")
-        if read_train_args(self.train).get("compile") and STOCK in arms:
+        if read_train_args(self.train).get("compile") and any(arm.stock for arm in arms):
             raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
         if self.batch % len(devices := read_devices(self.device)):
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
-        return Settings(**{**vars(self), **chosen, "hours": hours})
+        return Settings(**{**vars(self), **chosen, "teacher": teacher, "hours": hours})

@@ -18,7 +18,7 @@ from coco1k_kd.verdict.matching import coco_metrics
 
 
 def models(study: Study) -> dict[str, Model]:
-    """Size and speed of student and teacher as they are given, on this machine."""
+    """Size and speed of student and teachers as they are given, on this machine."""
     import torch
 
     from coco1k_kd.runs import speed  # here, since Ultralytics takes seconds to import
@@ -27,14 +27,13 @@ def models(study: Study) -> dict[str, Model]:
     if device.isdecimal() and not torch.cuda.is_available():
         device = "cpu"  # the GPUs are those of other nodes
     found = {}
-    for role, weights in (("student", study.student), ("teacher", study.teacher)):
-        if weights is not None:
-            model = load_model(weights.path, role)
-            found[role] = Model(
-                parameters=speed.parameters(model),
-                gflops=speed.gflops(model, imgsz),
-                ms_per_image=speed.milliseconds(model.eval(), imgsz, device),
-            )
+    for role, weights in study.given().items():
+        model = load_model(weights.path, role)
+        found[role] = Model(
+            parameters=speed.parameters(model),
+            gflops=speed.gflops(model, imgsz),
+            ms_per_image=speed.milliseconds(model.eval(), imgsz, device),
+        )
     return found
 
 

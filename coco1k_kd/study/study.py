@@ -28,7 +28,7 @@ from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, comparing, shipping, store
-from coco1k_kd.study.arms import BASELINE, STOCK, WEIGHT0, Key, distilled
+from coco1k_kd.study.arms import BASELINE, WEIGHT0, Key
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.hours import SECONDS, Hours
@@ -38,6 +38,7 @@ from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
+from coco1k_kd.study.teachers import read_teachers
 from coco1k_kd.study.training import Training
 from coco1k_kd.verdict.compare import has_effect
 from coco1k_kd.verdict.entry import Entry
@@ -286,19 +287,11 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
     project = settings.project.absolute()
     data = open_data(settings.data, project, settings.run_download)
     student = read_weights(settings.student, "student")
-    arms = settings.arms or []
-    teacher = read_weights(settings.teacher, "teacher") if distilled(arms) or settings.controls else None
-    if teacher and STOCK in arms and teacher.strides != student.strides:
-        raise UserError(
-            f"the arm {STOCK} needs a teacher of the student's levels: strides {teacher.strides}, {student.strides}"
-        )
-    for arm in arms if teacher else ():
-        if arm.parts:
-            arm.distillation().shared_levels(student.strides, teacher.strides, f"arm {arm}")
+    teacher, teachers = read_teachers(settings, student)
     judge = find_judge(settings.judge, data, settings.coco_root)
     if settings.groups:
         groups_of(settings.groups, (judge.judging if judge else data.val).names)
-    study = Study(settings, data, student, teacher, project, stamp="")
+    study = Study(settings, data, student, teacher, project, stamp="", teachers=teachers)
     found = store.find(study) if resume else None
     further = further_draws(data, settings.draws, settings.coco_root, project)
     study = replace(found or study, further=further)

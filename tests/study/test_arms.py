@@ -78,6 +78,26 @@ def test_a_report_has_sums_after_single_losses() -> None:
         assert [arm.name for arm in in_order(map(read_arm, mixed))] == ordered
 
 
+def test_an_arm_may_have_a_teacher_of_its_own() -> None:
+    arm = read_arm("CWD+response:every=4:Teacher=My/Big.pt")
+    assert arm.name == "cwd+response:every=4:teacher=My/Big.pt" and read_arm(arm.name) == arm
+    assert arm.teacher == "My/Big.pt" and arm.settings == {"every": "4"} and arm.distillation().every == 4
+    assert arm.folder == "kd_cwd+response_every=4_teacher=Big.pt" and arm.cost == arm.with_teacher("").cost
+    assert arm.simpler == ["cwd+response:every=4"] == [arm.with_teacher("").name]
+    stock = read_arm("ultralytics:teacher=big.pt")
+    assert stock.stock and stock.learns and stock.teacher == "big.pt" and stock.plain == "ultralytics"
+    assert [one.teacher for one in (read_arm("cwd"), BASELINE)] == ["", ""]
+    for wrong, message in (
+        ("baseline:teacher=x.pt", "only arms of a loss take settings"),
+        ("ultralytics:tau=2", "only arms of a loss take settings"),
+        ("cwd:teacher=", "settings are given as cwd:SETTING=VALUE"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_arm(wrong)
+    with pytest.raises(UserError, match="it learns what the study's --teacher has labelled"):
+        read_arm("pool+cwd:teacher=x.pt").distillation()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -91,7 +111,7 @@ def test_a_report_has_sums_after_single_losses() -> None:
         ("cwd+cwd", "the loss cwd+cwd names cwd twice"),
         ("cwd:tau", "settings are given as cwd:SETTING=VALUE"),
         ("cwd:", "settings are given as cwd:SETTING=VALUE"),
-        ("cwd:tau=1:tau=2", "arm cwd:tau=1:tau=2 has a setting twice"),
+        ("cwd:tau=1:tau=2", "arm cwd:tau=1:tau=2 has the setting tau twice"),
         ("baseline:tau=2", "arm baseline:tau=2: only arms of a loss take settings"),
         ("weight0", "arm weight0 is a control: leave it out and give --controls"),
         ("random_teacher", "arm random_teacher is a control"),

@@ -170,7 +170,7 @@ def test_arms_with_settings_of_their_own() -> None:
     ("arm", "message"),
     [
         ("cwd:tau", "arm cwd:tau: settings are given as cwd:SETTING=VALUE"),
-        ("cwd:teacher=x", "unknown setting 'teacher': choose of weight, schedule, tau,"),
+        ("cwd:taecher=x", "unknown setting 'taecher' (did you mean teacher?): choose of weight, schedule, tau,"),
         ("cwd:tau=0", "distillation_tau='0' must be above 0"),
         ("mgd:levels=x", "distillation_levels='x' must be strides, as 16,32"),
         ("baseline:tau=2", "arm baseline:tau=2: only arms of a loss take settings"),
