@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +14,20 @@ import yaml
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.leaks import twins
+from coco1k_kd.data.made import Made
 from coco1k_kd.data.own import count
 from coco1k_kd.data.pool import Pool, read_pool
 from coco1k_kd.data.scan import places_of, resolve
 from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, visible
-from coco1k_kd.files import sha256, write_atomic, write_json
 from coco1k_kd.report.review import page
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.taught import LOW
 from coco1k_kd.study.teaching import Labeller, best_imgsz, check_imgsz, classes_of_labels
 
 FORMATS = ("yolo", "cvat", "label-studio")
+_OUTPUTS = ("annotations.json", "data.yaml", "review.html", "cvat.xml", "label_studio.json", "label_studio.xml")
 _PICTURES = 36
 
 
@@ -61,7 +61,7 @@ def label(order: Order) -> None:
         classes, numbers = classes_of_labels(teacher, data.classes if data else None, order.class_map)
         labeller = Labeller(teacher, numbers, order.output, order.device, order.batch)
         pool = _without_known(read_pool(order.images, order.output), data)
-        made = _Made(order.output, {image.link: image.file for image in pool.images})
+        made = Made(order.output, _OUTPUTS)
         imgsz = order.imgsz or (_best_imgsz(labeller, data) if data else labeller.own_imgsz)
         check_imgsz(imgsz, "the teacher's own --imgsz")
         unread = labeller.look(pool.images, imgsz)
@@ -75,8 +75,10 @@ def label(order: Order) -> None:
         for image, boxes in zip(images, found, strict=True)
     ]
     _say(pool, unread, numbers, [labeller.store(imgsz)[image.sha256] for image in images], order.confidence)
-    made.write({one.image.link: yolo(one) for one in taught})
-    _write(order, taught, classes, thresholds, teacher, pool.root.name)
+    texts = {Path("labels", one.image.link).with_suffix(".txt").as_posix(): yolo(one).encode() for one in taught}
+    texts |= _files(order, taught, classes, thresholds, teacher, pool.root.name)
+    made.write(texts, {one.image.link: one.image.file for one in taught})
+    _report(order, taught, classes, thresholds)
 
 
 def _best_imgsz(labeller: Labeller, data: Data) -> int:
@@ -101,53 +103,12 @@ def _without_known(pool: Pool, data: Data | None) -> Pool:
     return pool
 
 
-class _Made:
-    """The label files and links of an output folder. UserError if some are not made by this command, or changed since.
-
-    `made.json` has the SHA-256 of every label file, written before the files are.
-    """
-
-    def __init__(self, output: Path, links: Mapping[str, Path]) -> None:
-        self.output, self.links, self.record = output, links, output / "made.json"
-        try:
-            self.known: dict[str, list[str]] = json.loads(self.record.read_bytes()) if self.record.exists() else {}
-        except ValueError:
-            raise UserError(f"{self.record} is damaged: give another --output") from None
-        for file in sorted((output / "labels").rglob("*.txt")):
-            if sha256(file) not in self.known.get(file.relative_to(output).as_posix(), ()):
-                raise UserError(f"{file} was not made by this command, or was changed since: give another --output")
-        if own := [file for file in (output / "images").rglob("*") if file.is_file() and not file.is_symlink()]:
-            raise UserError(f"{own[0]} was not made by this command: give another --output")
-        others = (output / name for name in ("annotations.json", "data.yaml", "review.html"))
-        if not self.known and (own := [file for file in others if file.exists()]):
-            raise UserError(f"{own[0]} was not made by this command: give another --output")
-
-    def write(self, texts: Mapping[str, str]) -> None:
-        """Write the labels by link, and the links; those of images that are gone are removed."""
-        names = {link: Path("labels", link).with_suffix(".txt").as_posix() for link in texts}
-        new = {names[link]: hashlib.sha256(text.encode()).hexdigest() for link, text in texts.items()}
-        both = {name: sorted({*self.known.get(name, ()), *([new[name]] * (name in new))}) for name in self.known | new}
-        write_json(self.record, both)
-        for name in self.known.keys() - new.keys():
-            (self.output / name).unlink(missing_ok=True)
-        for link in (self.output / "images").rglob("*"):
-            if link.is_symlink():
-                link.unlink()
-        for link, text in texts.items():
-            write_atomic(self.output / names[link], text)
-            place = self.output / "images" / link
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(self.links[link])
-        write_json(self.record, {name: [digest] for name, digest in new.items()})
-
-
-def _write(
+def _files(
     order: Order, taught: Sequence[Taught], classes: list[str], thresholds: np.ndarray, teacher: Weights, folder: str
-) -> None:
-    """Write all but the labels, and say what was made."""
-    output, model = order.output, Path(teacher.path).name
-    write_json(output / "annotations.json", coco(taught, classes, f"labelled by {model}"))
-    content: dict[str, object] = {"path": str(output.absolute()), "train": "images", "val": "images"}
+) -> dict[str, bytes]:
+    """All that is written but the labels, by the path within the output."""
+    model = Path(teacher.path).name
+    content: dict[str, object] = {"path": str(order.output.absolute()), "train": "images", "val": "images"}
     if order.data:
         given = resolve(order.data, download=False)
         splits = {
@@ -155,12 +116,15 @@ def _write(
         }
         content |= {"train": [*splits["train"], "images"], "val": splits["val"]}
     content["names"] = dict(enumerate(classes))
-    write_atomic(output / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    files = {
+        "annotations.json": _json(coco(taught, classes, f"labelled by {model}")),
+        "data.yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode(),
+    }
     if "cvat" in order.format:
-        write_atomic(output / "cvat.xml", cvat(taught, classes))
+        files["cvat.xml"] = cvat(taught, classes)
     if "label-studio" in order.format:
-        write_json(output / "label_studio.json", label_studio(taught, classes, folder, model))
-        write_atomic(output / "label_studio.xml", label_studio_view(classes))
+        files["label_studio.json"] = _json(label_studio(taught, classes, folder, model))
+        files["label_studio.xml"] = label_studio_view(classes)
     doubt = sorted(taught, key=lambda one: -_doubt(one))[:_PICTURES]
     pictures = [
         (
@@ -173,7 +137,15 @@ def _write(
     ]  # fmt: skip
     title = f"{count(len(pictures), 'image')} of {len(taught):,} that {model} labelled, the least certain first"
     text = "If scores were probabilities, these images would have the most wrong or missing labels."
-    write_atomic(output / "review.html", page(title, text, pictures))
+    return {**files, "review.html": page(title, text, pictures).encode()}
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _report(order: Order, taught: Sequence[Taught], classes: list[str], thresholds: np.ndarray) -> None:
+    """Say what was made."""
     boxes = sum(len(one.labels) for one in taught)
     empty = sum(not len(one.labels) for one in taught)
     used = sorted({int(c) for one in taught for c in one.labels[:, 0]})
@@ -181,7 +153,7 @@ def _write(
           f"{len(used)} of {len(classes)} classes")  # fmt: skip
     if order.data:
         print("thresholds: " + ", ".join(f"{classes[c]} {thresholds[c]:.2f}" for c in used))
-    print(f"look at {output / 'review.html'}, then train with {output / 'data.yaml'}")
+    print(f"look at {order.output / 'review.html'}, then train with {order.output / 'data.yaml'}")
 
 
 def _doubt(taught: Taught) -> float:

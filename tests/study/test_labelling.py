@@ -122,6 +122,33 @@ def test_labels_of_somebody_else_are_not_touched(photos: Path, models: Path, tmp
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels"]
 
 
+@pytest.mark.parametrize("name", ["cvat.xml", "label_studio.json", "review.html", "images/mine.jpg"])
+def test_no_file_of_somebody_else_is_written_over(photos: Path, models: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "out"
+    command = ["--images", photos, "--output", output, "--teacher", models / "teacher.pt", "--format", "cvat"]
+    (output / name).parent.mkdir(parents=True)
+    (output / name).write_text("mine")
+    refused = run(*command)
+    assert refused.returncode == 2 and f"{name} was not made by this command" in refused.stderr
+    assert state(output) == {str(output / name): b"mine"}
+
+
+def test_corrected_results_are_kept_and_originals_never_written_anew(
+    photos: Path, models: Path, tmp_path: Path
+) -> None:
+    output, one = tmp_path / "out", photos / "turned.jpg"
+    one.write_bytes(one.read_bytes() + b"more")
+    command = ["--images", photos, "--output", output, "--teacher", models / "teacher.pt", "--format", "cvat"]
+    assert run(*command).returncode == 0
+    copy = output / "images" / "turned.jpg"
+    assert not copy.is_symlink() and copy.read_bytes() == one.read_bytes()[:-4]  # Ultralytics would cut the original
+    assert (output / "images" / "copy.jpg").is_symlink() and run(*command).returncode == 0
+    (output / "cvat.xml").write_text("corrected")
+    refused = run(*command)
+    assert refused.returncode == 2 and "cvat.xml was not made by this command, or was changed" in refused.stderr
+    assert (output / "cvat.xml").read_text() == "corrected"
+
+
 def test_data_choose_classes_and_thresholds_and_are_not_labelled(
     photos: Path, models: Path, subset: Path, tmp_path: Path
 ) -> None:
