@@ -25,7 +25,7 @@ def listed_as(file: str | Path, project: Path) -> str:
 
 
 def hashes(files: Iterable[Path], project: Path) -> Hashes:
-    """SHA-256 of each file; "" where there is none.
+    """SHA-256 of each file by its path, which is absolute; "" where there is none.
 
     A file of the size, time of change and inode that the project's cache knows is not read again. A torn cache is made
     anew.
@@ -35,9 +35,8 @@ def hashes(files: Iterable[Path], project: Path) -> Hashes:
         known = dict(json.loads(cache.read_bytes()))
     except (OSError, ValueError, TypeError):
         known = {}
-    found, new = {}, {}
-    for name in _names(files, project):
-        file = project / name
+    found, new, files = {}, {}, list(files)
+    for file, name in zip(files, _names(files, project), strict=True):
         try:
             state = file.stat()
         except OSError:

@@ -425,3 +425,8 @@ def test_draws_and_runs_at_once_are_told():
     assert "400 images, 2 draws of 2 seeds (0, 1)" in plain
     assert "AP of every run, mean as a line" in {axes.get_title("left") for axes in figure(content, EN).axes}
     assert "Up to 3 runs were under way at once" in markdown(structs.replace(content, at_once=3), EN)
+    said = "not timed under the same number of runs at a time"
+    assert said not in markdown(content, EN)
+    for name, arm in content.arms.items():
+        arm.runs[0].at_once = 3 if name == "baseline" else 1
+    assert f"{said} (baseline 1/3, cwd 1" in markdown(content, EN)
