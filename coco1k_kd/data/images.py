@@ -51,8 +51,6 @@ def see(path: Path) -> Seen | str:
     """
     try:
         with path.open("rb") as file, open_picture(file) as picture:
-            if fault := _too_large(picture):
-                return fault
             seen = _seen(picture, path.read_bytes)
             if isinstance(seen, str):
                 return seen
@@ -74,7 +72,7 @@ def image_fault(data: bytes, entry: Image) -> str | None:
             seen, jpeg = _seen(picture, lambda: data), picture.format == "JPEG"
             if isinstance(seen, str):
                 return seen
-            if fault := size_fault(seen, entry) or _too_large(picture):  # before memory is taken for it
+            if fault := size_fault(seen, entry):
                 return fault
             if jpeg and (fault := jpeg_fault(data)):
                 return fault
@@ -105,8 +103,6 @@ def jpeg_damage(data: bytes) -> str | None:
         with open_picture(BytesIO(data)) as picture:
             if picture.format not in ("JPEG", "MPO"):
                 return f"is in the format {picture.format}"
-            if fault := _too_large(picture):
-                return fault
             picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         return _not_decoded(error)
@@ -206,7 +202,10 @@ def _decodes(path: Path) -> bool:
 
 
 def open_picture(file: BinaryIO) -> Pillow.Image:
-    """As `PIL.Image.open`, which Ultralytics replaces by one that installs packages for files it does not know."""
+    """As `PIL.Image.open`, which Ultralytics replaces by one that installs packages for files it does not know.
+
+    Only the header is read. ValueError where it promises a picture that would take the memory, or there is none.
+    """
     Pillow.init()
     begin = file.read(16)
     if not begin:
@@ -215,15 +214,14 @@ def open_picture(file: BinaryIO) -> Pillow.Image:
         with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another's file
             if accepts is None or accepts(begin) is True:
                 file.seek(0)
-                return factory(file, "")
+                return _of_a_size(factory(file, ""))
     raise ValueError("not an image that Pillow knows")
 
 
-def _too_large(picture: Pillow.Image) -> str | None:
-    """Say that to decode a picture, of which only the header was read, would take the memory, if it would."""
-    if picture.width * picture.height <= _MOST_PIXELS:
-        return None
-    return f"is {picture.width}x{picture.height}, more than {_MOST_PIXELS:,} pixels; scale it down"
+def _of_a_size(picture: Pillow.Image) -> Pillow.Image:
+    if picture.width * picture.height > _MOST_PIXELS:
+        raise ValueError(f"it is {picture.width}x{picture.height}, more than {_MOST_PIXELS:,} pixels: scale it down")
+    return picture
 
 
 def _not_decoded(error: Exception) -> str:

@@ -236,7 +236,7 @@ def peak_memory(device: torch.device) -> int:
 def read_snapshot(folder: Path) -> dict[str, Any] | None:
     """The run folder's snapshot; None where there is none to continue from."""
     path = folder / "weights" / SNAPSHOT
-    return torch.load(path, map_location="cpu", weights_only=False) if path.exists() else None
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 def load_snapshot(folder: Path) -> dict[str, Any] | None:
@@ -245,6 +245,8 @@ def load_snapshot(folder: Path) -> dict[str, Any] | None:
     if snapshot is None:
         return None
     for name, content in snapshot["files"].items():
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise RunError(f"the snapshot would write {name}, which is outside {folder}")
         write_atomic(folder / name, content.numpy().tobytes())
     return snapshot
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import re
 import threading
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import ultralytics  # noqa: F401  patches PIL, and what follows must hold with that too
 
-from coco1k_kd.data import download
+from coco1k_kd.data import download, fetch
 from coco1k_kd.errors import UserError
 
 
@@ -64,6 +66,10 @@ class Server:
             status, body = 404, b"no"
         elif manner == "html":
             body = b"<html>please log in</html>"
+        elif manner.startswith("to "):
+            status, body, headers["Location"] = 302, b"", manner[3:].replace("PORT", str(self.http.server_port))
+        elif manner == "compressed":
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         elif manner.isdigit():
             status, body = int(manner), b"busy"
         elif (asked := to.headers["Range"]) and manner != "no ranges":
@@ -76,12 +82,15 @@ class Server:
         to.send_response(status)
         for name, value in headers.items():
             to.send_header(name, value)
-        to.send_header("Content-Length", str(length))
+        if manner != "endless":
+            to.send_header("Content-Length", str(length))
         to.end_headers()
         cut = manner.startswith("cut") or manner == "promises more"
         if manner == "cut":
             body = body[: len(body) // 2]
         try:
+            while manner == "endless":
+                to.wfile.write(body)
             step = 400 if manner == "slow" else len(body) or 1
             for at in range(0, len(body), step):
                 to.wfile.write(body[at : at + step])
@@ -97,10 +106,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made = Server()
     thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.005)
     monkeypatch.setenv("COCO_URL_BASE", made.url)
     monkeypatch.setenv("COCO_ANNOTATIONS_URL", f"{made.url}/annotations_trainval2017.zip")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("COCO_ANNOTATIONS_SHA256", "any")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     yield made
     made.http.shutdown()
     made.http.server_close()
@@ -129,7 +139,7 @@ def test_images_arrive_whole_and_are_not_fetched_twice(server, images, capsys):
     assert len(server.requests) == 20
 
 
-@pytest.mark.parametrize("manner", ["cut", "503", "429", "html", "promises more", "promises less"])
+@pytest.mark.parametrize("manner", ["cut", "503", "408", "425", "429", "html", "promises more", "promises less"])
 def test_a_passing_fault_is_retried(server, images, manner):
     wanted = images(3)
     server.manners["/train2017/1.jpg"] = [manner, manner]
@@ -149,13 +159,13 @@ def test_a_passing_fault_is_retried(server, images, manner):
 )
 def test_a_lasting_fault_is_named_and_keeps_nothing_corrupt(server, images, manner, says):
     wanted = images(3)
-    server.manners["/train2017/1.jpg"] = [manner] * download.ATTEMPTS
+    server.manners["/train2017/1.jpg"] = [manner] * fetch.ATTEMPTS
     with pytest.raises(UserError, match=f"1.jpg: .*({says}).*1 of 3 images are still missing") as caught:
         download.fetch_images(wanted, workers=2)
     assert "\n" not in str(caught.value)
     folder = wanted[0][1].parent
     assert sorted(path.name for path in folder.iterdir()) == ["0.jpg", "2.jpg"]
-    assert [path for path, _ in server.requests].count("/train2017/1.jpg") == download.ATTEMPTS
+    assert [path for path, _ in server.requests].count("/train2017/1.jpg") == fetch.ATTEMPTS
     before = len(server.requests)
     download.fetch_images(wanted, workers=2)
     assert wanted[1][1].read_bytes() == server.files["/train2017/1.jpg"]
@@ -180,25 +190,52 @@ def test_a_dead_mirror_is_given_up_early(server, images):
 
 
 def test_too_slow_is_given_up_in_time(server, images, monkeypatch):
-    monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.4)
-    monkeypatch.setattr(download, "SLOWEST", 5000)
-    monkeypatch.setattr(download, "ATTEMPTS", 2)
-    monkeypatch.setattr(download, "_BLOCK", 400)
+    monkeypatch.setattr(fetch, "PATIENCE_SECONDS", 0.4)
+    monkeypatch.setattr(fetch, "SLOWEST", 5000)
+    monkeypatch.setattr(fetch, "ATTEMPTS", 2)
     wanted = images(1)
     server.manners["/train2017/0.jpg"] = ["slow", "slow"]
+    begun = time.monotonic()
     with pytest.raises(UserError, match="too slow"):
         download.fetch_images(wanted, workers=1)
     assert not wanted[0][1].exists()
+    assert time.monotonic() - begun < 3  # whatever the size of a block: the whole body would take seven seconds
+
+
+def test_redirects_are_followed_on_the_same_host_alone(server, images):
+    wanted = images(3)
+    server.manners["/train2017/0.jpg"] = ["to /train2017/1.jpg", "to http://127.0.0.1:PORT/train2017/1.jpg"]
+    download.fetch_images(wanted[:1], workers=1)
+    assert wanted[0][1].read_bytes() == server.files["/train2017/1.jpg"]
+    server.manners["/train2017/1.jpg"] = ["to http://localhost:PORT/train2017/2.jpg"]
+    with pytest.raises(UserError, match=r"1\.jpg: it redirects to http://localhost, which is another host"):
+        download.fetch_images(wanted[:2], workers=1)
+    server.manners["/train2017/1.jpg"] = ["to /train2017/1.jpg"] * 99
+    with pytest.raises(UserError, match="redirects again and again"):
+        download.fetch_images(wanted[:2], workers=1)
+    assert not wanted[1][1].exists() and server.manners["/train2017/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("manner", "says"), [("endless", "is longer than the 100,000 bytes"), ("compressed", "compressed, which was not")]
+)
+def test_a_body_that_is_not_as_it_may_be_stops_at_once(server, images, monkeypatch, manner, says):
+    monkeypatch.setattr(download, "MOST_OF_AN_IMAGE", 100_000)
+    wanted = images(1)
+    server.manners["/train2017/0.jpg"] = [manner]
+    with pytest.raises(UserError, match=says):
+        download.fetch_images(wanted, workers=1)
+    assert len(server.requests) == 1 and not wanted[0][1].exists()
 
 
 def test_no_server_and_no_address(images, monkeypatch):
     wanted = images(300)
-    get, tried = download._get, []
-    monkeypatch.setattr(download, "_get", lambda url: tried.append(url) or get(url))
+    get, tried = fetch.get, []
+    monkeypatch.setattr(download, "get", lambda url: tried.append(url) or get(url))
     monkeypatch.setenv("COCO_URL_BASE", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"no connection; check the network.*300 of 300"):
         download.fetch_images(wanted, workers=1)
-    assert len(tried) <= 3 * download.ATTEMPTS  # and not 300 times as many
+    assert len(tried) <= 3 * fetch.ATTEMPTS  # and not 300 times as many
     monkeypatch.setenv("COCO_URL_BASE", "mirror.example")
     with pytest.raises(UserError, match=r"mirror\.example/train2017/0\.jpg is not an address"):
         download.fetch_images(wanted, workers=1)
@@ -293,8 +330,40 @@ def test_an_endlessly_cut_archive_ends(server, tmp_path):
     server.manners[ARCHIVE] = ["cut"] * 100
     with pytest.raises(UserError, match=r"the connection broke off \(6 attempts\)"):
         download.fetch_annotations(tmp_path)
-    assert len(server.requests) == download.ATTEMPTS
+    assert len(server.requests) == fetch.ATTEMPTS
     server.manners.clear()
     download.fetch_annotations(tmp_path)
     _check_annotations(tmp_path)
     assert server.requests[-1][1]  # went on
+
+
+def test_an_archive_of_another_hash_is_not_kept(server, tmp_path, monkeypatch):
+    server.files[ARCHIVE] = _zip()
+    monkeypatch.setattr(download, "ANNOTATIONS_SIZE", 1 << 20)
+    monkeypatch.delenv("COCO_ANNOTATIONS_SHA256")
+    digest = hashlib.sha256(server.files[ARCHIVE]).hexdigest()
+    with pytest.raises(UserError, match=f"its SHA-256 is {digest}, not 113a836d9019"):
+        download.fetch_annotations(tmp_path)
+    assert list((tmp_path / "annotations").iterdir()) == []
+    monkeypatch.setenv("COCO_ANNOTATIONS_SHA256", digest.upper())
+    download.fetch_annotations(tmp_path)
+    _check_annotations(tmp_path)
+
+
+@pytest.mark.parametrize("manner", ["well", "endless"])
+def test_an_archive_longer_than_it_may_be_stops(server, tmp_path, monkeypatch, manner):
+    server.files[ARCHIVE] = _zip()
+    server.manners[ARCHIVE] = [manner]
+    monkeypatch.delenv("COCO_ANNOTATIONS_SHA256")
+    monkeypatch.setattr(download, "ANNOTATIONS_SIZE", 100_000)
+    with pytest.raises(UserError, match=r"100,000 (bytes that it may have|at most are expected)"):
+        download.fetch_annotations(tmp_path)
+    assert sum(file.stat().st_size for file in (tmp_path / "annotations").iterdir()) <= 100_000
+
+
+def test_a_member_larger_than_it_may_be_is_not_taken(server, tmp_path, monkeypatch):
+    server.files[ARCHIVE] = _zip()
+    monkeypatch.setattr(download, "MOST_OF_A_MEMBER", 1000)
+    with pytest.raises(UserError, match=r"instances_train2017.json would have 150,\d+ bytes"):
+        download.fetch_annotations(tmp_path)
+    assert [file.name for file in (tmp_path / "annotations").iterdir()] == [ARCHIVE[1:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,10 @@ import pytest
 from PIL import Image
 from ultralytics.utils.patches import imread
 
-from coco1k_kd.data.images import Seen, brightest, see
+from coco1k_kd.data import images
+from coco1k_kd.data.alike import looks
+from coco1k_kd.data.entries import Image as Entry
+from coco1k_kd.data.images import Seen, brightest, image_fault, jpeg_damage, see, without_trailer
 
 
 @pytest.mark.parametrize("name", ["rgb.png", "grey.png", "rgb.tif", "grey.tif"])
@@ -29,7 +33,34 @@ def test_pictures_of_8_bits_are_not_deep(mode: str, tmp_path: Path) -> None:
     assert see(tmp_path / "a.png") == Seen(30, 20, 1)
 
 
-def test_a_small_file_that_would_fill_the_memory_is_refused_by_its_header(tmp_path: Path) -> None:
-    Image.new("1", (16_000, 12_000)).save(tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size < 100_000
-    assert see(tmp_path / "a.png").startswith("is 16000x12000, more than")
+OPENINGS: dict[str, Callable[[Path], object]] = {
+    "see": see,
+    "image_fault": lambda file: image_fault(file.read_bytes(), Entry(1, file.name, 16_000, 12_000)),
+    "jpeg_damage": lambda file: jpeg_damage(file.read_bytes()),
+    "without_trailer": lambda file: without_trailer(file.read_bytes()),
+    "looks": lambda file: looks([file]),
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize("name", ["a.png", "turned.png", "a.jpg", "a.tif", "a.webp"])
+def test_a_small_file_that_would_fill_the_memory_is_refused_by_its_header(
+    name: str, opening: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6 if name == "turned.png" else 1
+    Image.new("RGB" if name.endswith("webp") else "1", (160, 120)).save(tmp_path / name, exif=exif)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"more")
+    monkeypatch.setattr(images, "_MOST_PIXELS", 160 * 120 - 1)
+    for module in {type(picture) for picture in [Image.open(tmp_path / name)]}:
+        monkeypatch.setattr(module, "load", lambda _: pytest.fail("its pixels were decoded"))
+    try:
+        said = OPENINGS[opening](tmp_path / name)
+    except ValueError as error:
+        said = error
+    if isinstance(said, str):
+        assert "160x120, more than 19,199 pixels: scale it down" in said
+
+
+def test_the_limit_is_that_of_pillow() -> None:
+    assert images._MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS

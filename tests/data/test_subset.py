@@ -520,7 +520,7 @@ def test_a_header_that_claims_a_giant_image_or_no_image_is_a_fault(coco_root: Pa
         entry = Image(1, path.name, *picture.size)
     monkeypatch.setattr(PIL.Image, "open", None)  # Ultralytics' own, which would install packages
     assert image_fault(path.read_bytes(), entry) is None
-    assert image_fault(bytes(data), entry).startswith("is 65535x65535, but its annotations are for ")
+    assert image_fault(bytes(data), entry).startswith("cannot be decoded (it is 65535x65535, more than ")
     assert "cannot be decoded" in image_fault(b"no image", entry)
 
 
