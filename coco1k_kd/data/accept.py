@@ -16,6 +16,7 @@ import numpy as np
 
 from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.arrays import arrays_fault
+from coco1k_kd.data.caches import check_cache
 from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
 from coco1k_kd.data.images import brightest, see, size_fault
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
@@ -200,6 +201,7 @@ def _read_as_ultralytics(split: Split, data: dict[str, Any]) -> tuple[set[str], 
     """The images that Ultralytics finds, and (N, 5) class and box of those it keeps, by name."""
     from ultralytics.data.dataset import YOLODataset
 
+    check_cache(map(str, split.files))
     with quiet():
         try:
             dataset = YOLODataset(img_path=str(split.place), data=data, augment=False)

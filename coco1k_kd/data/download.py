@@ -25,8 +25,8 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256, write_atomic
 
 ANNOTATIONS_URL = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
-ANNOTATIONS_SHA256 = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"  # and MD5 f4bbac64..., as
-# TensorFlow Datasets, ParlAI and others have it; the archive cannot be had on the machines that this is written on
+# As ParlAI and other public projects have it; the archive itself cannot be had where this is written.
+ANNOTATIONS_SHA256 = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
 ANNOTATIONS_SIZE = 252_907_541  # bytes
 MEMBERS = ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
 MOST_OF_AN_ARCHIVE = MOST_OF_A_MEMBER = 1 << 30  # bytes; COCO's largest member has 470 million

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from coco1k_kd.data.caches import check_cache
 from coco1k_kd.data.columns import Outlines, outlines
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_file, left_out
@@ -204,6 +205,7 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
     """
     from ultralytics.data.dataset import YOLODataset
 
+    check_cache(listed)
     with in_one_line(f"{path}, {split}"):
         found = YOLODataset(img_path=resolved[split], data=resolved, augment=False)
     label_files = dict(zip(listed, found.label_files, strict=True))
