@@ -20,10 +20,15 @@ from coco1k_kd.errors import UserError
 MINE = ("notes.txt", "mine/deep.txt", "images/of_mine.txt")
 
 
+def copy(subset: Path, folder: Path) -> None:
+    """The subset as it was made, without label caches that other tests had written."""
+    shutil.copytree(subset, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.cache"))
+
+
 def build(subset: Path, output: Path) -> None:
     """Replace the subset at `output`, or put one there."""
     with building(output) as folder:
-        shutil.copytree(subset, folder, symlinks=True, dirs_exist_ok=True)
+        copy(subset, folder)
         (folder / "new").touch()
         put(folder, output, own_files(output) | {"new"} if output.exists() else set())
 
@@ -54,7 +59,7 @@ def killed_at(step: int, action: Callable[[], None]) -> bool:
 def place(subset: Path, tmp_path: Path) -> Path:
     """A subset with files of the user's in it."""
     output = tmp_path / "here/sub"
-    shutil.copytree(subset, output, symlinks=True)
+    copy(subset, output)
     for name in MINE:
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_text(name)
@@ -112,7 +117,7 @@ def test_leftovers_of_numbered_processes_are_put_right_too(subset: Path, place: 
 
 def test_what_was_made_since_a_kill_stays_beside_what_comes_back(subset: Path, place: Path) -> None:
     place.rename(place.with_name(".sub.old"))
-    shutil.copytree(subset, place, symlinks=True)
+    copy(subset, place)
     (place / "notes.txt").write_text("newer")
     (said,) = put_right(place)
     assert said.startswith("3 files of yours are back")
@@ -122,7 +127,7 @@ def test_what_was_made_since_a_kill_stays_beside_what_comes_back(subset: Path, p
 def test_what_nobody_can_tell_apart_is_left_in_sight(subset: Path, place: Path) -> None:
     (place / MANIFEST).unlink()
     place.rename(place.with_name(".sub.old-7"))
-    shutil.copytree(subset, place, symlinks=True)
+    copy(subset, place)
     (said,) = put_right(place)
     assert "look whether it holds files of yours" in said
     assert (place.parent / "sub.old/notes.txt").is_file() and not list(place.parent.glob(".*"))
