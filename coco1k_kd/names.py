@@ -11,6 +11,7 @@ BASELINE = "baseline"
 STOCK = "ultralytics"  # its own distill_model=
 SAME_TIME = "baseline_same_time"
 WEIGHT0, RANDOM = "weight0", "random_teacher"
+POOL_SELF, POOL_TRUTH, POOL_PLACEBO = "pool_self", "pool_truth", "pool_placebo"
 STUDENT, TEACHER = "student", "teacher"  # as they are given: rows of a report
 
 
@@ -21,13 +22,16 @@ class Named:
     Attributes:
         name: as it stands in --arms, folders and reports.
         teacher: whether it learns from the teacher.
-        control: whether --controls adds it: it distils by the losses of another arm, and is never the answer.
+        control: whether it is there to judge others by, and is never the answer.
+        loss: what it learns by, if it is always the same; else a control learns as another arm does, and nobody asks
+            for it by its name.
         cost: seconds of its training step over those of a plain one, where it has no losses.
     """
 
     name: str
     teacher: bool = False
     control: bool = False
+    loss: str = ""
     cost: float = 1.0
 
 
@@ -37,6 +41,9 @@ _ROWS = (
     Named(SAME_TIME),
     Named(WEIGHT0, teacher=True, control=True),
     Named(RANDOM, teacher=True, control=True),
+    Named(POOL_SELF, teacher=True, control=True, loss="pool"),
+    Named(POOL_TRUTH, teacher=True, control=True, loss="pool"),
+    Named(POOL_PLACEBO, teacher=True, control=True, loss="pool"),
 )
 NAMED = {row.name: row for row in _ROWS}
 CONTROLS = frozenset(row.name for row in _ROWS if row.control)

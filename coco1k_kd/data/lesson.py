@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,7 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
         classes: of the data, by number.
         thresholds: of each class the score from which on a box is a label; what scores less is neither object nor
             background.
+        imgsz: pixels at which it looked.
         pool: images without labels.
         labelled: the train images, for what their labels lack.
         seconds: that the teacher took for all of them.
@@ -41,28 +43,45 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     teacher: str
     classes: list[str]
     thresholds: list[float]
+    imgsz: int = 0
     pool: dict[str, Found] = {}
     labelled: dict[str, Found] = {}
     seconds: float = 0.0
 
 
+def digest(lesson: Lesson) -> str:
+    """SHA-256 of what can be learnt from it; the time that it took is no part of that."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(lesson, seconds=0.0))).hexdigest()
+
+
+class _Sealed(msgspec.Struct):
+    """A lesson's file: what was changed by hand is known by its hash."""
+
+    sha256: str
+    lesson: Lesson
+
+
 def write_lesson(path: Path, lesson: Lesson) -> None:
     """Write the file, whole or not at all."""
-    write_atomic(path, msgspec.json.encode(lesson))
+    write_atomic(path, msgspec.json.encode(_Sealed(digest(lesson), lesson)))
 
 
 def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
     """Read a lesson for data of these classes.
 
     Raises:
-        UserError: it is none, it is of other classes, or an image of its pool is gone or has an array in its place.
+        UserError: it is none, it was changed, it is of other classes, or an image of its pool is gone or has an array
+            in its place.
     """
     try:
-        lesson = msgspec.json.decode(Path(path).read_bytes(), type=Lesson)
+        sealed = msgspec.json.decode(Path(path).read_bytes(), type=_Sealed)
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(
             f"{path} does not hold a teacher's boxes ({error}): give the images again, by unlabelled="
         ) from None
+    lesson = sealed.lesson
+    if sealed.sha256 != digest(lesson):
+        raise UserError(f"{path} has been changed since the teacher wrote it: remove it, and it is made again")
     if lesson.classes != classes:
         raise UserError(
             f"{path} was made for the classes {', '.join(lesson.classes[:3])}…, and the data have "

@@ -198,7 +198,7 @@ class PoolTrainer:
         for name in ("single_cls", "classes", "rect", "cache"):
             if getattr(self.args, name):
                 raise UserError(f"{name}= and the loss {self.settings.loss}: leave out one of them")
-        self.pool_images, self.pool_boxes = 0, 0
+        self.pool_images, self.pool_boxes, self.labelling_seconds = 0, 0, 0.0
         self.parts = [
             part.make(**vars(self.settings)) for part in self.settings.parts() if part.compares == registry.LABELS
         ]
@@ -214,7 +214,7 @@ class PoolTrainer:
         lesson = read_lesson(self.settings.lesson, [str(name) for name in self.data["names"].values()])
         labelled = len(loader.dataset)
         self.pool_boxes = sum(part.add(loader.dataset, lesson) for part in self.parts)
-        self.pool_images = len(loader.dataset) - labelled
+        self.pool_images, self.labelling_seconds = len(loader.dataset) - labelled, lesson.seconds
         if RANK in {-1, 0}:
             LOGGER.info(f"Pool: {self.pool_images:,} images, {self.pool_boxes:,} labels by the teacher")
         if not self.pool_images:

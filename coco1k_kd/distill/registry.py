@@ -94,9 +94,8 @@ def _in_order(losses: Iterator[Loss]) -> list[Loss]:
 
 
 # Arms, rows of a report, and Ultralytics' columns of results.csv without their "_loss": they name no loss.
-_POOLS = ("pool_self", "pool_truth", "pool_placebo")
 _COLUMNS = ("box", "cls", "dfl", "loss", "kd", "dis", "seg", "sem", "pose", "kobj", "rle", "angle")
-RESERVED = frozenset((*reserved.NAMED, reserved.STUDENT, reserved.TEACHER, *_POOLS, *_COLUMNS))
+RESERVED = frozenset((*reserved.NAMED, reserved.STUDENT, reserved.TEACHER, *_COLUMNS))
 _known = {loss.name: loss for loss in _in_order(_rows(Path(__file__).parent))}
 
 

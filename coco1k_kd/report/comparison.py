@@ -67,6 +67,8 @@ class Run(Struct, kw_only=True):
     epochs: Count
     batch_hash: str
     init_hash: str
+    pool_images: Annotated[Natural, Meta(description="images without labels that it was trained on, too")] = 0
+    pool_boxes: Annotated[Natural, Meta(description="labels that the teacher has given")] = 0
     resumed_after_epochs: list[int] = []
     at_once: Annotated[Count, Meta(description="runs that shared the machine")] = 1
     curves: Annotated[
@@ -236,6 +238,15 @@ class Export(Struct):
     d_ap: Annotated[float, Meta(description="what the export changes: `ap` less that of the run's checkpoint")]
 
 
+class Labelling(Struct):
+    """What the teacher has found for the arms that learn by `pool` and `fill`: once for all runs of the study."""
+
+    seconds: Annotated[Positive, Meta(description="counted at equal time")]
+    images: Count
+    boxes: Annotated[Natural, Meta(description="those that are labels")]
+    imgsz: Annotated[Count, Meta(description="pixels at which it looked")]
+
+
 class Comparison(Struct, kw_only=True):
     """comparison_*.json."""
 
@@ -253,6 +264,7 @@ class Comparison(Struct, kw_only=True):
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
     models: Annotated[dict[str, Model], Meta(description="student and teacher; empty in an interim report")] = {}
+    labelling: Labelling | None = None
     exports: Annotated[list[Export], Meta(description="what --export asks for")] = []
     comparisons: list[Entry]
     against_given: Annotated[

@@ -171,11 +171,14 @@ def cost(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str
 def note_cost(comparison: Comparison, words: Words) -> str:
     """What the times are, whether runs shared the machine, and whether those of all arms did alike."""
     shared = f" {words('note_shared', at_once=comparison.at_once)}" if comparison.at_once > 1 else ""
+    taught = comparison.labelling
+    once = f" {words('note_labelling', **msgspec.to_builtins(taught))}" if taught else ""
+    text = words("note_cost") + shared + once
     by_arm = {name: sorted({run.at_once for run in arm.runs}) for name, arm in comparison.arms.items()}
     if len(set(map(tuple, by_arm.values()))) == 1:
-        return words("note_cost") + shared
+        return text
     told = ", ".join(f"{name} {'/'.join(map(str, numbers))}" for name, numbers in by_arm.items())
-    return f"{words('note_cost')}{shared} {words('note_unlike', arms=told)}"
+    return f"{text} {words('note_unlike', arms=told)}"
 
 
 def checks(comparison: Comparison, words: Words) -> list[tuple[str, str]]:

@@ -93,6 +93,9 @@ class Recorder:
         self.figures.world_size = world = max(trainer.world_size, 1)
         self.figures.effective_batch = trainer.batch_size // world * world
         self.work = _describe(trainer)
+        self.figures.pool_images = getattr(trainer, "pool_images", 0)
+        self.figures.pool_boxes = getattr(trainer, "pool_boxes", 0)
+        self.figures.labelling_seconds = getattr(trainer, "labelling_seconds", 0.0)
         preprocess, step = trainer.preprocess_batch, trainer.optimizer_step
 
         def watched_preprocess(batch: dict[str, Any]) -> dict[str, Any]:
@@ -318,7 +321,7 @@ def _describe(trainer: Any) -> dict[str, Any]:
         "device": " and ".join(dict.fromkeys(gathered(_device_name(trainer.device)))),
         "processor": processor() if on_cpu else None,
         "threads": torch.get_num_threads() if on_cpu else None,
-        "train_images": len(trainer.train_loader.dataset),
+        "train_images": getattr(trainer.train_loader.sampler, "labelled", len(trainer.train_loader.dataset)),
         "val_images": len(trainer.test_loader.dataset),
         "checkpoint_rule": {
             "best": "highest Ultralytics fitness on val",

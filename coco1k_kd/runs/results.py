@@ -86,6 +86,8 @@ def _what(spec: Spec) -> dict[str, Any]:
         return {"kind": "evaluation"}
     arguments = {key: value for key, value in spec.train_args.items() if key not in ("data", "device")}
     settings = {key: value for key, value in spec.distillation_settings.items() if key != "loss_file"}
+    if lesson := settings.get("lesson"):
+        settings["lesson"] = Path(lesson).name  # which has the hash of what is in it
     names = ("arm", "draw", "seed", "start", "freeze_bn", "random_teacher", "distillation")
     what = arguments | settings | {name: getattr(spec, name) for name in names}
     return msgspec.json.decode(msgspec.json.encode(what))  # as a spec that was read has it

@@ -80,6 +80,9 @@ class Figures(msgspec.Struct, kw_only=True):
     resumed_after_epochs: list[int] = []
     earlier_seconds: float = 0.0  # of training and validation before the run was resumed
     steps_taken: int = 0
+    pool_images: int = 0  # without labels of a person
+    pool_boxes: int = 0  # labels that the teacher has given
+    labelling_seconds: float = 0.0  # what that took, once for the study
 
 
 class Trained(msgspec.Struct):

@@ -69,13 +69,28 @@ class Arm:
 
     @property
     def control(self) -> bool:
-        """Whether it is a control, which nobody asks for by its name."""
+        """Whether it is there to judge others by, and never the answer."""
         return self.row.control
 
     @property
     def stock(self) -> bool:
         """Whether Ultralytics distils it."""
         return self.row.name == names.STOCK
+
+    @property
+    def compared(self) -> tuple[registry.Loss, ...]:
+        """Those of its losses that compare student and teacher, batch by batch."""
+        return tuple(part for part in self.parts if part.compares != registry.LABELS)
+
+    @property
+    def taught(self) -> set[str]:
+        """Those of its losses that learn from boxes which were found before: of `pool` and `fill`."""
+        return {part.name for part in self.parts} - {part.name for part in self.compared}
+
+    @property
+    def lesson(self) -> tuple[str, str]:
+        """Which boxes it learns from: the control that it is, and its own teacher; "" for none, and for the study's."""
+        return self.row.name, self.teacher
 
     @property
     def cost(self) -> float:
@@ -132,8 +147,8 @@ class Arm:
             raise UserError(f"--distillation-weight {weight}, arm {self}: {error}") from None
 
 
-BASELINE, STOCK, SAME_TIME, WEIGHT0, RANDOM = (
-    Arm(name, names.NAMED[name]) for name in (names.BASELINE, names.STOCK, names.SAME_TIME, names.WEIGHT0, names.RANDOM)
+BASELINE, STOCK, SAME_TIME, WEIGHT0, RANDOM, POOL_SELF, POOL_TRUTH, POOL_PLACEBO = (
+    Arm(row.name, row, registry.parts(row.loss) if row.loss else ()) for row in names.NAMED.values()
 )
 Key = tuple[Arm, Replicate]  # a run: its arm, and which replicate of it
 
@@ -143,7 +158,7 @@ def read_arm(text: str) -> Arm:
     plain, *written = text.split(":")
     plain = plain.lower()
     row = names.NAMED.get(plain)
-    if row and row.control:
+    if row and row.control and not row.loss:
         raise UserError(f"arm {plain} is a control: leave it out and give --controls")
     known = [*arm_names(), *registry.names()]
     if unknown := [part for part in plain.split("+") if not row and part not in registry.names()]:
@@ -158,16 +173,17 @@ def read_arm(text: str) -> Arm:
         if setting in own:
             raise UserError(f"arm {text} has the setting {setting} twice")
         own[setting] = value if setting == _TEACHER else value.lower()
-    if row and (own.keys() - ({_TEACHER} if row.teacher else set())):
+    if row and not row.loss and (own.keys() - ({_TEACHER} if row.teacher else set())):
         losses = ", ".join(registry.names())
         raise UserError(f"arm {text}: only arms of a loss take settings ({losses})")
-    arm = Arm(plain, row) if row else Arm(plain, parts=registry.parts(plain))
+    loss = row.loss if row else plain
+    arm = Arm(plain, row or _DISTILLED, registry.parts(loss) if loss else ())
     return arm.having(own)
 
 
 def arm_names() -> list[str]:
     """All arms that can be asked for, but for sums of losses, in the order of a report."""
-    first, *others = (name for name, row in names.NAMED.items() if not row.control)
+    first, *others = (name for name, row in names.NAMED.items() if not row.control or row.loss)
     return [first, *registry.names(), *others]
 
 

@@ -18,6 +18,8 @@ _SEED = frozenset({"init_hash", "batch_hash", "stream_hash", "train_args.seed"})
 _STEPS = "optimizer_steps"  # with half precision a run leaves out some steps, at other moments than another run
 _FEW_STEPS, _STEP_SHARE = 5, 0.01
 _DRAW = frozenset({"train_args.data", "files_sha256"})
+# Other images and boxes are the point of learning from what the teacher has found.
+_FED = frozenset({"batch_hash", "stream_hash"})
 
 
 def audit(
@@ -66,11 +68,13 @@ def check_read(label: str, result: Result | Evaluation, expected: Mapping[str, A
 
 
 def _excepted(key: Key, works: Mapping[Key, Mapping[str, Any]]) -> frozenset[str]:
-    """In what a run may differ from the baseline of its replicate: nothing, unless it is given more epochs.
+    """In what a run may differ from the baseline of its replicate: nothing, unless it has other images or more epochs.
 
-    Then in its first batches only where one of the two is too short for mosaics: Ultralytics leaves them out of the
-    last `close_mosaic` epochs.
+    With more epochs in its first batches only where one of the two is too short for mosaics: Ultralytics leaves them
+    out of the last `close_mosaic` epochs.
     """
+    if key[0].taught:
+        return _FED
     if key[0] != SAME_TIME:
         return frozenset()
     work, baseline = works[key], works.get((BASELINE, key[1]))

@@ -37,6 +37,7 @@ from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
+from coco1k_kd.study.lessons import labelling
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.witness import witness
@@ -89,6 +90,7 @@ def build(
         references=dict(references),
         comparisons=list(entries),
         against_given=list(against_given),
+        labelling=labelling(study),
         audit=structs.replace(audit, witness=witness(runs, references)),
         groups=_groups(evaluator),
         judged_by=Judged(str(judge.annotations), str(judge.images), sha256(judge.annotations)),
@@ -131,7 +133,7 @@ def _run(study: Study, key: Key, result: Result, evaluator: Evaluator, cost: flo
             "world_size",
             "epochs",
         ),
-        *("batch_hash", "init_hash", "resumed_after_epochs", "at_once"),
+        *("batch_hash", "init_hash", "resumed_after_epochs", "at_once", "pool_images", "pool_boxes"),
     )
     entry = {
         "draw": draw,

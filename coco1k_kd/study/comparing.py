@@ -35,18 +35,23 @@ def pairs(study: Study, arms: Sequence[Arm]) -> list[Pair]:
         found.append((study.timed_arm, SAME_TIME))
     if RANDOM in arms and study.controlled in arms:
         found.append((study.controlled, RANDOM))
-    return found
+    plain = [arm for arm in arms if arm.taught and not arm.control]
+    others = [arm for arm in arms if arm.taught and arm.control]
+    return found + [(arm, other) for arm in plain for other in others if (arm.loss, arm.own) == (other.loss, other.own)]
 
 
 def asked_for(study: Study) -> list[Pair]:
     """The comparisons that a study with seeds auto goes on for: every arm that was typed."""
-    return [pair for pair in pairs(study, study.arms) if pair[1] in (BASELINE, SAME_TIME)]
+    found = pairs(study, [arm for arm in study.arms if not arm.control])
+    return [pair for pair in found if pair[1] in (BASELINE, SAME_TIME)]
 
 
 def still_running(study: Study, open_pairs: Iterable[Pair]) -> set[Arm]:
     """The arms that need further runs while `open_pairs` are not settled."""
     arms = {BASELINE, *(arm for pair in open_pairs for arm in pair)}
-    return arms | ({RANDOM} if study.controlled in arms else set())
+    taught = any(arm.taught for arm in arms)
+    controls = {arm for arm in study.arms if arm.control and taught}
+    return arms | controls | ({RANDOM} if study.controlled in arms else set())
 
 
 def looks_of(study: Study) -> tuple[Design, list[int]]:

@@ -10,18 +10,32 @@ from typing import Any
 
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.identity import Hashes, digest, files_of_code, files_of_data, hashes
+from coco1k_kd.data.pool import Pool
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.weights import Weights
+from coco1k_kd.files import sha256
 from coco1k_kd.names import STUDENT, TEACHER
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import WEIGHTS, start_training
 from coco1k_kd.runs.spec import TrainSpec
-from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, WEIGHT0, Arm, Key, Replicate, distilled, read_arm
+from coco1k_kd.study.arms import (
+    BASELINE,
+    POOL_SELF,
+    RANDOM,
+    SAME_TIME,
+    WEIGHT0,
+    Arm,
+    Key,
+    Replicate,
+    distilled,
+    read_arm,
+)
 from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
 from coco1k_kd.study.settings import Settings
 
 _PLACEBO_IMAGES = 16
+LESSONS = "labels"  # the folder in the project with what teachers have found
 FREE = (
     "project",
     "coco_root",
@@ -47,6 +61,8 @@ class Study:
     base: Study | None = None  # the study that this one adds arms, seeds or draws to, and whose runs it takes over
     judged: bool = False  # whether there is a comparison of it
     teachers: Mapping[str, Weights] = field(default_factory=dict)  # of single arms, by the names of their files
+    pool: Pool | None = None  # images without labels
+    lessons: Mapping[tuple[str, str], Path] = field(default_factory=dict)  # boxes to learn from, by `Arm.lesson`
 
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
@@ -59,10 +75,22 @@ class Study:
         if loss_file := self.settings.loss_file:
             chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": digest(self.hashes["loss file"])}
         chosen |= {"files_sha256": digest(self.hashes["draw 0"])}  # others are drawn from these files' source
+        chosen |= self._unlabelled()
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         if self.teachers:
             chosen["teachers_sha256"] = {name: weights.sha256 for name, weights in self.teachers.items()}
         return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
+
+    def _unlabelled(self) -> dict[str, Any]:
+        """What identifies the images without labels, and what is known of them."""
+        s = self.settings
+        found = dict.fromkeys(("unlabelled", "unlabelled_sha256", "pool_truth", "pool_truth_sha256"))
+        if self.pool and s.unlabelled:
+            content = {image.name: image.sha256 for image in self.pool.images}
+            found |= {"unlabelled": str(s.unlabelled.resolve()), "unlabelled_sha256": digest(content)}
+        if s.pool_truth:
+            found |= {"pool_truth": str(s.pool_truth.resolve()), "pool_truth_sha256": sha256(s.pool_truth)}
+        return found
 
     @cached_property
     def hashes(self) -> dict[str, Hashes]:
@@ -70,6 +98,7 @@ class Study:
         parts = {f"draw {draw}": files_of_data(data, self.project) for draw, data in enumerate(self.drawn)}
         parts["models"] = self._checkpoints
         parts["loss file"] = files_of_code(self.settings.loss_file) if self.settings.loss_file else []
+        parts["unlabelled"] = [image.file for image in self.pool.images] if self.pool else []
         return {part: hashes(files, self.project) for part, files in parts.items()}
 
     def read_by(self, key: Key) -> dict[str, str | None]:
@@ -134,13 +163,15 @@ class Study:
         arms, chosen = self.arms, self.seeds[:seeds]
         replicates = [(draw, seed) for draw, seed in self.replicates if seed in chosen]
         runs = [(arm, replicate) for replicate in replicates for arm in arms if arm != SAME_TIME]
-        if self.settings.controls:
+        if self.settings.controls and self.controlled:
             weight0, random = (control.like(self.controlled) for control in (WEIGHT0, RANDOM))
             runs += [(weight0, replicates[0]), *((random, replicate) for replicate in replicates)]
         return runs + [(SAME_TIME, replicate) for replicate in replicates if SAME_TIME in arms]
 
     def needs(self, key: Key) -> set[Key]:
         """The runs that must be finished before this one."""
+        if key[0].row == POOL_SELF.row:
+            return {(BASELINE, key[1])}
         return self.timed_runs() if key[0] == SAME_TIME else set()
 
     def timed_runs(self) -> set[Key]:
@@ -161,15 +192,20 @@ class Study:
         return self.folder(*key) / f"predictions_{epoch}.json"
 
     @property
-    def controlled(self) -> Arm:
-        """What the controls distil by: the losses of --loss if they are an arm's, else those of the first arm."""
-        arms = [arm.bare() for arm in self.arms if arm.parts]
-        return self._preferred(arms or [read_arm(self.settings.loss)])
+    def controlled(self) -> Arm | None:
+        """What the controls distil by: the losses of --loss if they are an arm's, else those of the first arm.
+
+        Of these the ones that compare student and teacher: None where all arms only learn from boxes.
+        """
+        sums = ["+".join(part.name for part in arm.compared) for arm in self.arms if arm.compared]
+        if self.arms and not sums and any(arm.taught for arm in self.arms):
+            return None
+        return self._preferred([read_arm(loss) for loss in sums] or [read_arm(self.settings.loss)])
 
     @property
     def timed_arm(self) -> Arm:
         """The distilled arm whose time `baseline_same_time` is given: that of --loss, else the first."""
-        return self._preferred(distilled(self.arms))
+        return self._preferred([arm for arm in distilled(self.arms) if not arm.control])
 
     def _preferred(self, arms: list[Arm]) -> Arm:
         return next((arm for arm in arms if arm.name == self.settings.loss), arms[0])
@@ -185,6 +221,8 @@ class Study:
         own = {"weight": weight, **arm.settings} if arm.parts else {}  # the stock one has settings of its own
         if arm.parts and s.loss_file:
             own["loss_file"] = str(s.loss_file.resolve())
+        if arm.taught:
+            own["lesson"] = str(self.lesson(arm, replicate))
         return TrainSpec(
             arm=arm.name,
             seed=replicate[1],
@@ -217,6 +255,12 @@ class Study:
                 "exist_ok": True,
             },
         )
+
+    def lesson(self, arm: Arm, replicate: Replicate) -> Path:
+        """The boxes that an arm learns from; those of `pool_self` are made when the baseline is there."""
+        if arm.row == POOL_SELF.row:
+            return self.project / LESSONS / f"{self.folder(arm, replicate).name}.json"
+        return self.lessons[arm.lesson]
 
     def val_args(self) -> dict[str, Any]:
         """What training and validation share; of several devices validation has the first."""

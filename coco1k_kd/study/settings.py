@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,18 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.formats import FORMATS, check_formats
 from coco1k_kd.runs.initial import STARTS, WEIGHTS
-from coco1k_kd.study.arms import BASELINE, SAME_TIME, STOCK, Arm, arm_names, distilled, in_order, read_arm
+from coco1k_kd.study.arms import (
+    BASELINE,
+    POOL_PLACEBO,
+    POOL_TRUTH,
+    SAME_TIME,
+    STOCK,
+    Arm,
+    arm_names,
+    distilled,
+    in_order,
+    read_arm,
+)
 from coco1k_kd.study.hyperparameters import read_train_args
 from coco1k_kd.study.judge import AUTO
 from coco1k_kd.verdict.looks import LOOKS, sequential
@@ -112,6 +124,30 @@ class Settings:
         type=Path,
         metavar="DIR",
     )
+    unlabelled: Path | None = flag(
+        None,
+        "images without labels, which the teacher labels once: for the arms pool, pool+response and the like; default "
+        "of --arms is then baseline and pool (docs/unlabelled.md)",
+        type=Path,
+        metavar="DIR|FILE",
+    )
+    teacher_imgsz: int | None = flag(
+        None,
+        "pixels at which the teacher labels, a multiple of 32; default: of a few the one with the best AP on the val "
+        "images",
+        type=int,
+        metavar="N",
+    )
+    class_map: list[str] = flag(
+        [], "the teacher's classes that have another name in the data, where it labels", nargs="+", metavar="FROM=TO"
+    )
+    pool_truth: Path | None = flag(
+        None,
+        "what a person has labelled in --unlabelled, as COCO annotations: adds the arm pool_truth, the most that could "
+        "be gained",
+        type=Path,
+        metavar="JSON",
+    )
     loss_file: Path | None = flag(
         None,
         "a Python file that registers a loss of your own, for --loss and --arms (docs/adding-a-loss.md)",
@@ -179,7 +215,9 @@ class Settings:
             registry.load(self.loss_file)
         loss = self.loss.lower()
         registry.parts(loss)
-        arms = [read_arm(str(arm)) for arm in self.arms or [BASELINE, loss]]
+        arms = [read_arm(str(arm)) for arm in self.arms or [BASELINE, "pool" if self.unlabelled else loss]]
+        if self.pool_truth and POOL_TRUTH not in arms:
+            arms.append(POOL_TRUTH)
         for arm in arms:
             if arm.parts:
                 arm.distillation(self.distillation_weight)
@@ -196,7 +234,9 @@ class Settings:
         for name, values in (("--arms", arms), ("--seeds", seeds), ("--teacher", teachers)):
             if len(set(values)) < len(values):
                 raise UserError(f"{name} names something twice: {' '.join(map(str, values))}")
-        arms = in_order({BASELINE, *arms})  # without a baseline, no verdict
+        self._check_unlabelled(arms)
+        placebo = [POOL_PLACEBO] if self.controls and any("pool" in arm.taught for arm in arms) else []
+        arms = in_order({BASELINE, *arms, *placebo})  # without a baseline, no verdict
         folders = {arm.folder: arm for arm in arms}
         if twins := [arm for arm in arms if folders[arm.folder] != arm]:
             raise UserError(
@@ -204,7 +244,7 @@ class Settings:
             )
         if others and not distilled(arms):
             raise UserError(f"--teacher {' '.join(teachers)}: no arm learns from a teacher; add one that distils")
-        if SAME_TIME in arms and not distilled(arms):
+        if SAME_TIME in arms and all(arm.control for arm in distilled(arms)):
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
         if self.groups is not None:
             read_pattern(self.groups)
@@ -222,8 +262,9 @@ class Settings:
             raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
         check_formats(self.export, self.device)
         hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
-        if self.imgsz < _STRIDE or self.imgsz % _STRIDE:
-            raise UserError(f"--imgsz {self.imgsz}: must be a multiple of {_STRIDE}")
+        for name, size in (("--imgsz", self.imgsz), ("--teacher-imgsz", self.teacher_imgsz)):
+            if size is not None and (size < _STRIDE or size % _STRIDE):
+                raise UserError(f"{name} {size}: must be a multiple of {_STRIDE}")
         if self.start not in STARTS:
             raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
         if self.freeze_bn and (self.start != WEIGHTS or not self.student.endswith(".pt")):
@@ -236,3 +277,19 @@ class Settings:
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
         return Settings(**{**vars(self), **chosen, "teacher": teacher, "hours": hours})
+
+    def _check_unlabelled(self, arms: Sequence[Arm]) -> None:
+        """UserError if an arm lacks what it learns from, or what is given is of no use to any."""
+        pooled = [arm for arm in arms if "pool" in arm.taught]
+        if pooled and not self.unlabelled:
+            raise UserError(f"arm {pooled[0]} learns from images without labels: give them by --unlabelled DIR")
+        if self.unlabelled and not pooled:
+            raise UserError(f"--unlabelled {self.unlabelled}: no arm learns from it; add pool to --arms")
+        if POOL_TRUTH in arms and not self.pool_truth:
+            raise UserError(f"arm {POOL_TRUTH} learns from what a person has labelled: give it by --pool-truth JSON")
+        if self.pool_truth and not self.pool_truth.is_file():
+            raise UserError(f"--pool-truth {self.pool_truth}: there is no such file")
+        given = read_train_args(self.train)
+        for name in ("rect", "cache"):
+            if given.get(name) and any(arm.taught for arm in arms):
+                raise UserError(f"--train {name}: images that a teacher has labelled cannot be trained on with it")

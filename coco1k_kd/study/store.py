@@ -21,6 +21,7 @@ from coco1k_kd.study.arms import read_arm
 from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
+_OF_A_POOL = ("unlabelled", "unlabelled_sha256", "pool_truth", "pool_truth_sha256", "teacher_imgsz", "class_map")
 _DESIGN = ("auto", "looks")  # when it is judged
 _HASH = "_sha256"  # ends the name of what identifies files
 _TEACHERS = "teachers_sha256"  # of arms that have their own: as many as arms
@@ -116,9 +117,13 @@ def _same_design(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether `one` is `other` with as many arms, seeds and draws or more."""
     teacher = other["teacher"] is None  # no arm of it needed one
+    pool = other.get("unlabelled") is None
     fixed = [key for key in {*one, *other} if key not in (*_GROWS, *_DESIGN, _EXTENDS, _TEACHERS)]
     return (
-        all(one.get(key) == other.get(key) or (teacher and key.startswith("teacher")) for key in fixed)
+        all(
+            one.get(key) == other.get(key) or (teacher and key.startswith("teacher")) or (pool and key in _OF_A_POOL)
+            for key in fixed
+        )
         and all(set(other[key]) <= set(one[key]) for key in ("arms", "seeds"))
         and all(other[key] <= one[key] for key in ("draws", "controls"))
         and other.get(_TEACHERS, {}).items() <= one.get(_TEACHERS, {}).items()

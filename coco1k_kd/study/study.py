@@ -17,6 +17,7 @@ from pathlib import Path
 from coco1k_kd.data.accept import accept, judge_faults
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
+from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.report.comparison import Comparison, Design, Reference, read_comparison
@@ -33,6 +34,7 @@ from coco1k_kd.study.audit import audit
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
+from coco1k_kd.study.lessons import prepare
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
@@ -40,6 +42,7 @@ from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.teachers import read_teachers
 from coco1k_kd.study.training import Training
+from coco1k_kd.study.unlabelled import kept_out
 from coco1k_kd.verdict.compare import has_effect
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.futility import futile
@@ -77,6 +80,7 @@ def run(
     with slots or Slots() as slots:
         study, judge = _open(settings, resume, slots)
         with store.locked(study):
+            study = prepare(study)
             course = Course(study, slots, judge, command, language, clock)
             try:
                 content = course.run()
@@ -291,10 +295,13 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
     judge = find_judge(settings.judge, data, settings.coco_root)
     if settings.groups:
         groups_of(settings.groups, (judge.judging if judge else data.val).names)
-    study = Study(settings, data, student, teacher, project, stamp="", teachers=teachers)
-    found = store.find(study) if resume else None
     further = further_draws(data, settings.draws, settings.coco_root, project)
-    study = replace(found or study, further=further)
+    study = Study(settings, data, student, teacher, project, "", further, teachers=teachers)
+    if settings.unlabelled:
+        pool = accept_pool(settings.unlabelled, kept_out(study.drawn, judge), project)
+        study = replace(study, pool=pool)
+    found = store.find(study) if resume else None
+    study = found or study
     slots.check(settings.device, project, study.files())
     warnings = [warning for drawn in study.drawn for warning in accept(drawn)]
     if judge and (faults := judge_faults(judge.split, study.drawn)):

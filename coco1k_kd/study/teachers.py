@@ -26,7 +26,7 @@ def read_teachers(settings: Settings, student: Weights) -> tuple[Weights | None,
             raise UserError(
                 f"the arm {arm} needs a teacher of the student's levels: strides {strides}, {student.strides}"
             )
-        if arm.parts:
+        if arm.compared:
             arm.distillation().shared_levels(student.strides, strides, f"arm {arm}")
     main = teachers.pop(settings.teacher) if given else None
     return main, teachers

@@ -16,6 +16,7 @@ from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, comparable_seconds, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Arm, Key, run_label
 from coco1k_kd.study.hours import Hours, unit_seconds
+from coco1k_kd.study.lessons import prepare_run
 from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.matching import coco_metrics
 
@@ -120,6 +121,7 @@ class Training:
     def _submit(self, key: Key, board: Board, runs: int) -> Future[Result]:
         study = self.study
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
+        prepare_run(study, key)
         board.add(run_label(*key), study.folder(*key), epochs)
         spec = structs.replace(study.spec(*key, epochs), at_once=min(self.slots.number, runs), judge=self.judge(key))
         return self.slots.submit(spec, run_label(*key))
@@ -168,4 +170,5 @@ def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:
     timed = study.timed_runs()
     costs = dict(zip(timed, comparable_seconds([results[key] for key in timed]), strict=True))
     seconds = {name: sum(cost for key, cost in costs.items() if key[0] == name) for name in (BASELINE, arm)}
-    return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))
+    labelling = max(results[key].labelling_seconds for key in timed if key[0] == arm)  # once, however many runs
+    return max(settings.epochs, round(settings.epochs * (seconds[arm] + labelling) / seconds[BASELINE]))

@@ -1,0 +1,207 @@
+"""The lessons of a study: what a teacher finds once, in images without labels and in those that are labelled.
+
+All boxes are kept in the project's folder `labels`, by teacher, resolution and image; a lesson is made of them anew, to
+the same bytes, so that an interrupted pass goes on and a further arm labels nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from msgspec import structs
+
+from coco1k_kd.data.dataset import Data
+from coco1k_kd.data.images import see
+from coco1k_kd.data.lesson import Found, Lesson, digest, read_lesson, write_lesson
+from coco1k_kd.data.own import count
+from coco1k_kd.data.pool import Pool, PoolImage
+from coco1k_kd.distill.weights import Weights, read_weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256
+from coco1k_kd.report.comparison import Labelling
+from coco1k_kd.runs.spec import checkpoints
+from coco1k_kd.study.arms import BASELINE, POOL_PLACEBO, POOL_SELF, POOL_TRUTH, Key
+from coco1k_kd.study.plan import LESSONS, Study
+from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
+from coco1k_kd.verdict.coco import read_truth
+
+_LEAST = 0.3  # the threshold of all classes, where the teacher finds nothing right in the labelled val images
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a teacher looks at, and how.
+
+    Attributes:
+        drawn: the labelled data, a draw each; the val images choose resolution and thresholds.
+        pool: the images without labels; None where only the labels' gaps are filled.
+        fill: whether the teacher looks at the labelled images, too.
+        imgsz: pixels; None for the resolution of the best AP on the val images.
+        class_map: the teacher's classes that have another name in the data, as FROM=TO.
+    """
+
+    drawn: Sequence[Data]
+    pool: Pool | None
+    fill: bool
+    project: Path
+    imgsz: int | None = None
+    class_map: Sequence[str] = ()
+    device: str = ""
+    batch: int = 16
+
+    @cached_property
+    def train(self) -> list[PoolImage]:
+        """The labelled images that are looked at."""
+        files = dict.fromkeys(file for data in self.drawn for file in data.train.files) if self.fill else {}
+        seen = {file: size for file in files if not isinstance(size := see(file), str)}
+        return [PoolImage(f, f.name, f.name, sha256(f), size.width, size.height) for f, size in seen.items()]
+
+
+def teach_once(source: Source, teacher: Weights) -> Lesson:
+    """The lesson of a teacher. What is left out, and what was found, is printed.
+
+    UserError if the teacher does not know the classes.
+    """
+    data = source.drawn[0]
+    classes, numbers = classes_of_labels(teacher, data.classes, source.class_map)
+    folder = source.project / LESSONS / teacher.sha256[:16]
+    labeller = Labeller(teacher, numbers, folder, source.device, source.batch)
+    imgsz = source.imgsz or best_imgsz(labeller.aps(data.val))
+    thresholds = labeller.thresholds(data.val, imgsz, _LEAST)
+    pool = source.pool.images if source.pool else ()
+    unread = labeller.look([*pool, *source.train], imgsz)
+    for line in source.pool.notes(unread) if source.pool else ():
+        print(f"note: {line}", flush=True)
+
+    def found(images: Iterable[PoolImage]) -> dict[str, Found]:
+        kept = [image for image in images if image.file not in unread]
+        return {
+            str(image.file.resolve()): Found(image.width, image.height, labeller.boxes(image.sha256, imgsz).tolist())
+            for image in kept
+        }
+
+    return Lesson(
+        teacher=teacher.sha256,
+        classes=classes,
+        thresholds=thresholds.tolist(),
+        imgsz=imgsz,
+        pool=found(pool),
+        labelled=found(source.train),
+        seconds=labeller.store(imgsz).seconds,
+    )
+
+
+def labels_of(found: dict[str, Found], lesson: Lesson) -> int:
+    """How many boxes reach the threshold of their class."""
+    thresholds = np.array(lesson.thresholds)
+    tables = (one.table for one in found.values())
+    return sum(int((table[:, 1] >= thresholds[table[:, 0].astype(int)]).sum()) for table in tables)
+
+
+def keep(lesson: Lesson, project: Path, name: str) -> Path:
+    """Write a lesson into the project, by what it holds."""
+    path = project / LESSONS / f"{name}_{digest(lesson)[:12]}.json"
+    if not path.exists():
+        write_lesson(path, lesson)
+    return path
+
+
+def placebo(lesson: Lesson) -> Lesson:
+    """The same boxes, each image's in another image: a lesson that must not help."""
+    files = sorted(lesson.pool)
+    order = np.random.default_rng(0).permutation(len(files))
+    pool = {}
+    for place, other in zip(order, np.roll(order, 1), strict=True):
+        own, theirs = lesson.pool[files[place]], lesson.pool[files[other]]
+        scale = np.array([1, 1, *2 * [own.width / theirs.width, own.height / theirs.height]])
+        pool[files[place]] = Found(own.width, own.height, (theirs.table * scale).tolist())
+    return structs.replace(lesson, pool=dict(sorted(pool.items())))
+
+
+def truth(lesson: Lesson, file: Path, images: Pool) -> Lesson:
+    """What a person has labelled in the pool: a COCO annotation file, whose images are known by name, classes by name.
+
+    UserError if an image of the pool is not in the file, or a class of the file is none of the data.
+    """
+    known = read_truth(file)
+    if strange := [name for name in known.names if name not in lesson.classes]:
+        raise UserError(f"--pool-truth {file}: the data have no class {strange[0]!r}")
+    numbers = np.array([lesson.classes.index(name) for name in known.names])
+    places = {name: number for number, name in enumerate(known.files)}
+    by_end = {Path(name).name: number for name, number in places.items()}
+    pool = {}
+    for image in images.images:
+        at = places.get(image.name, by_end.get(image.file.name))
+        if at is None:
+            raise UserError(f"--pool-truth {file}: {image.name} is not in it, an image of --unlabelled")
+        own = (known.image == at) & ~known.crowd & (known.box[:, 2:] > 0).all(1)
+        table = np.column_stack((numbers[known.category[own]], np.ones(own.sum()), known.box[own]))
+        pool[str(image.file.resolve())] = Found(image.width, image.height, table.tolist())
+    return Lesson(teacher=sha256(file), classes=lesson.classes, thresholds=lesson.thresholds, pool=pool)
+
+
+def prepare(study: Study) -> Study:
+    """The study with the lessons of its arms, but for those of `pool_self`. UserError if the teacher cannot give them.
+
+    What has been found before is not looked for again.
+    """
+    arms = [arm for arm in study.arms if arm.taught and arm.row != POOL_SELF.row]
+    fill = any("fill" in arm.taught for arm in arms)
+    source, made, kept = source_of(study, fill), {}, {}
+    for arm in arms:
+        teacher = study.taught_by(arm)
+        if teacher and arm.teacher not in made:
+            made[arm.teacher] = teach_once(source, teacher)
+            _say(made[arm.teacher], teacher)
+        lesson = made[arm.teacher]
+        if arm.row == POOL_PLACEBO.row:
+            lesson = placebo(lesson)
+        elif arm.row == POOL_TRUTH.row and study.settings.pool_truth and study.pool:
+            lesson = truth(lesson, study.settings.pool_truth, study.pool)
+        kept[arm.lesson] = keep(lesson, study.project, arm.row.name or "pool")
+    return replace(study, lessons=kept)
+
+
+def _say(lesson: Lesson, teacher: Weights) -> None:
+    """Print what a teacher has found. UserError if that is nothing."""
+    images, labels = len(lesson.pool) + len(lesson.labelled), labels_of(lesson.pool | lesson.labelled, lesson)
+    if lesson.pool and not labels_of(lesson.pool, lesson):
+        raise UserError(f"the teacher {teacher.path} finds nothing in --unlabelled that could be a label")
+    print(
+        f"{Path(teacher.path).name} has looked at {count(images, 'image')} at {lesson.imgsz} px and found "
+        f"{count(labels, 'label')} ({lesson.seconds:.0f} s)",
+        flush=True,
+    )
+
+
+def prepare_run(study: Study, key: Key) -> None:
+    """Have the baseline's own student of the same replicate label the pool, for a run of `pool_self`."""
+    arm, replicate = key
+    if arm.row != POOL_SELF.row:
+        return
+    student = read_weights(checkpoints(study.folder(BASELINE, replicate))["best"], "teacher")
+    source = replace(source_of(study, fill=False), imgsz=study.settings.imgsz, class_map=())
+    write_lesson(study.lesson(arm, replicate), teach_once(source, student))
+
+
+def labelling(study: Study) -> Labelling | None:
+    """What the teacher has found for the study, and how long that took; None where no arm learns by it."""
+    main = next((path for (control, _), path in study.lessons.items() if not control), None)
+    if main is None:
+        return None
+    lesson = read_lesson(main, list(study.data.classes))
+    images, boxes = len(lesson.pool) + len(lesson.labelled), labels_of(lesson.pool | lesson.labelled, lesson)
+    return Labelling(lesson.seconds, images, boxes, lesson.imgsz)
+
+
+def source_of(study: Study, fill: bool) -> Source:
+    """What the teachers of a study look at."""
+    s = study.settings
+    args = study.val_args()
+    return Source(
+        study.drawn, study.pool, fill, study.project, s.teacher_imgsz, s.class_map, args["device"] or "", s.batch
+    )

@@ -1,0 +1,205 @@
+"""Images that a teacher labels once for a study: what is learnt from them, by which arm, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from msgspec import structs
+from studies import run
+from test_plan import made, pairs, specs_of
+from test_plan import run as key_of
+
+from coco1k_kd.data.dataset import read_data
+from coco1k_kd.data.lesson import Found, Lesson, read_lesson
+from coco1k_kd.data.pool import Pool, PoolImage
+from coco1k_kd.errors import UserError
+from coco1k_kd.runs.spec import Result
+from coco1k_kd.study import comparing, training
+from coco1k_kd.study.lessons import LESSONS, keep, labels_of, placebo, truth
+from coco1k_kd.study.settings import Settings
+
+ARMS = ("baseline", "pool:share=0.25", "fill+response", "pool_self")
+
+
+@pytest.fixture(scope="module")
+def unlabelled(coco_root: Path, subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images that are in no split."""
+    folder = tmp_path_factory.mktemp("photos")
+    used = {Path(name).name for name in read_data(subset / "coco1k.yaml").train.names}
+    for file in [file for file in sorted((coco_root / "train2017").iterdir()) if file.name not in used][:12]:
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taught(
+    command: list[str], coco_root: Path, unlabelled: Path, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """A study of all kinds of arms that learn from boxes, and the command that it was begun with."""
+    project = tmp_path_factory.mktemp("taught") / "experiments"
+    annotations = coco_root / "annotations" / "instances_train2017.json"
+    flags = ["--epochs", "1", "--unlabelled", unlabelled, "--pool-truth", annotations, "--teacher-imgsz", "64"]
+    flags = [*command[:-1], project, "--arms", *ARMS, "--controls", *flags]
+    done = run([str(flag) for flag in flags])
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(next(project.glob("comparison_*.json")).read_bytes())
+    return SimpleNamespace(command=[str(flag) for flag in flags], project=project, content=content, out=done.stdout)
+
+
+def test_a_study_labels_once_and_says_what_each_run_has_learnt_from(taught: SimpleNamespace) -> None:
+    content = taught.content
+    arms = {name: arm["runs"][0] for name, arm in content["arms"].items()}
+    assert set(arms) == {*ARMS, "pool_truth", "pool_placebo", "random_teacher"}
+    pooled = {name: run["pool_images"] for name, run in arms.items() if run["pool_images"]}
+    assert pooled == dict.fromkeys(("pool:share=0.25", "pool_self", "pool_truth", "pool_placebo"), 12)
+    assert (
+        arms["pool_placebo"]["pool_boxes"]
+        == arms["pool:share=0.25"]["pool_boxes"]
+        > 0
+        == arms["baseline"]["pool_boxes"]
+    )
+    assert arms["fill+response"]["pool_boxes"] > 0
+    found = content["labelling"]
+    assert found["seconds"] > 0 and found["images"] == 12 + 48 and found["imgsz"] == 64 and found["boxes"] > 0
+    assert f"and given {found['boxes']:,} labels" in taught.out and "looked at 60 images at 64 px" in taught.out
+    assert content["audit"]["excepted"]["pool_self"] == ["batch_hash", "stream_hash"]
+    assert content["headline"]["arm"] not in ("pool_self", "pool_truth", "pool_placebo")
+    own = read_lesson(next((taught.project / LESSONS).glob("control_pool_self_*.json")), [*_classes(taught)])
+    assert own.teacher != content["settings"]["teacher_sha256"]
+
+
+def _classes(taught: SimpleNamespace) -> list[str]:
+    return json.loads(next((taught.project / LESSONS).glob("pool_*.json")).read_bytes())["lesson"]["classes"]
+
+
+def test_a_further_arm_labels_nothing_again_and_a_changed_lesson_is_refused(
+    taught: SimpleNamespace, unlabelled: Path
+) -> None:
+    results = {file: file.stat().st_mtime_ns for file in taught.project.glob("*/result.json")}
+    again = run([*taught.command, "--resume"])
+    assert again.returncode == 0 and "label:" not in again.stderr, again.stdout + again.stderr
+    assert {file: file.stat().st_mtime_ns for file in results} == results
+    (lesson,) = (taught.project / LESSONS).glob("pool_[0-9a-f]*.json")
+    before = lesson.read_bytes()
+    try:
+        lesson.write_bytes(before.replace(b'"imgsz":64', b'"imgsz":96'))
+        refused = run([*taught.command, "--resume"])
+        assert refused.returncode == 2 and "has been changed since the teacher wrote it" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    finally:
+        lesson.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"arms": ["pool"]}, "arm pool learns from images without labels: give them by --unlabelled DIR"),
+        ({"arms": ["pool_self"]}, "arm pool_self learns from images without labels"),
+        ({"arms": ["cwd"], "unlabelled": Path("x")}, "no arm learns from it; add pool to --arms"),
+        ({"arms": ["pool", "pool_truth"], "unlabelled": Path("x")}, "give it by --pool-truth JSON"),
+        ({"unlabelled": Path("x"), "pool_truth": Path("none.json")}, "there is no such file"),
+        ({"unlabelled": Path("x"), "teacher_imgsz": 100}, "--teacher-imgsz 100: must be a multiple of 32"),
+        ({"arms": ["fill"], "train": ["cache=ram"]}, "--train cache"),
+        ({"arms": ["pool:share=2"], "unlabelled": Path("x")}, "share='2' must be above 0 and below 1"),
+        ({"arms": ["fill:share=0.3"]}, "not a setting of the loss fill"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_a_line(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        Settings(**flags).checked()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_arm_without_images_ends_with_exit_code_2(command: list[str]) -> None:
+    done = run([*command, "--arms", "pool+response"])
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--unlabelled DIR" in done.stderr
+
+
+def plan(*arms: str, **settings: Any) -> Any:
+    study = made(arms=list(arms), unlabelled=Path("x"), **settings)
+    return replace(study, lessons={(key, ""): Path(f"/l/{key or 'pool'}.json") for key in ("", "pool_placebo")})
+
+
+def test_controls_of_a_pool_are_compared_with_it_and_are_no_verdict_of_their_own() -> None:
+    study = plan("pool", "pool+cwd:tau=2", "pool_self", controls=True)
+    names = [arm.name for arm, _ in study.plan()]
+    assert names == ["baseline", "pool", "pool+cwd:tau=2", "pool_self", "pool_placebo", "weight0", "random_teacher"]
+    assert made(unlabelled=Path("x")).arms[1].name == "pool"
+    found = pairs(study, *names[:5])
+    assert {("pool", "pool_self"), ("pool", "pool_placebo"), ("pool_placebo", "baseline")} <= set(found)
+    assert {arm.name for arm, _ in comparing.asked_for(study)} == {"pool", "pool+cwd:tau=2"}
+    specs = specs_of(study)
+    assert specs["pool"].distillation_settings["lesson"] == "/l/pool.json"
+    assert specs["pool_placebo"].distillation_settings["lesson"] == "/l/pool_placebo.json"
+    assert specs["pool_self"].distillation_settings["lesson"].startswith("/project/labels/control_pool_self_")
+    assert specs["pool_self"].distillation == specs["pool"].distillation == "pool"
+    assert specs["weight0"].distillation == "cwd" and "lesson" not in specs["weight0"].distillation_settings
+    assert study.needs(key_of("pool_self")) == {key_of("baseline")}
+    assert not [arm for arm, _ in plan("pool", controls=True).plan() if arm.name == "weight0"]
+
+
+def test_labelling_is_counted_once_at_equal_time() -> None:
+    study = plan("pool", "baseline_same_time", seeds=[0, 1], epochs=10)
+    given = {"seconds": 1.0, "train_seconds": 100.0, "images": 10}
+    result = Result(**given, ultralytics={}, ultralytics_last={}, work={})
+    results = dict.fromkeys(study.timed_runs(), result)
+    assert training.same_time_epochs(study, results) == 10
+    for key in results:
+        if key[0].name == "pool":
+            results[key] = structs.replace(results[key], labelling_seconds=40.0)
+    assert training.same_time_epochs(study, results) == 12
+
+
+LESSON = Lesson(
+    teacher="t",
+    classes=["a", "b"],
+    thresholds=[0.5, 0.5],
+    pool={f"/p/{i}.jpg": Found(100 + i, 50, [[i % 2, 0.9, 10, 10, 20, 20]] * i) for i in range(5)},
+)
+
+
+def test_a_placebo_has_all_boxes_and_none_where_it_was(tmp_path: Path) -> None:
+    found = placebo(LESSON)
+    assert (
+        list(found.pool) == list(LESSON.pool) and labels_of(found.pool, found) == labels_of(LESSON.pool, LESSON) == 10
+    )
+    assert all(len(found.pool[file].rows) != len(LESSON.pool[file].rows) for file in LESSON.pool)
+    for one in found.pool.values():
+        assert all(box[2] + box[4] <= one.width for box in one.rows)
+    path = keep(LESSON, tmp_path, "pool")
+    assert path != keep(found, tmp_path, "pool") and path == keep(
+        structs.replace(LESSON, seconds=9.0), tmp_path, "pool"
+    )
+
+
+def test_a_truth_is_known_by_name(tmp_path: Path) -> None:
+    boxes = [
+        {"id": n, "image_id": image, "category_id": 7, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": crowd}
+        for n, (image, crowd) in enumerate([(1, 0), (1, 1), (2, 0)])
+    ]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9} for i in (1, 2)],
+        "annotations": boxes,
+        "categories": [{"id": 7, "name": "b"}],
+    }
+    file = tmp_path / "truth.json"
+    file.write_text(json.dumps(content))
+    images = tuple(PoolImage(Path(f"/p/{i}.jpg"), f"{i}.jpg", f"{i}.jpg", "", 9, 9) for i in (1, 2))
+    pool = Pool(Path("/p"), images, {}, {}, 0)
+    found = truth(LESSON, file, pool)
+    assert found.pool["/p/1.jpg"].rows == [[1, 1, 1, 2, 3, 4]]  # a crowd is no object
+    content["categories"][0]["name"] = "c"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="no class 'c'"):
+        truth(LESSON, file, pool)
+    more = replace(pool, images=(*images, replace(images[0], name="9.jpg", file=Path("/p/9.jpg"))))
+    content["categories"][0]["name"] = "b"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"9.jpg is not in it"):
+        truth(LESSON, file, more)
