@@ -1,4 +1,4 @@
-"""The scripts as one command: `coco1k-kd create|compare|label|verify`, also `python -m coco1k_kd`.
+"""The scripts as one command: `coco1k-kd create|compare|label|review|verify`, also `python -m coco1k_kd`.
 
 There are no flags here: each name runs its script, whose parser and messages it has.
 """
@@ -16,6 +16,7 @@ COMMANDS = {  # name: (script, flags before the user's own, what it does)
     "create": ("create_coco1k", [], "draw a small, balanced subset of COCO"),
     "compare": ("test_coco1k_kd", [], "train a student with and without a teacher, and compare"),
     "label": ("coco1k_kd.study.label", [], "have a teacher label images that have no labels"),
+    "review": ("coco1k_kd.study.review", [], "have a teacher find labels that are likely missing or wrong"),
     "verify": ("create_coco1k", ["--verify"], "check that a subset is what its manifest says"),
 }
 

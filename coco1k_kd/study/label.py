@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from coco1k_kd.errors import run_cli
+from coco1k_kd.report.words import languages
 from coco1k_kd.study.labelling import FORMATS, Order, label
 
 
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--format", nargs="+", default=["yolo"], choices=FORMATS, help="what is written besides (default: yolo alone)"
     )
+    p.add_argument("--language", default="en", choices=languages(), help="of the page to review (default: en)")
     return p
 
 

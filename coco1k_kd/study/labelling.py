@@ -21,7 +21,8 @@ from coco1k_kd.data.scan import places_of, resolve
 from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, visible
-from coco1k_kd.report.review import page
+from coco1k_kd.report.review import Mark, Picture, taught_caption, taught_page
+from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.taught import LOW
 from coco1k_kd.study.teaching import Labeller, best_imgsz, check_imgsz, classes_of_labels
@@ -45,6 +46,7 @@ class Order:
     batch: int = 16
     class_map: Sequence[str] = ()
     format: Sequence[str] = ("yolo",)
+    language: str = "en"
 
 
 def label(order: Order) -> None:
@@ -125,19 +127,20 @@ def _files(
     if "label-studio" in order.format:
         files["label_studio.json"] = _json(label_studio(taught, classes, folder, model))
         files["label_studio.xml"] = label_studio_view(classes)
-    doubt = sorted(taught, key=lambda one: -_doubt(one))[:_PICTURES]
-    pictures = [
-        (
-            one.image.name,
-            one.image.file,
-            [(classes[int(c)], *rest, bool(k)) for (c, *rest), k in zip(one.boxes.tolist(), one.kept, strict=True)
-             if k or rest[0] >= thresholds[int(c)] / 2],
-        )
-        for one in doubt
-    ]  # fmt: skip
-    title = f"{count(len(pictures), 'image')} of {len(taught):,} that {model} labelled, the least certain first"
-    text = "If scores were probabilities, these images would have the most wrong or missing labels."
-    return {**files, "review.html": page(title, text, pictures).encode()}
+    words, doubt = Words(order.language), sorted(taught, key=lambda one: -_doubt(one))[:_PICTURES]
+    pictures = [_picture(one, classes, thresholds, words) for one in doubt]
+    return {**files, "review.html": taught_page(words, model, len(taught), pictures).encode()}
+
+
+def _picture(taught: Taught, classes: Sequence[str], thresholds: np.ndarray, words: Words) -> Picture:
+    """An image with its labels, and with the boxes that are none but have half of the threshold's score."""
+    marks = [
+        Mark("kept" if kept else "out", f"{classes[int(c)]} {score:.2f}", box)
+        for (c, score, *box), kept in zip(taught.boxes.tolist(), taught.kept, strict=True)
+        if kept or score >= thresholds[int(c)] / 2
+    ]
+    labels = len(taught.labels)
+    return Picture(taught.image.name, taught.image.file, marks, taught_caption(words, labels, len(marks) - labels))
 
 
 def _json(content: object) -> bytes:

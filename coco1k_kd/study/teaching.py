@@ -145,17 +145,18 @@ class Labeller:
         truth, found = self._labelled(split, imgsz)
         return float(np.nanmean(of_rankings(rankings(truth, found), truth.names).ap[0]))
 
+    def tables(self, split: Split, imgsz: int, what: str) -> dict[Path, np.ndarray]:
+        """What the teacher finds in the images of a split that can be read, by file, links resolved (`boxes`)."""
+        seen = {file: image for file in split.files if (image := self._picture(file, file.name))}
+        unread = self.look(seen.values(), imgsz, f"{what} at {imgsz}")
+        return {file.resolve(): self.boxes(one.sha256, imgsz) for file, one in seen.items() if file not in unread}
+
     def _labelled(self, split: Split, imgsz: int) -> tuple[Truth, Detections]:
         """What is in labelled images, and what the teacher finds there."""
-        truth = read_truth(split.annotations)
-        images = [self._picture(split.images / name, name) for name in truth.files]
-        unread = self.look([image for image in images if image], imgsz, f"val at {imgsz}")
-        parts = [np.zeros((0, 7))]
-        for number, image in enumerate(images):
-            if image and image.file not in unread:
-                boxes = self.boxes(image.sha256, imgsz)
-                parts.append(np.column_stack((np.full(len(boxes), number), boxes)))
-        table = np.concatenate(parts)
+        truth, tables = read_truth(split.annotations), self.tables(split, imgsz, "val")
+        places = [(split.images / name).resolve() for name in truth.files]
+        rows = [np.column_stack((np.full(len(tables[f]), n), tables[f])) for n, f in enumerate(places) if f in tables]
+        table = np.concatenate((np.zeros((0, 7)), *rows))
         return truth, Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
 
     def _picture(self, file: Path, name: str) -> PoolImage | None:

@@ -1,0 +1,88 @@
+"""Labels that may be missing or wrong, by what a teacher finds in the same images: a page to look at, and a list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from coco1k_kd.data.dataset import Split
+from coco1k_kd.report.review import Mark, Picture, suspicions_caption, suspicions_page
+from coco1k_kd.report.words import Words
+from coco1k_kd.verdict.coco import Detections, Truth, read_truth
+from coco1k_kd.verdict.suspicions import Suspicion, suspicions
+
+PAGE, LIST = "label_review.html", "label_review.json"
+_PICTURES = 48
+_SCHEMA = 1
+
+
+def review(
+    split: Split, tables: Mapping[Path, np.ndarray], thresholds: np.ndarray, known: np.ndarray, model: str, words: Words
+) -> tuple[dict[str, bytes], int]:
+    """The page and the list, by name, and how many doubts there are.
+
+    Args:
+        split: labelled images.
+        tables: (n, 6) class, score, left, top, width, height of what the teacher finds, by image; images that are not
+            here, links resolved, are left out.
+        thresholds: (C,) of each class the score from which on a box counts as an object.
+        known: (C,) bool, the classes that the teacher knows.
+        model: what the teacher is called.
+    """
+    truth = read_truth(split.annotations)
+    files = [split.images / name for name in truth.files]
+    looked = [tables.get(file.resolve()) for file in files]
+    here = np.array([table is not None for table in looked], bool)[truth.image]
+    truth = replace(
+        truth, **{part: getattr(truth, part)[here] for part in ("image", "category", "box", "area", "crowd")}
+    )
+    rows = [np.column_stack((np.full(len(t), i), t)) for i, t in enumerate(looked) if t is not None and len(t)]
+    table = np.concatenate((np.zeros((0, 7)), *rows))
+    found = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
+    told: dict[int, list[Suspicion]] = {}
+    for one in suspicions(truth, found, thresholds, known):
+        told.setdefault(one.image, []).append(one)
+    first = sorted(told, key=lambda image: (-sum(one.doubt for one in told[image]), image))
+    pictures = [
+        Picture(
+            truth.files[image],
+            files[image],
+            _marks(truth, image, told[image]),
+            suspicions_caption(words, len(told[image])),
+        )
+        for image in first[:_PICTURES]
+    ]
+    number = sum(map(len, told.values()))
+    content = {
+        "schema_version": _SCHEMA,
+        "teacher": model,
+        "images": [
+            {"file": str(files[image]), "doubts": [_entry(one, truth.names) for one in told[image]]} for image in first
+        ],
+    }
+    return {
+        PAGE: suspicions_page(words, model, number, len(looked), pictures).encode(),
+        LIST: (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(),
+    }, number
+
+
+def _marks(truth: Truth, image: int, told: Sequence[Suspicion]) -> list[Mark]:
+    """The doubts of an image with their classes, and its other labels without a word."""
+    doubted = {tuple(one.box) for one in told if one.kind != "missing"}
+    own = [box for box in truth.box[(truth.image == image) & ~truth.crowd] if tuple(box) not in doubted]
+    return [Mark("label", "", box) for box in own] + [Mark(one.kind, _text(one, truth.names), one.box) for one in told]
+
+
+def _text(one: Suspicion, names: Sequence[str]) -> str:
+    classes = " → ".join(names[number] for number in (one.label, one.found) if number >= 0)
+    return f"{classes}?" if one.kind == "unseen" else f"{classes} {one.doubt:.2f}"
+
+
+def _entry(one: Suspicion, names: Sequence[str]) -> dict[str, object]:
+    label, found = (names[number] if number >= 0 else None for number in (one.label, one.found))
+    box = [round(float(side), 2) for side in one.box]
+    return {"kind": one.kind, "label": label, "found": found, "box": box, "doubt": round(one.doubt, 3)}

@@ -1,0 +1,63 @@
+"""The page and the list of labels that a teacher doubts, as a user asks for them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import environment
+
+from coco1k_kd.data.given import open_data
+from coco1k_kd.report.words import Words
+from coco1k_kd.study.reviewing import review
+from coco1k_kd.verdict.coco import read_truth
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_a_page_and_a_list_are_written_and_nothing_is_changed(models: Path, subset: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in subset.rglob("*") if path.is_file() and path.suffix != ".cache"}
+    command = [sys.executable, "-m", "coco1k_kd", "review", "--teacher", models / "teacher.pt", "--data"]
+    command += [subset / "coco1k.yaml", "--output", tmp_path / "out", "--imgsz", "64", "--device", "cpu"]
+    command += ["--language", "ko"]
+    done = subprocess.run([*map(str, command)], cwd=PROJECT, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert "in 48 images of train, seen at 64 px" in done.stdout
+    content = json.loads((tmp_path / "out" / "label_review.json").read_bytes())
+    number = sum(len(image["doubts"]) for image in content["images"])
+    page = (tmp_path / "out" / "label_review.html").read_text()
+    assert f"{number} label" in done.stdout and '<html lang="ko">' in page and f"의심 {number}건" not in done.stdout
+    assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / "out" / "label_review.json").write_text("mine")
+    again = subprocess.run([*map(str, command)], cwd=PROJECT, capture_output=True, text=True, env=environment())
+    assert again.returncode == 2 and "label_review.json was not made by this command" in again.stderr
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_planted_faults_lead_the_page(subset: Path, tmp_path: Path, language: str) -> None:
+    split = open_data(subset / "coco1k.yaml", tmp_path).train
+    truth = read_truth(split.annotations)
+    tables = {}
+    for number, name in enumerate(truth.files):  # a teacher that finds all, and in three images what is not labelled
+        own = (truth.image == number) & ~truth.crowd
+        table = np.column_stack((truth.category[own], np.full(own.sum(), 0.9), truth.box[own]))
+        if number in (3, 7, 11):
+            table = np.vstack((table, [0, 0.95 - number / 100, 0, 0, 20, 20]))
+            table = table[~((table[:, 2] < 20) & (table[:, 3] < 20) & (table[:, 4] > 20))]
+        tables[(split.images / name).resolve()] = table
+    known = np.ones(len(truth.names), bool)
+    files, doubts = review(split, tables, np.full(len(known), 0.5), known, "t.pt", Words(language))
+    content = json.loads(files["label_review.json"])
+    listed = {Path(image["file"]).name: image["doubts"] for image in content["images"]}
+    for number in (3, 7, 11):
+        missing = [one for one in listed[truth.files[number]] if one["kind"] == "missing"]
+        assert [one["box"] for one in missing] == [[0, 0, 20, 20]] and missing[0]["label"] is None
+    page = files["label_review.html"].decode()
+    assert doubts == sum(map(len, listed.values())) and page.count("<figure>") == len(listed)
+    assert re.search(r"\b0\.92\b", page) and "{" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert page.count("<dt>") == 4 and Words(language)("mark_missing").split("?")[0] in page
