@@ -125,18 +125,23 @@ class Reference(Struct, kw_only=True):
     judged: Annotated[str, Meta(description="its detections on the images of `judged_by`; empty: none are needed")] = ""
 
 
+Change = Literal["arms", "seeds", "draws", "looks", "hours", "judge", "groups"]
+
+
 class Design(Struct):
     """Which looks at the data were planned, and where the study stands: docs/statistics.md."""
 
     seeds: Literal["auto", "fixed"]
-    looks: Annotated[list[Count], Meta(description="numbers of seeds after which there is a verdict")]
+    looks: Annotated[list[Count], Meta(description="numbers of `unit` after which there is a verdict")]
     levels: Annotated[list[Ap], Meta(description="two-sided level of each look")]
     look: Annotated[Natural, Meta(description="how many looks are behind; 0 before the first")]
     stopped: Annotated[
         Literal["settled", "looks", "hours", "fixed", "futility"] | None,
         Meta(description="why no more runs follow; null in an interim report"),
     ] = None
-    unplanned: Annotated[list[int], Meta(description="seeds that were added after a fixed list had been judged")] = []
+    unplanned: Annotated[list[int], Meta(description="seeds that were added after a verdict")] = []
+    changed: Annotated[list[Change], Meta(description="what was changed after a verdict was known")] = []
+    unit: Annotated[Literal["seed", "draw"], Meta(description="what is repeated: a draw has seeds of its own")] = "seed"
     hours_spent: Positive | None = None
     hours_next: Annotated[Positive | None, Meta(description="estimate for the next look")] = None
 

@@ -15,7 +15,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.examples import Box, Example, Examples
-from coco1k_kd.report.words import Words
+from coco1k_kd.report.words import Words, overlap_of
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth
 from coco1k_kd.verdict.compare import influence
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall, calibration, precision_recall
@@ -84,8 +84,10 @@ def _gathered(
         examples, against = _examples(entry, words, files, annotations, images), entry.against
         if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
             examples, left_out = None, [words("missing_images", path=gone)]
-    compared = [e.arm for e in comparison.comparisons if e.against == against and e.arm in arms]
-    errors = {arm: errors_by_kind(annotations, *_common(files, arm, against), pattern) for arm in compared}
+    compared = [e for e in comparison.comparisons if e.against == against and e.arm in arms]
+    errors = {
+        e.arm: errors_by_kind(annotations, *_common(files, e.arm, against), pattern, overlap_of(e)) for e in compared
+    }
     return Evidence(left_out, against, errors, curves, calibrated, examples)
 
 

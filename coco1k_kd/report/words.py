@@ -108,16 +108,22 @@ class Words:
 
     def sample(self, entry: Entry) -> str:
         """Seeds, draws and images of a comparison."""
-        seeds, draws = self.count("seed", len(entry.seeds)), len(entry.draws)
-        units = self("each_draw", seeds=seeds, draws=self.count("draw", draws)) if draws > 1 else seeds
+        units = self._repeats(len(entry.draws), entry.seeds_each, "each_draw")
         return self("sample", units=units, where=self.judged_on(entry))
+
+    def _repeats(self, draws: int, seeds: int, several: str) -> str:
+        """Draws of the train images and seeds of each, as the text `several` puts them; of one draw the seeds."""
+        if draws == 1:
+            return self.count("seed", seeds)
+        text = "draws_alone" if seeds == 1 else several
+        return self(text, seeds=self.count("seed", seeds), draws=self.count("draw", draws))
 
     def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
         if entry.reason in BLIND:
             images, mean = self.images(entry), points(entry.d_ap.mean)
             return self(f"says_{entry.reason}", images=images, mean=mean, band=f"{100 * BAND:.1f}")
-        if len(entry.seeds) * len(entry.draws) == 1:
+        if entry.units == 1:
             more = self.count("more_seed", MIN_SEEDS - 1)
             return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)
         figures = {"seen": self.seen(entry), "design": self.sample(entry)}
@@ -156,6 +162,9 @@ class Words:
         said = self(f"answer_{given}", seen=self.seen(told), design=self.sample(told), **names)
         if str(comparison.dataset.get("description", "")).startswith("GENERATED"):
             said = self("on_generated", said=said)
+        if comparison.design and comparison.design.changed:
+            what = self.listed([self(f"changed_{change}") for change in comparison.design.changed])
+            said = f"{self('unplanned', what=what)} {said}"
         return Headline(given, told.arm, said)
 
     def opening(self, comparison: Comparison) -> str:
@@ -197,6 +206,9 @@ class Words:
         design = comparison.design
         if not design:
             return []
+        of_draws = [self("design_draws")] if design.unit == "draw" and design.seeds == "auto" else []
+        overlap = max((overlap_of(entry) for entry in comparison.comparisons), default=0.0)
+        of_draws += [self("design_overlap", share=f"{overlap:.0%}")] if overlap else []
         look, looks, stopped = design.look, ", ".join(map(str, design.looks)), design.stopped
         level = f"{100 * design.levels[look - 1]:.2f}%"
         if design.seeds == "auto" and not look:
@@ -209,7 +221,7 @@ class Words:
             head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
         ends = [self("interim")] if stopped is None else [] if stopped == "fixed" else [self(f"stopped_{stopped}")]
         more = self._more_hours(comparison) if stopped in ("hours", None) else ""
-        return [head, *ends, *([more] if more else []), *self._grouped(comparison)]
+        return [head, *of_draws, *ends, *([more] if more else []), *self._grouped(comparison)]
 
     def _grouped(self, comparison: Comparison) -> list[str]:
         """Which images count as one sample."""
@@ -224,18 +236,20 @@ class Words:
 
         Seeds narrow the part of the variance that is between seeds; the images' part stays.
         """
-        design, seeds = comparison.design, repeats(comparison)[1]
+        design, (draws, seeds) = comparison.design, repeats(comparison)
+        seeds = draws if draws > 1 else seeds
         open_entries = [entry for entry in comparison.comparisons if entry.verdict == "inconclusive"]
         further = [number for number in design.looks if number > seeds]
         if not further or not open_entries or seeds < 2 or design.hours_next is None:
             return ""
         wide = max(open_entries, key=lambda entry: entry.d_ap.ci95[1] - entry.d_ap.ci95[0])
-        between, image = wide.d_ap.variance.seed or 0.0, wide.d_ap.variance.image
+        variance = wide.d_ap.variance
+        between, image = (variance.seed or 0.0) + (variance.draw or 0.0), variance.image
         low, high = wide.d_ap.interval
         shrink = ((between * seeds / further[0] + image) / ((between + image) or 1.0)) ** 0.5
         return self(
             "more_hours",
-            seeds=self.count("seed", further[0]),
+            seeds=self.count(design.unit, further[0]),
             hours=f"{design.hours_next:.1f}",
             arm=wide.arm,
             now=f"{50 * (high - low):.1f}",
@@ -256,15 +270,19 @@ class Words:
 
     def repeated(self, comparison: Comparison) -> str:
         """What figures are means over: `3 seeds`, or `2 draws of 3 seeds`."""
-        draws, seeds = repeats(comparison)
-        of_seeds = self.count("seed", seeds)
-        return self("draws_of_seeds", draws=self.count("draw", draws), seeds=of_seeds) if draws > 1 else of_seeds
+        return self._repeats(*repeats(comparison), "draws_of_seeds")
 
 
 def repeats(comparison: Comparison) -> tuple[int, int]:
     """How many draws of the train images, and how many seeds of each."""
     runs = next(iter(comparison.arms.values())).runs
-    return len({run.draw for run in runs}), len({run.seed for run in runs})
+    draws = len({run.draw for run in runs})
+    return draws, len(runs) // draws
+
+
+def overlap_of(entry: Entry) -> float:
+    """The share of the train images that two draws of a comparison have in common, on average."""
+    return entry.d_ap.components.overlap if entry.d_ap.components else 0.0
 
 
 def points(fraction: float, digits: int = 1) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from msgspec import structs
 
 from coco1k_kd.names import STUDENT
-from coco1k_kd.report.comparison import Reference
+from coco1k_kd.report.comparison import Change, Reference
 from coco1k_kd.runs.spec import EPOCHS
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, Arm, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.compare import compare, decide, has_effect
 from coco1k_kd.verdict.entry import Entry, Last
-from coco1k_kd.verdict.looks import FIXED, Design, sequential
+from coco1k_kd.verdict.looks import FIXED, Design, continued, sequential
 
 Pair = tuple[Arm, Arm]  # an arm, and the arm that it is compared with
 Files = Mapping[Replicate, Path]  # predictions of one side of a comparison
@@ -54,27 +54,30 @@ def still_running(study: Study, open_pairs: Iterable[Pair]) -> set[Arm]:
     return arms | controls | ({RANDOM} if study.controlled in arms else set())
 
 
-def looks_of(study: Study) -> tuple[Design, list[int]]:
-    """When the study is judged, and the seeds that were added to it after it had been judged.
+def looks_of(study: Study) -> tuple[Design, list[int], set[Change]]:
+    """When the study is judged, the seeds that were added after a verdict, and what else it has more of than then.
 
-    A list of seeds is a fixed design, judged once by plain 95% intervals. Seeds that are added later make it a
-    sequential one, which looked after the seeds that it had before.
+    A list of seeds is a fixed design, judged once by plain 95% intervals. What is added later makes it a sequential
+    one, which looked at what it had before.
     """
-    settings, base = study.settings, study.base
-    earlier: set[int] = set()
-    judged_seeds: set[int] = set()
-    while base:
-        if base.judged:
-            judged_seeds |= set(base.seeds)
-            earlier |= set(base.settings.looks) if base.settings.auto else {len(base.seeds)}
-        base = base.base
-    seeds = study.seeds
-    unplanned = [seed for seed in seeds if seed not in judged_seeds] if judged_seeds else []
-    if settings.auto:
-        return sequential(settings.looks), unplanned
-    if not unplanned or len(seeds) == 1:
-        return FIXED, []
-    return sequential(sorted({look for look in earlier if 1 < look < len(seeds)} | {len(seeds)})), unplanned
+    settings, judged = study.settings, [base for base in study.history if base.earlier and base.earlier.judged]
+    if not judged:
+        return (sequential(settings.looks) if settings.auto else FIXED), [], set()
+    known = {seed for base in judged for seed in base.seeds}
+    unplanned = [seed for seed in study.seeds if seed not in known]
+    last = judged[0].settings
+    added = {"arms": settings.arms != last.arms, "seeds": bool(unplanned), "draws": settings.draws != last.draws}
+    added["looks"] = (settings.auto, settings.looks) != (last.auto, last.looks)
+    of_kind = [base for base in judged if (base.settings.draws > 1) == (settings.draws > 1)]
+    earlier = {look for base in of_kind for look in (base.settings.looks if base.settings.auto else [base.units])}
+    grown = study.units > max((base.units for base in of_kind), default=0)
+    if settings.auto and not added["looks"]:
+        design = sequential(settings.looks)
+    elif settings.auto or grown:
+        design = continued(settings.looks, earlier, study.units)
+    else:
+        design = FIXED
+    return design, unplanned, {change for change, found in added.items() if found}
 
 
 def judge_all(
@@ -96,7 +99,7 @@ def judge_all(
         evaluator: knows their detections on the judge's images.
         settled: comparisons that an earlier look has settled, which stand.
         design: of the study's looks.
-        unplanned: whether seeds were added after a look that was to be the only one.
+        unplanned: whether something was changed after a verdict.
     """
     arms = list(dict.fromkeys(arm for arm, _ in runs))
     made = {pair: settled.get(pair) or _compared(pair, runs, evaluator) for pair in pairs(study, arms)}
@@ -151,10 +154,11 @@ def _entry(
 ) -> Entry:
     """Compare the files of predictions of two sides, those of the best and those of the last epoch."""
     groups = evaluator.study.settings.groups
-    found = compare(evaluator.truth, *best, in_parts=in_parts, groups=groups)
+    overlap = evaluator.study.overlap(sorted({draw for draw, _ in best[0]}))
+    found = compare(evaluator.truth, *best, in_parts=in_parts, groups=groups, overlap=overlap)
     files = [(one[r], other[r]) for one, other in zip(best, last, strict=True) for r in one]
     same = all(filecmp.cmp(*both, shallow=False) for both in files)
-    of_last = found if same else compare(evaluator.truth, *last, in_parts=False, groups=groups)
+    of_last = found if same else compare(evaluator.truth, *last, in_parts=False, groups=groups, overlap=overlap)
     name = evaluator.judge.name if evaluator.judge else "val"
     last_entry = Last(of_last.d_ap, of_last.d_ap50, of_last.mde, of_last.verdict)
     return structs.replace(found, arm=names[0], against=names[1], judge=name, last=last_entry)

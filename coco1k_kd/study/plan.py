@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from coco1k_kd.data.dataset import Data
@@ -31,6 +33,7 @@ from coco1k_kd.study.arms import (
     distilled,
     read_arm,
 )
+from coco1k_kd.study.changed import Earlier
 from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
 from coco1k_kd.study.settings import Settings
 
@@ -59,7 +62,7 @@ class Study:
     stamp: str
     further: tuple[Data, ...] = ()  # draws of the train images after the first, which is `data`
     base: Study | None = None  # the study that this one adds arms, seeds or draws to, and whose runs it takes over
-    judged: bool = False  # whether there is a comparison of it
+    earlier: Earlier | None = None  # what the comparison says that an earlier command for it has left
     teachers: Mapping[str, Weights] = field(default_factory=dict)  # of single arms, by the names of their files
     pool: Pool | None = None  # images without labels
     lessons: Mapping[tuple[str, str], Path] = field(default_factory=dict)  # boxes to learn from, by `Arm.lesson`
@@ -156,7 +159,25 @@ class Study:
     @property
     def replicates(self) -> list[Replicate]:
         """The (draw, seed) that each arm is trained for."""
+        if self.settings.unit:
+            return list(enumerate(self.seeds))
         return [(draw, seed) for draw in range(self.settings.draws) for seed in self.seeds]
+
+    @property
+    def units(self) -> int:
+        """How often all arms are repeated at most: draws where there are several, else seeds."""
+        return self.settings.draws if self.settings.draws > 1 else len(self.seeds)
+
+    @property
+    def history(self) -> list[Study]:
+        """The studies that this one adds to, and adds to again."""
+        return [self.base, *self.base.history] if self.base else []
+
+    def overlap(self, draws: Sequence[int]) -> float:
+        """The share of the train images that two of these draws have in common, on average."""
+        names = [frozenset(self.drawn[draw].train.names) for draw in draws]
+        shares = [len(one & other) / min(len(one), len(other)) for one, other in combinations(names, 2)]
+        return fmean(shares) if shares else 0.0
 
     def plan(self, seeds: int | None = None) -> list[Key]:
         """Every run in the order of running, of the first `seeds` seeds or of all; `baseline_same_time` comes last."""

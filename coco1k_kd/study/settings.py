@@ -111,13 +111,13 @@ class Settings:
         "camera or day; its first group, or all that matches. Images of a group are alike and count as one sample",
         metavar="REGEX",
     )
-    draws: int = flag(
+    draws: int | str = flag(
         1,
         "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds beyond "
-        "one choice of images",
-        type=int,
-        metavar="N",
+        "one choice of images. auto: every new seed has a new draw, in the looks of --seeds auto",
+        metavar="N|auto",
     )
+    unit: str | None = None  # set by `checked`: "draw" where every seed has a draw of its own
     coco_root: Path | None = flag(
         None,
         "what the subset was drawn from, for --draws and --judge: the folder of COCO, or the data YAML",
@@ -226,9 +226,14 @@ class Settings:
             raise UserError(f"arm {same[0]}: {teacher} is --teacher; leave it out of the arm")
         arms += [arm.with_teacher(other) for arm in arms if arm.learns and not arm.teacher for other in others]
         looks, seeds = sequential(self.looks).looks, self.seeds
-        if seeds == SEEDS_AUTO and self.draws > 1:
-            raise UserError(f"--draws {self.draws}: draws are repeated then in place of seeds; give --seeds a list")
-        if auto := seeds == SEEDS_AUTO or (seeds is None and self.draws == 1):
+        draws = self.draws if self.draws == SEEDS_AUTO else _number("--draws", self.draws)
+        if seeds == SEEDS_AUTO and draws not in (1, SEEDS_AUTO):
+            raise UserError(f"--draws {draws}: draws are repeated then in place of seeds; give --seeds a list, or auto")
+        if draws == SEEDS_AUTO and isinstance(seeds, list):
+            raise UserError("--draws auto: every draw has a seed of its own then; leave out --seeds, or give a number")
+        unit = "draw" if draws == SEEDS_AUTO else None
+        draws = looks[-1] if unit else draws
+        if auto := unit or seeds == SEEDS_AUTO or (seeds is None and draws == 1):
             seeds = list(range(looks[-1]))
         seeds = seeds or [0]
         for name, values in (("--arms", arms), ("--seeds", seeds), ("--teacher", teachers)):
@@ -252,7 +257,7 @@ class Settings:
             ("--epochs", self.epochs, 1),
             ("--batch", self.batch, 1),
             ("--workers", self.workers, 0),
-            ("--draws", self.draws, 1),
+            ("--draws", draws, 1),
         ):
             if value < least:
                 raise UserError(f"{flag} {value}: must be at least {least}")
@@ -275,7 +280,8 @@ class Settings:
             raise UserError(f"--train compile: the arm {STOCK} cannot be compiled; leave out the one or the other")
         if self.batch % len(devices := read_devices(self.device)):
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
-        chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": auto, "looks": list(looks) if auto else []}
+        chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": bool(auto)}
+        chosen |= {"draws": draws, "unit": unit, "looks": list(looks) if auto else []}
         return Settings(**{**vars(self), **chosen, "teacher": teacher, "hours": hours})
 
     def _check_unlabelled(self, arms: Sequence[Arm]) -> None:
@@ -293,3 +299,10 @@ class Settings:
         for name in ("rect", "cache"):
             if given.get(name) and any(arm.taught for arm in arms):
                 raise UserError(f"--train {name}: images that a teacher has labelled cannot be trained on with it")
+
+
+def _number(flag: str, value: int | str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise UserError(f"{flag} {value}: give auto, or a number") from None

@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from coco1k_kd.data.identity import check_unchanged
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import lock, write_json
 from coco1k_kd.study.arms import read_arm
+from coco1k_kd.study.changed import read_earlier
 from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
@@ -136,7 +135,9 @@ def _at(study: Study, stamp: str, there: Mapping[Path, Mapping[str, Any]]) -> St
     base = _at(study, record[_EXTENDS], there) if record.get(_EXTENDS) else None
     written = {key: record[key] for key in (*_GROWS, *_DESIGN)} | {"arms": [read_arm(name) for name in record["arms"]]}
     settings = replace(study.settings, **written)
-    return replace(study, settings=settings, stamp=stamp, base=base, judged=_comparison(study.project, stamp).exists())
+    return replace(
+        study, settings=settings, stamp=stamp, base=base, earlier=read_earlier(_comparison(study.project, stamp))
+    )
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,18 +151,8 @@ def _comparison(project: Path, stamp: str) -> Path:
 
 def _ended(path: Path) -> bool:
     """Whether the study of this record has its last report, and not just one from between two looks."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        report = msgspec.json.decode(_comparison(path.parent, _stamp(path)).read_bytes(), type=_Report)
-        return bool(report.design and report.design.stopped)
-    return False
-
-
-class _Stopped(msgspec.Struct):
-    stopped: str | None = None
-
-
-class _Report(msgspec.Struct):
-    design: _Stopped | None = None
+    report = read_earlier(_comparison(path.parent, _stamp(path)))
+    return bool(report and report.ended)
 
 
 def _stamp(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
 from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, visible
-from coco1k_kd.report.comparison import Comparison, Design, Reference, read_comparison
+from coco1k_kd.files import sha256
+from coco1k_kd.report.comparison import Change, Comparison, Design, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
@@ -31,6 +33,7 @@ from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, comparing, shipping, store
 from coco1k_kd.study.arms import BASELINE, WEIGHT0, Key
 from coco1k_kd.study.audit import audit
+from coco1k_kd.study.changed import changed, in_order
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
@@ -127,7 +130,7 @@ class Course:
         clock: Callable[[], float],
     ) -> None:
         self.study, self.command, self.language = study, command, language
-        self.design, self.unplanned = comparing.looks_of(study)
+        self.design, self.unplanned, self.changed = comparing.looks_of(study)
         done = [result for key in study.plan() if (result := finished(study.folder(*key)))]
         spent = sum(result.seconds / result.at_once for result in done)
         self.hours = Hours(study.settings.hours or math.inf, spent, clock)
@@ -137,6 +140,7 @@ class Course:
         self.entries: dict[Pair, Entry] = {}  # of the newest look
         self.settled: dict[Pair, Entry] = {}
         self.futile: set[Pair] = set()  # those that further seeds would hardly settle
+        self.earlier = [report for part in (study, *study.history) if (report := part.earlier)]
         self.keys: list[Key] = []  # the runs that count so far
         self.looked = 0
         self.unexported: list[str] = []  # exports that failed
@@ -155,11 +159,13 @@ class Course:
                 return None
             content = self._judged()
             if in_time and stage in looks:
-                self.looked += 1
+                units = stage if settings.auto else self.study.units
+                self.looked = sum(look <= units for look in self.design.looks) or 1
                 self.settled |= {pair: self.entries[pair] for pair in self._asked() if settled(self.entries[pair])}
                 if following:
                     self.futile |= {pair for pair in self._open() if self._futile(pair)}
             content.design = self._design(in_time, following)
+            content.headline = Words().headline(content)
             stopped = content.design.stopped or self._broken()
             if stopped:
                 content.models = shipping.models(self.study)
@@ -211,9 +217,10 @@ class Course:
         reads = {key: study.read_by(key) for key in results}
         checked = audit(results, study.data.train.size, study.data.val.size, reads)
         print("comparing…", flush=True)
-        self.entries = comparing.judge_all(
-            study, counted, self.evaluator, self.settled, self.design, bool(self.unplanned)
-        )
+        judge, groups = sha256(self.evaluator.truth), study.settings.groups
+        self.changed |= changed(self.earlier, judge, groups) | self._more_hours(counted)
+        unplanned = bool(self.changed)
+        self.entries = comparing.judge_all(study, counted, self.evaluator, self.settled, self.design, unplanned)
         return collect.build(
             study,
             results,
@@ -223,10 +230,16 @@ class Course:
             self.command,
             self.evaluator,
             self.training.failures,
-            comparing.judge_given(
-                counted, self.evaluator, self.references, self.design, bool(self.unplanned), self._effect()
-            ),
+            comparing.judge_given(counted, self.evaluator, self.references, self.design, unplanned, self._effect()),
         )
+
+    def _more_hours(self, counted: Sequence[Key]) -> set[Change]:
+        """Whether the study goes on after hours that had run out between two looks, with a verdict."""
+        before = self.study.earlier
+        if not before or not before.judged or before.design.stopped != "hours":
+            return set()
+        runs = max(Counter(arm for arm, _ in counted).values(), default=0)
+        return {"hours"} if runs > before.units and before.units not in self.design.looks else set()
 
     def _design(self, in_time: bool, following: int | None) -> Design:
         """Where the study stands after a look; `stopped` says why it ends, if it does."""
@@ -241,15 +254,17 @@ class Course:
             stopped = None if following else "looks"
         missing = self.training.seconds(self._wanted(following)) if following and not stopped else None
         if stopped == "hours":
-            reached = max((len(entry.seeds) for entry in self.entries.values()), default=0)
+            reached = max((entry.units for entry in self.entries.values()), default=0)
             missing = self.training.seconds(self._wanted(self.design.next_look(reached) or len(seeds)))
         return Design(
             seeds="auto" if auto else "fixed",
-            looks=list(self.design.looks) or [len(seeds)],
+            looks=list(self.design.looks) or [self.study.units],
             levels=list(self.design.levels) or [ALPHA],
             look=self.looked,
             stopped=stopped,
             unplanned=self.unplanned,
+            changed=in_order(self.changed),
+            unit="draw" if self.study.settings.draws > 1 else "seed",
             hours_spent=self.hours.spent / SECONDS,
             hours_next=None if missing is None else missing / SECONDS,
         )
@@ -282,7 +297,7 @@ def _told(entry: Entry) -> str:
     """A comparison in a line."""
     low, high = (100 * x for x in entry.d_ap.interval)
     word = entry.verdict.replace("_", " ")
-    runs = f"{len(entry.seeds)} seed{'s' * (len(entry.seeds) > 1)}"
+    runs = f"{entry.units} {'draw' if len(entry.draws) > 1 else 'seed'}{'s' * (entry.units > 1)}"
     return f"{entry.arm} {word} after {runs}, {100 * entry.d_ap.mean:+.1f} AP ({low:+.1f} to {high:+.1f})"
 
 

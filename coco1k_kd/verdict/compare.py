@@ -32,12 +32,14 @@ def compare(
     against: Mapping[Replicate, Path],
     in_parts: bool = True,
     groups: str | None = None,
+    overlap: float = 0.0,
 ) -> Entry:
     """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
     Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names, judged alone and by plain
     95% intervals; `decide` judges it among others. Without `in_parts` only the overall difference: no class and no box
-    size. `groups` is a pattern that finds in the images' file names which of them are one sample (`data/groups.py`).
+    size. `groups` is a pattern that finds in the images' file names which of them are one sample (`data/groups.py`),
+    `overlap` the share of the train images that two draws have in common.
     The method is in docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
@@ -48,7 +50,7 @@ def compare(
     keys = sorted(runs)
     sides = ([figures_of(annotations, side[key]) for key in keys] for side in (runs, against))
     found = groups_of(groups, truth_of(annotations).files) if groups else None
-    return compare_figures(*sides, keys, in_parts, found)
+    return compare_figures(*sides, keys, in_parts, found, overlap)
 
 
 def compare_figures(
@@ -57,6 +59,7 @@ def compare_figures(
     keys: Sequence[Replicate],
     in_parts: bool = True,
     groups: Groups | None = None,
+    overlap: float = 0.0,
 ) -> Entry:
     """`compare` on figures, one of each arm per (draw, seed) of `keys`."""
     draws = [draw for draw, _ in keys]
@@ -83,7 +86,7 @@ def compare_figures(
     ap50, influence50 = difference(lambda f: f.ap[0, 0]), difference(lambda f: f.influence50)
     of_runs, of_runs50 = (mean_over_classes(*of, shown[0]) for of in ((ap, influence), (ap50, influence50)))
     independent = float(samples(np.ones(images, bool)))
-    overall, overall50 = (estimate(*of, draws, independent) for of in (of_runs, of_runs50))
+    overall, overall50 = (estimate(*of, draws, independent, overlap) for of in (of_runs, of_runs50))
     present = shown[0].any(axis=-1)
     best = max(float(np.mean([of.ap[0][:, present] for of in side])) for side in (runs, against))
     reason = blind(float(samples(shown[0].any(axis=0))), samples(shown[0]), len(keys), best)
@@ -107,9 +110,11 @@ def compare_figures(
     of_class, carriers = samples(shown[0]), shown[0].sum(axis=-1)
     by_class = {name: c for c, name in enumerate(first.names) if carriers[c]}
     by_size = {size: a for a, size in enumerate(SIZES[: len(shown)]) if a and shown[a].any()}
-    per_class = {name: estimate(ap[c], influence[c], draws, float(of_class[c])) for name, c in by_class.items()}
+    per_class = {
+        name: estimate(ap[c], influence[c], draws, float(of_class[c]), overlap) for name, c in by_class.items()
+    }
     per_size = {
-        size: estimate(*mean_over_classes(*of_size(a), shown[a]), draws, float(samples(shown[a].any(axis=0))))
+        size: estimate(*mean_over_classes(*of_size(a), shown[a]), draws, float(samples(shown[a].any(axis=0))), overlap)
         for size, a in by_size.items()
     }
     return structs.replace(
@@ -173,7 +178,7 @@ def decide(
     Args:
         entries: comparisons of one family.
         design: of the looks.
-        unplanned: whether seeds were added to a study that had ended.
+        unplanned: whether something was changed after a verdict.
         family: how many comparisons share the error; those of `entries` by default.
         found: False for comparisons that nobody asked for in a study whose own found no effect: they have intervals,
             but neither `improves` nor `hurts`, so that a report without effects has no further chance of a false word.
@@ -199,8 +204,7 @@ def _without_effect(entry: Entry) -> Entry:
 
 
 def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry:
-    seeds = len(entry.seeds)
-    level = design.level_at(seeds, family)
+    level = design.level_at(entry.units, family)
     overall, overall50 = (Estimate.of(entry, difference) for difference in (entry.d_ap, entry.d_ap50))
     known = entry.reason not in BLIND
     word, reason = verdict(overall, level) if known else ("inconclusive", entry.reason)
@@ -216,7 +220,7 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
         unplanned=unplanned,
         d_ap=overall.summary(level),
         d_ap50=overall50.summary(level),
-        p_holm=min(1.0, family * design.overall(overall.p, seeds)),
+        p_holm=min(1.0, family * design.overall(overall.p, entry.units)),
         mde=overall.mde(level),
         verdict=word,
         reason=reason,

@@ -28,6 +28,7 @@ class Components(msgspec.Struct, frozen=True):
     single: float = 0.0
     spread: float = 0.0
     of_seeds: float = 0.0
+    overlap: float = 0.0
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -116,7 +117,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     per_run: list[RunDifference]
     level: float = 0.05  # two-sided, of `ci`: of the look, and of the share that each comparison has
     family: int = 1  # how many comparisons share the error
-    unplanned: bool = False  # seeds were added to a design that had ended
+    unplanned: bool = False  # something was changed after a verdict: `design.changed` says what
     p_holm: float | None = None  # `p` corrected for looks and comparisons: below 0.05 where `ci` leaves out 0
     mde: float
     verdict: Word
@@ -125,6 +126,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     per_class: dict[str, Part] = {}
     per_size: dict[str, Part] = {}
     last: Last | None = None
+
+    @property
+    def units(self) -> int:
+        """What is repeated: draws of the train images where there are several, else seeds."""
+        return len(self.draws) if len(self.draws) > 1 else len(self.seeds)
+
+    @property
+    def seeds_each(self) -> int:
+        """Seeds of each draw: all of them, or one where every draw has a seed of its own."""
+        return len(self.per_run) // len(self.draws) or len(self.seeds)
 
     @property
     def at_odds(self) -> bool:

@@ -52,10 +52,11 @@ def errors_by_kind(
     runs: Mapping[Replicate, Path],
     against: Mapping[Replicate, Path],
     pattern: str | None = None,
+    overlap: float = 0.0,
 ) -> dict[str, KindOfError]:
     """The kinds of error of two arms, paired over images and runs; both map a (draw, seed) to a predictions file.
 
-    `pattern`: --groups, where images are not independent.
+    `pattern`: --groups, where images are not independent. `overlap`: share of images that two draws have in common.
     """
     keys = sorted(runs)
     draws = [draw for draw, _ in keys]
@@ -70,7 +71,7 @@ def errors_by_kind(
         lost.append(lost[0] - lost[1])
         influence.append(influence[0] - influence[1])
         influence = [groups.sums(part.T).T for part in influence] if groups else influence
-        told = (estimate(*of, draws, images).summary() for of in zip(lost, influence, strict=True))
+        told = (estimate(*of, draws, images, overlap).summary() for of in zip(lost, influence, strict=True))
         found[name] = KindOfError(*told)
     return found
 

@@ -38,6 +38,6 @@ def futile(entry: Entry, design: Design) -> bool:
     That changes no level: going on all the same would be no error. With fewer than two seeds nothing is known, and
     what the images cannot answer may be answerable once the arms have learned.
     """
-    if entry.verdict != "inconclusive" or entry.reason in BLIND or len(entry.seeds) < 2 or len(entry.draws) > 1:
+    if entry.verdict != "inconclusive" or entry.reason in BLIND or entry.units < 2:
         return False
     return chance(Estimate.of(entry, entry.d_ap), design, entry.family) < FUTILE

@@ -37,12 +37,13 @@ class Estimate:
     single: float = 0.0  # variance from the choice of images that each unit has for itself
     spread: float = 0.0  # variance seen between units, which holds `single`; 0 with one unit, where it is unknown
     of_seeds: float = 0.0  # variance of a unit from its seeds; told apart from that of draws where a draw has several
+    overlap: float = 0.0  # share of the train images that two draws have in common, on average
 
     @classmethod
     def of(cls, entry: Entry, difference: Difference) -> Estimate:
         """What a difference of the entry was summarised from."""
         parts = structs.asdict(difference.components)
-        return cls(difference.mean, len(entry.draws), len(entry.seeds), entry.samples or entry.images, **parts)
+        return cls(difference.mean, len(entry.draws), entry.seeds_each, entry.samples or entry.images, **parts)
 
     @property
     def units(self) -> int:
@@ -50,7 +51,11 @@ class Estimate:
 
     @property
     def variance_units(self) -> float:
-        return self.spread / self.units
+        """Of the mean of the units. Draws that share images are alike: they spread less than others would, and their
+        mean varies more than their spread says.
+        """
+        alike = (1 + (self.units - 1) * self.overlap) / (1 - self.overlap)
+        return self.spread / self.units * alike
 
     @property
     def se(self) -> float:
@@ -66,7 +71,8 @@ class Estimate:
         if self.draws == 1:
             return Variance(rest if self.seeds > 1 else None, None, images)
         seeds = min(self.of_seeds / self.units, rest)
-        return Variance(seeds if self.seeds > 1 else None, rest - seeds, images)
+        draws = rest - seeds + self.variance_units - self.spread / self.units
+        return Variance(seeds if self.seeds > 1 else None, draws, images)
 
     def quantile(self, probability: float) -> float:
         """Cochran's: Student quantiles of both sources of variance, weighted with the variances."""
@@ -119,16 +125,18 @@ class Estimate:
         )
 
     def summary(self, level: float = _PLAIN) -> Difference:
-        components = Components(self.shared, self.single, self.spread, self.of_seeds)
+        components = Components(self.shared, self.single, self.spread, self.of_seeds, self.overlap)
         return Difference(self.mean, self.interval(), self.p, self.split(), components, self.interval(level))
 
 
-def estimate(observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], images: float) -> Estimate:
+def estimate(
+    observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], images: float, overlap: float = 0.0
+) -> Estimate:
     """From the difference of each of R runs (R,), and each image's influence on it (I, R).
 
     `draws` says of which draw of the train images each run is. `images` is the number of images that carry the figure
     (those that show the class, for a class); I may be groups of images, and `images` how many equal ones they are as
-    good as.
+    good as. `overlap`: share of the train images that two draws have in common.
     """
     of_images = influence.T.astype(float) @ influence * (images / max(images - 1, 1))  # of a sample's population
     of_draw = np.array([np.equal(draws, draw) for draw in sorted(set(draws))], float)
@@ -142,7 +150,7 @@ def estimate(observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], 
             parts = [np.flatnonzero(chosen) for chosen in of_draw]
             of_seeds = float(np.mean([_excess(observed[i], of_images[np.ix_(i, i)]) / len(i) for i in parts]))
     shared, single, spread = _components(units, between)
-    return Estimate(float(units.mean()), len(of_draw), seeds, images, shared, single, spread, of_seeds)
+    return Estimate(float(units.mean()), len(of_draw), seeds, images, shared, single, spread, of_seeds, overlap)
 
 
 def _components(observed: np.ndarray, of_images: np.ndarray) -> tuple[float, float, float]:

@@ -79,6 +79,17 @@ def sequential(looks: Iterable[int] = LOOKS) -> Design:
     return Design(looks)
 
 
+def continued(planned: Iterable[int], earlier: Iterable[int], units: int) -> Design:
+    """The design of a study that has looked before, as nobody had planned, after so many `earlier` units.
+
+    Args:
+        planned: its looks from now on; none for a fixed number of units.
+        earlier: what it had when it looked.
+        units: what it will have at most.
+    """
+    return Design(tuple(sorted({*planned, *(look for look in earlier if 1 < look < units), units})))
+
+
 def settled(entry: Entry) -> bool:
     """Whether the comparison is decided, so that it needs no more runs of its arm."""
     return entry.verdict != "inconclusive"

@@ -225,7 +225,9 @@ def test_nothing_is_begun_that_would_not_end_in_time(study_of: Any, hours: float
     again = Actor(OPEN)
     assert study_of(again, hours=hours)[1]["design"] == design and again.begun == [], "the hours are the study's"
     more = Actor(OPEN)
-    assert study_of(more, hours=float("inf"))[1]["design"]["stopped"] == "looks"
+    design = study_of(more, hours=float("inf"))[1]["design"]
+    assert design["stopped"] == "looks"
+    assert design["changed"] == (["hours"] if len(begun) in (4, 8) else []), "it had been judged between two looks"
     assert begun + more.begun == pairs(*range(8)), "with more hours it goes on"
 
 
@@ -375,6 +377,8 @@ def test_arms_are_compared_with_the_student_as_given_where_that_is_fair(
         ({"hours": float("nan")}, "--hours nan: must be above 0"),
         ({"judge": "nowhere"}, "nowhere"),
         ({"draws": 2, "seeds": "auto"}, "--draws 2: draws are repeated then in place of seeds"),
+        ({"draws": "auto", "seeds": [0, 1]}, "--draws auto: every draw has a seed of its own then"),
+        ({"draws": "some"}, "--draws some: give auto, or a number"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(
@@ -407,6 +411,47 @@ def test_two_studies_of_one_project_keep_their_runs(study_of: Any, tmp_path: Pat
     assert third.begun == []
     assert all(finished(path.parent) for path in (tmp_path / "project").glob("*_2*/results.csv"))
     assert store._ended(sorted((tmp_path / "project").glob("study_*.json"))[0])
+
+
+def test_every_seed_has_a_draw_of_its_own(study_of: Any, coco_root: Path, capsys: Any) -> None:
+    actor = Actor(OPEN)
+    _, content = study_of(actor, draws="auto", looks=[2, 3], coco_root=coco_root)
+    units = ("seed 0", "draw 1, seed 1", "draw 2, seed 2")
+    assert actor.begun == [f"{arm} ({unit})" for unit in units for arm in ("baseline", "cwd")]
+    design, (entry,) = content["design"], content["comparisons"]
+    assert (design["unit"], design["looks"], design["stopped"]) == ("draw", [2, 3], "looks")
+    assert entry["draws"] == entry["seeds"] == [0, 1, 2] and entry["level"] == design["levels"][1]
+    drawn = [
+        json.loads(Path(one["yaml"]).with_name("manifest.json").read_bytes()) for one in content["dataset"]["draws"]
+    ]
+    ids = [set(one["train"]["image_ids"]) for one in drawn]
+    shared = np.mean([len(ids[i] & ids[j]) / 48 for i, j in ((0, 1), (0, 2), (1, 2))])
+    assert entry["d_ap"]["components"]["overlap"] == pytest.approx(shared) and shared > 0
+    said = capsys.readouterr().out
+    assert f"Two draws share {shared:.0%} of their train images" in said and "3 draws with a seed each" in said
+    assert "cwd inconclusive after 2 draws" in said
+
+
+def test_what_changes_after_a_verdict_stands_in_the_first_line(study_of: Any, coco_root: Path) -> None:
+    study_of(Actor(OPEN), seeds=[0, 1, 2])
+    for settings, changed in (
+        ({}, []),
+        ({"judge": "auto", "coco_root": coco_root}, ["judge"]),
+        ({"judge": "auto", "coco_root": coco_root, "groups": GROUPS}, ["judge", "groups"]),
+        ({"seeds": [0, 1, 2, 3], "arms": ["cwd", "mgd"]}, ["arms", "seeds", "judge", "groups"]),
+    ):
+        _, content = study_of(Actor({**OPEN, "mgd": 0.5}), **{"seeds": [0, 1, 2], **settings})
+        assert content["design"]["changed"] == changed
+        assert all(entry["unplanned"] == bool(changed) for entry in content["comparisons"])
+        assert content["headline"]["text"].startswith("Unplanned (") == bool(changed)
+    assert "arms, seeds, the judging images and the groups of images changed after" in content["headline"]["text"]
+
+
+def test_more_looks_after_the_end_are_unplanned(study_of: Any) -> None:
+    study_of(Actor(OPEN), looks=[2, 3])
+    _, content = study_of(Actor(OPEN), looks=[2, 3, 4])
+    design = content["design"]
+    assert (design["changed"], design["unplanned"], design["looks"]) == (["seeds", "looks"], [3], [2, 3, 4])
 
 
 GROUPS = r"(\d)\d\.jpg"  # the last digit but one

@@ -68,6 +68,18 @@ def test_one_seed_of_several_draws_speaks_of_both_at_once():
     assert needed(one_seed).draws == needed(made(0.006, shared=2e-6, single=2e-5, between=1e-5)).seeds
 
 
+def test_draws_that_share_images_say_less_than_they_seem_to():
+    """t of the mean keeps its level where draws correlate as their images do; without the overlap it does not."""
+    rng, share, draws, wrong = np.random.default_rng(0), 0.6, 3, {0.0: 0, 0.6: 0}
+    for _ in range(1000):
+        seen = share**0.5 * rng.normal() + (1 - share) ** 0.5 * rng.normal(size=draws)
+        for overlap in wrong:
+            found = estimate(seen, np.zeros((400, draws)), range(draws), 400, overlap)
+            wrong[overlap] += found.p < 0.05
+    assert wrong[share] == pytest.approx(50, abs=21) and wrong[0.0] > 150
+    assert found.split().draw == pytest.approx(found.se**2), "what the overlap hides is of the draws"
+
+
 def test_the_interval_holds_the_truth_where_a_percentile_bootstrap_does_not():
     estimates = [simulated(np.random.default_rng(i), 0.5, 0.5, 0.5) for i in range(1500)]
     held = np.mean([e.interval()[0] <= 0 <= e.interval()[1] for e in estimates])
