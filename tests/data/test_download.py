@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -146,6 +147,18 @@ def test_a_passing_fault_is_retried(server, images, manner):
     download.fetch_images(wanted, workers=2)
     assert [path.read_bytes() for _, path in wanted] == [server.files[f"/train2017/{i}.jpg"] for i in range(3)]
     assert len(server.requests) == 5
+
+
+def test_an_image_that_the_disk_does_not_take_is_not_there_in_part(images, monkeypatch):
+    ((url, path),) = images(1)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=f"cannot write {path}: No space left on device"):
+        download.fetch_images([(url, path)], workers=1)
+    assert not list(path.parent.iterdir())
 
 
 @pytest.mark.parametrize(

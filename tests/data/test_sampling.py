@@ -156,6 +156,7 @@ def test_drift_is_in_points_of_the_source():
     )
     assert drift(pool, ids) == {"histogram": 0, "sizes": 0, "person": 0}
     assert drift(pool, ids[:2]) == {"histogram": 25, "sizes": 33.33, "person": 50}
+    assert drift(pool, ids[1:3]) == {"histogram": 25, "sizes": 16.67, "person": 0}, "what is rarer counts as well"
 
 
 def test_systematic_draws_exactly_and_by_weight():

@@ -317,8 +317,10 @@ def test_letters_that_no_font_has_are_said_to_be_boxes(monkeypatch, recwarn):
     assert not [str(warning.message) for warning in recwarn]
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypatch, same):
+@pytest.mark.parametrize("alike", [(0, 1), (), (0,)])
+def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypatch, alike):
+    """`alike`: seeds whose best epoch is the last."""
+    same = alike == (0, 1)
     rng = np.random.default_rng(0)
     annotations = truth(30, rng)
     path = write(tmp_path, "truth", annotations)
@@ -329,7 +331,7 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
             folder.mkdir()
             best = detections(annotations, skill, rng)
             write(folder, "predictions_best", best)
-            write(folder, "predictions_last", best if same else detections(annotations, skill / 2, rng))
+            write(folder, "predictions_last", best if seed in alike else detections(annotations, skill / 2, rng))
     evaluator = SimpleNamespace(
         truth=path,
         study=SimpleNamespace(settings=SimpleNamespace(groups=None)),
@@ -375,6 +377,10 @@ def test_a_last_epoch_that_says_otherwise_is_told():
     assert "says otherwise" not in agreed
     content = comparison(seeds=3, gain=0.02, last=0.0)
     text = markdown(content, EN)
+    assert EN("why_last") in text and EN("why_last_judge") not in text
+    content.comparisons = [structs.replace(one, judge="full_val") for one in content.comparisons]
+    judged = markdown(content, EN)
+    assert EN("why_last_judge") in judged and EN("why_last") not in judged, "other images have chosen no epoch"
     assert content.comparisons[0].verdict == "improves"
     assert "**The last epoch says otherwise: inconclusive, +0.0 (" in text.splitlines()[4]
     assert "\n    but by the last epoch: inconclusive, +0.0 (" in figure(content, EN).get_suptitle()

@@ -129,10 +129,16 @@ def test_a_run_that_read_another_file_than_the_study_is_named(key: Named, field:
         audit(unequal, 100, 20)
 
 
-def test_half_precision_may_leave_out_a_few_steps() -> None:
+@pytest.mark.parametrize(("due", "fewest"), [(30, 25), (1000, 990)])
+def test_half_precision_may_leave_out_a_few_steps(due: int, fewest: int) -> None:
+    """Five, or one in a hundred."""
     skipped = results("baseline", "cwd")
-    skipped["cwd", (0, 0)]["work"]["optimizer_steps"] = 25
+    skipped["baseline", (0, 0)]["work"]["optimizer_steps"] = due
+    skipped["cwd", (0, 0)]["work"]["optimizer_steps"] = fewest
     assert audit(skipped, 100, 20).passed
+    skipped["cwd", (0, 0)]["work"]["optimizer_steps"] = fewest - 1
+    with pytest.raises(UserError, match=f"optimizer_steps is {fewest - 1} against {due}"):
+        audit(skipped, 100, 20)
 
 
 def test_the_cause_is_named_before_what_follows_from_it() -> None:

@@ -44,6 +44,17 @@ def test_precision_is_cocoevals_within_its_band(scene, iou, index):
     assert np.max(np.subtract(curve.high, curve.low)) > 0.05
 
 
+def test_the_band_holds_nineteen_of_twenty_resampled_curves(scene):
+    annotations, files = scene
+    band = precision_recall(annotations, files, resamples=400)
+    held = []
+    for seed in range(1, 201):
+        one = precision_recall(annotations, files, resamples=1, seed=seed)  # its band ends at the one resampled curve
+        resampled = np.where(np.array(one.low) < one.precision, one.low, one.high)
+        held.append((band.low <= resampled) & (resampled <= band.high))
+    assert 0.9 < np.mean(held) < 0.99
+
+
 def test_calibration_counts_every_detection_once(scene):
     annotations, files = scene
     found = calibration(annotations, files[:1])
