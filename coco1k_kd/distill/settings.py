@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import ultralytics
 
-from coco1k_kd.distill import registry
+from coco1k_kd.distill import reading, registry
 from coco1k_kd.distill.distiller import NORMALISERS, SCHEDULES
+from coco1k_kd.distill.reading import Reader, number, one_of
 from coco1k_kd.errors import UserError
 
 ALIGNERS = ("fitted", "random")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 STATE = "distillation"  # key of our entry in the optimizer's state dict, hence in last.pt
-_OF_A_LOSS = {"of_a_loss": True}  # handed to the losses whose constructors name it
 RATIO_LIMITS = (1e-4, 10.0)  # of gradients KD/task; outside, the distillation does nothing or drowns the task
 
 
+def _setting(default: Any, read: Reader, of_a_loss: bool = False) -> Any:
+    """A setting and how it is read; one `of_a_loss` is handed to the losses whose constructors name it."""
+    return field(default=default, metadata={"read": read, "of_a_loss": of_a_loss})
+
+
 @dataclass(frozen=True)
-class Distillation:
-    """What to distil, and how; everything but the teacher itself is plain data and recorded with the run.
+class _Settings:
+    """The settings of a distillation as values; everything but the teacher is plain data and recorded with the run.
 
     Attributes:
         teacher: path, `YOLO` or module of an Ultralytics detector.
@@ -49,53 +54,45 @@ class Distillation:
     """
 
     teacher: Any
-    loss: str = "cwd"
+    loss: str = _setting("cwd", reading.lower)
     weight: float | tuple[float, ...] | str | None = None
-    schedule: str = "cosine"
-    tau: float = field(default=1.0, metadata=_OF_A_LOSS)
-    mask_ratio: float = field(default=0.65, metadata=_OF_A_LOSS)
-    levels: tuple[int, ...] | None = None
-    normalise: str = "channels"
-    aligner: str = "fitted"
-    precision: str = "auto"
-    target_ratio: float = 0.5
-    every: int = 1
-    lesson: str = ""
-    share: float = field(default=0.5, metadata=_OF_A_LOSS)
-    soft: bool = field(default=True, metadata=_OF_A_LOSS)
-    low: float = field(default=0.1, metadata=_OF_A_LOSS)
+    schedule: str = _setting("cosine", one_of(SCHEDULES))
+    tau: float = _setting(1.0, number(lambda x: 0 < x < math.inf, "above 0"), of_a_loss=True)
+    mask_ratio: float = _setting(0.65, number(lambda x: 0 <= x < 1, "in [0, 1)"), of_a_loss=True)
+    levels: tuple[int, ...] | None = _setting(None, reading.strides)
+    normalise: str = _setting("channels", one_of(NORMALISERS))
+    aligner: str = _setting("fitted", one_of(ALIGNERS))
+    precision: str = _setting("auto", one_of(PRECISIONS))
+    target_ratio: float = _setting(
+        0.5, number(lambda x: 0 < x < RATIO_LIMITS[1], f"above 0 and below {RATIO_LIMITS[1]:g}")
+    )
+    every: int = _setting(
+        1, number(lambda x: x >= 1 and x == x // 1 < math.inf, "a whole number of batches, 1 or more", int)
+    )
+    lesson: str = _setting("", reading.text)
+    share: float = _setting(0.5, number(lambda x: 0 < x < 1, "above 0 and below 1"), of_a_loss=True)
+    soft: bool = _setting(True, number(lambda x: x in (0, 1), "0 or 1", bool), of_a_loss=True)
+    low: float = _setting(0.1, number(lambda x: 0 < x <= 1, "a score above 0"), of_a_loss=True)
     loss_file: str = ""
     teacher_sha256: str = ""
 
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("schedule", SCHEDULES),
-            ("normalise", NORMALISERS),
-            ("aligner", ALIGNERS),
-            ("precision", PRECISIONS),
-        ):
-            value = str(getattr(self, name)).lower()
-            if value not in choices:
-                raise UserError(f"unknown {name} {value!r} for distillation: choose one of {', '.join(choices)}")
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "loss", str(self.loss).lower())
-        object.__setattr__(self, "lesson", str(self.lesson))
-        files = {part.file for part in self.parts()} - {""}
+
+class Distillation(_Settings):
+    """What to distil, and how: settings as a user gives them, read and checked. `UserError` if one means nothing."""
+
+    def __init__(self, teacher: Any, **given: Any) -> None:
+        read = {f.name: f.metadata["read"] for f in fields(_Settings) if f.metadata}
+        values = {f.name: f.default for f in fields(_Settings) if f.name != "teacher"} | given
+        values |= {name: reader(name, values[name]) for name, reader in read.items()}
+        parts = _parts(values["loss"], values["loss_file"])
+        files = {part.file for part in parts} - {""}
         if len(files) > 1:
-            raise UserError(f"the losses of {self.loss} are registered in different files: put them into one")
-        object.__setattr__(self, "loss_file", "".join(files))
-        object.__setattr__(self, "weight", self._read_weight())
-        self._set_number("tau", lambda x: 0 < x < math.inf, "above 0")
-        self._set_number("mask_ratio", lambda x: 0 <= x < 1, "in [0, 1)")
-        object.__setattr__(self, "levels", _strides(self.levels))
-        high = RATIO_LIMITS[1]
-        self._set_number("target_ratio", lambda x: 0 < x < high, f"above 0 and below {high:g}")
-        self._set_number("every", lambda x: x >= 1 and x == x // 1 < math.inf, "a whole number of batches, 1 or more")
-        object.__setattr__(self, "every", int(self.every))
-        self._set_number("share", lambda x: 0 < x < 1, "above 0 and below 1")
-        self._set_number("low", lambda x: 0 < x <= 1, "a score above 0")
-        self._set_number("soft", lambda x: x in (0, 1), "0 or 1")
-        object.__setattr__(self, "soft", bool(self.soft))
+            raise UserError(f"the losses of {values['loss']} are registered in different files: put them into one")
+        values["loss_file"] = "".join(files)
+        names = [part.name for part in parts if part.compares != registry.LABELS]
+        asked = values["weight"]
+        values["weight"] = registry.default_weight(parts) if asked is None else reading.weight(asked, names)
+        super().__init__(teacher, **values)
 
     @classmethod
     def of(cls, teacher: Any, given: Mapping[str, Any], prefix: str = "distillation_") -> Distillation:
@@ -114,9 +111,7 @@ class Distillation:
 
     def parts(self) -> tuple[registry.Loss, ...]:
         """The losses whose sum is distilled by, also in a process that has not imported the user's own."""
-        if self.loss_file:
-            registry.load(self.loss_file)
-        return registry.parts(self.loss)
+        return _parts(self.loss, self.loss_file)
 
     def compared(self) -> tuple[registry.Loss, ...]:
         """Those of `parts` that compare student and teacher, batch by batch."""
@@ -133,38 +128,6 @@ class Distillation:
         parts = self.compared()
         each = (1.0,) if self.weight == "auto" else self.weight if isinstance(self.weight, tuple) else (self.weight,)
         return dict(zip((part.name for part in parts), each * (len(parts) // len(each)), strict=True))
-
-    def _read_weight(self) -> float | tuple[float, ...] | str:
-        """`weight` as a number, or one for each part; `UserError` if it is neither."""
-        names = [part.name for part in self.compared()]
-        if self.weight is None:
-            return registry.default_weight(self.parts())
-        if self.weight == "auto":
-            return "auto"
-        given = self.weight.split(",") if isinstance(self.weight, str) else self.weight
-        each = list(given) if isinstance(given, Iterable) else [given]
-        try:
-            numbers = tuple(float(number) for number in each)
-        except (TypeError, ValueError):
-            numbers = (math.nan,)
-        if not all(0 <= number < math.inf for number in numbers):
-            raise UserError(f"distillation_weight={self.weight!r} must be a number >= 0, or 'auto'")
-        if len(numbers) not in (1, len(names)):
-            raise UserError(
-                f"distillation_weight={self.weight!r} must be one number, or one for each of {', '.join(names)}"
-            )
-        return numbers[0] if len(numbers) == 1 else numbers
-
-    def _set_number(self, name: str, fits: Callable[[float], bool], must_be: str) -> None:
-        """Turn a field into a float, also from text as a command line gives it; `UserError` if it does not fit."""
-        given = getattr(self, name)
-        try:
-            value = float(given)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not fits(value):
-            raise UserError(f"distillation_{name}={given!r} must be {must_be}")
-        object.__setattr__(self, name, value)
 
     def shared_levels(
         self, student: Sequence[int], teacher: Sequence[int], named: str = "distillation_levels"
@@ -201,19 +164,11 @@ class Distillation:
 
 
 SETTABLE = tuple(f.name for f in fields(Distillation) if f.name not in ("teacher", "teacher_sha256"))
-OF_LOSSES = frozenset(f.name for f in fields(Distillation) if f.metadata == _OF_A_LOSS)
+OF_LOSSES = frozenset(f.name for f in fields(Distillation) if f.metadata.get("of_a_loss"))
 OF_AN_ARM = tuple(name for name in SETTABLE if name not in ("loss", "loss_file", "lesson"))
 
 
-def _strides(levels: object) -> tuple[int, ...] | None:
-    """Strides from text or a sequence, in ascending order; None is all of them."""
-    if levels is None:
-        return None
-    parts = levels.split(",") if isinstance(levels, str) else levels if isinstance(levels, Iterable) else [levels]
-    try:
-        strides = sorted(int(str(part)) for part in parts)
-    except ValueError:
-        strides = []
-    if not strides or strides[0] < 1 or len(set(strides)) < len(strides):
-        raise UserError(f"distillation_levels={levels!r} must be strides, as 16,32")
-    return tuple(strides)
+def _parts(loss: str, file: str) -> tuple[registry.Loss, ...]:
+    if file:
+        registry.load(file)
+    return registry.parts(loss)

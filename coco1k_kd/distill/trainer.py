@@ -12,6 +12,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ class DistillationTrainer:
 
     settings: Distillation
     student_strides: list[int] | None  # where they are known before Ultralytics makes the run folder
+    _hooks = (  # Ultralytics' events, and what is called with the trainer then
+        ("on_train_start", methodcaller("_begin")),
+        ("on_train_epoch_start", methodcaller("_begin_epoch")),
+        ("on_train_epoch_end", end_epoch),
+    )
 
     @classmethod
     def bind(
@@ -73,12 +79,8 @@ class DistillationTrainer:
         self.untaught = True  # whether no batch since the last step was taught
         self.calibration: list[list[float]] = []  # of weight "auto", from the checkpoint
         if not self.ddp:  # the parent of DDP workers trains nothing, and its callbacks are handed to them
-            for event, callback in (
-                ("on_train_start", _start),
-                ("on_train_epoch_start", _start_epoch),
-                ("on_train_epoch_end", end_epoch),
-            ):
-                self.add_callback(event, callback)
+            for event, hook in self._hooks:
+                self.add_callback(event, hook)
 
     def train(self) -> Any:
         """Ultralytics' training. Where it is refused before its first epoch ends, the new run folder goes with it."""
@@ -209,6 +211,56 @@ class DistillationTrainer:
         super().final_eval()
         self.previous.unlink(missing_ok=True)
 
+    def _begin(self) -> None:
+        """Before the first batch, when Ultralytics has its EMA: put the distillation into the criterion."""
+        student, features = unwrap_model(self.model), len(self.distiller.aligners) > 0
+        if features and not any(p.requires_grad for p in student.model[:-1].parameters()):
+            raise UserError("freeze= leaves no student layer below the head to train: there is nothing to distil into")
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        if not all(id(p) in held for p in self.distiller.parameters()):
+            raise DistillationError(
+                "the aligner is not in the optimizer: it would stay random (was build_optimizer replaced?)"
+            )
+        task = getattr(student, "criterion", None) or student.init_criterion()
+        head = student.model[-1]
+        self.criterion = DistillationCriterion(
+            task, head, self.teacher, self.distiller, self.settings, self.scaler.get_scale
+        )
+        if self.calibration:
+            self.criterion.calibrate(self.calibration)
+        student.criterion = self.criterion
+        if RANK in {-1, 0}:
+            YAML.save(self.save_dir / "args.yaml", {**vars(self.args), **self.settings.arguments()})
+            record = self.settings.record()
+            LOGGER.info(
+                f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, teacher "
+                f"{record['teacher'] or 'in memory'} ({record['teacher_sha256'][:12]}) in {self.teacher.dtype}"
+            )
+            known = len(self.data["names"])
+            for loss in self.distiller.responses.values():
+                if not loss.shared:
+                    LOGGER.warning(
+                        "Distillation: the teacher has none of the data's classes: its responses teach boxes alone"
+                    )
+                elif loss.shared < known:
+                    LOGGER.info(
+                        f"Distillation: the teacher's responses teach {loss.shared} of the data's {known} classes"
+                    )
+
+    def _begin_epoch(self) -> None:
+        """The schedule's weight, and which batches of the epoch are taught."""
+        criterion = self.criterion
+        factor = schedule_factor(self.settings.schedule, self.epoch, self.epochs)
+        steps = len(self.train_loader)
+        # Counted over the run, so that a resumed one goes on; in every epoch, however short, a batch is taught.
+        self.batches, self.every = self.epoch * steps, min(self.settings.every, steps)
+        criterion.start_epoch(len(range(-self.batches % self.every, steps, self.every)), factor)
+        if criterion.calibrating and self.epoch >= max(warmup_epochs(self), 1):
+            criterion.calibrating = False
+            LOGGER.info(
+                "Distillation: weight calibrated to " + ", ".join(f"{w:.4g}" for w in criterion.weights.values())
+            )
+
     def _clip_distiller(self, *_: Any) -> None:
         nn.utils.clip_grad_norm_(self.distiller.parameters(), MAX_NORM)
 
@@ -261,53 +313,6 @@ class DistillationTrainer:
         self.distiller.load_state_dict(state[STATE]["distiller"])
         self.calibration = state[STATE]["calibration"]
         return {k: v for k, v in state.items() if k != STATE}
-
-
-def _start(trainer: DistillationTrainer) -> None:
-    """Before the first batch, when Ultralytics has its EMA: put the distillation into the criterion."""
-    student, features = unwrap_model(trainer.model), len(trainer.distiller.aligners) > 0
-    if features and not any(p.requires_grad for p in student.model[:-1].parameters()):
-        raise UserError("freeze= leaves no student layer below the head to train: there is nothing to distil into")
-    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
-    if not all(id(p) in held for p in trainer.distiller.parameters()):
-        raise DistillationError(
-            "the aligner is not in the optimizer: it would stay random (was build_optimizer replaced?)"
-        )
-    task = getattr(student, "criterion", None) or student.init_criterion()
-    head = student.model[-1]
-    trainer.criterion = DistillationCriterion(
-        task, head, trainer.teacher, trainer.distiller, trainer.settings, trainer.scaler.get_scale
-    )
-    if trainer.calibration:
-        trainer.criterion.calibrate(trainer.calibration)
-    student.criterion = trainer.criterion
-    if RANK in {-1, 0}:
-        YAML.save(trainer.save_dir / "args.yaml", {**vars(trainer.args), **trainer.settings.arguments()})
-        record = trainer.settings.record()
-        LOGGER.info(
-            f"Distillation: {record['loss']}, weight {record['weight']}, {record['schedule']} schedule, teacher "
-            f"{record['teacher'] or 'in memory'} ({record['teacher_sha256'][:12]}) in {trainer.teacher.dtype}"
-        )
-        known = len(trainer.data["names"])
-        for loss in trainer.distiller.responses.values():
-            if not loss.shared:
-                LOGGER.warning(
-                    "Distillation: the teacher has none of the data's classes: its responses teach boxes alone"
-                )
-            elif loss.shared < known:
-                LOGGER.info(f"Distillation: the teacher's responses teach {loss.shared} of the data's {known} classes")
-
-
-def _start_epoch(trainer: DistillationTrainer) -> None:
-    criterion = trainer.criterion
-    factor = schedule_factor(trainer.settings.schedule, trainer.epoch, trainer.epochs)
-    steps = len(trainer.train_loader)
-    # Counted over the run, so that a resumed one goes on; in every epoch, however short, at least one batch is taught.
-    trainer.batches, trainer.every = trainer.epoch * steps, min(trainer.settings.every, steps)
-    criterion.start_epoch(len(range(-trainer.batches % trainer.every, steps, trainer.every)), factor)
-    if criterion.calibrating and trainer.epoch >= max(warmup_epochs(trainer), 1):
-        criterion.calibrating = False
-        LOGGER.info("Distillation: weight calibrated to " + ", ".join(f"{w:.4g}" for w in criterion.weights.values()))
 
 
 class _Together(nn.Module):
