@@ -33,11 +33,12 @@ from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
 from coco1k_kd.data.source import Source, from_files, from_root, from_yaml
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError, run_cli, visible
+from coco1k_kd.flags import Parser
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Every flag of the program."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__)
     flag = p.add_argument
     flag(
         "--coco-root",
@@ -88,7 +89,13 @@ def parser() -> argparse.ArgumentParser:
         "0.8 GB",
     )
     flag("--force", action="store_true", help="replace a subset; what this tool did not write stays")
-    flag("--workers", type=_at_least(1), default=min(8, os.cpu_count() or 1), metavar="N", help="threads for images")
+    flag(
+        "--workers",
+        type=_at_least(1),
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="threads for images (default: as many as cores, 8 at most)",
+    )
     flag = p.add_argument_group("checks").add_argument
     flag("--certify", action="store_true", help="say how far the draw is from the proven optimum (needs scipy)")
     flag("--verify", type=Path, metavar="DIR", help="only check a subset: name every fault, exit 2 if there is one")

@@ -5,6 +5,7 @@ Before: python create_coco1k.py --coco-root /path/to/coco"""
 
 import argparse
 from pathlib import Path
+from time import strftime
 
 from coco1k_kd import YOLO  # plain Ultralytics would say: from ultralytics import YOLO
 from coco1k_kd.distill.weights import load_model
@@ -30,6 +31,7 @@ def main() -> None:
     YOLO(args.student).train(
         data=args.data, teacher=args.teacher, distillation_loss=args.loss, epochs=args.epochs, batch=args.batch,
         imgsz=args.imgsz, device=args.device, project=args.project, workers=0, exist_ok=True,
+        name=f"kd_{args.loss}_{strftime('%Y%m%d_%H%M%S')}",  # of its own, so that no earlier run is written over
     )  # fmt: skip
 
 

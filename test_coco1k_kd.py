@@ -7,6 +7,7 @@
     python test_coco1k_kd.py --seeds 0 1 2 --parallel 3             # three runs at a time
     python test_coco1k_kd.py --seeds 0 1 2 --ray --gpus-per-run 0.25    # on a Ray cluster, four runs on a card
     python test_coco1k_kd.py --resume ...                           # the same command again, after any kind of end
+    python test_coco1k_kd.py --config study.yaml                    # the flags from a file; every study writes its own
     python test_coco1k_kd.py --check --data my.yaml                 # is my own data ready? trains nothing
     python test_coco1k_kd.py --report-only coco1k_kd_experiments/comparison_20260101_120000.json
 
@@ -16,20 +17,21 @@ Exit codes: 0 done, 1 a run or a control failed, 2 bad input or unequal arms, 13
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from coco1k_kd.data.given import check as check_data
 from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.flags import Parser
 from coco1k_kd.report.words import languages
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.study import study
-from coco1k_kd.study.settings import HOW, WHAT, WHERE, Settings
-from coco1k_kd.study.unlabelled import check_unlabelled
+from coco1k_kd.study.config import read_config
+from coco1k_kd.study.settings import DATA, HOW, JUDGED, WHAT, WHERE, Settings
+
+MACHINE, INSTEAD = "where runs go", "what is done instead, or again"
 
 _SHARE = {
     "gpus": "with --ray, also a part of a card: 0.25 puts four runs on one (default: those that --device names, 1 "
@@ -39,10 +41,10 @@ _SHARE = {
 }  # of a run on a cluster
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Every flag of the program: the fields of `Settings`, then where runs go and what is done instead of runs."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    groups = {title: p.add_argument_group(title) for title in (WHAT, HOW, WHERE)}
+    p = Parser(__doc__)
+    groups = {title: p.add_argument_group(title) for title in (DATA, WHAT, HOW, JUDGED, WHERE, MACHINE, INSTEAD)}
 
     def add(group: str, name: str, text: str, default: object = None, **options: object) -> None:
         shown = " ".join(map(str, default if isinstance(default, list) else [default] if default else []))
@@ -59,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
         "and weights on storage that all nodes see at the same path"
     )
     parallel = (
-        "runs at a time on this machine, 1 by default: several small students fit on one card. Their times are then "
-        "those of runs that share the machine"
+        "runs at a time on this machine: several small students fit on one card. Their times are then those of runs "
+        "that share the machine (default: 1)"
     )
     resume = (
         "go on with the newest study of these settings in --project, or add arms, seeds or draws to it; where there is "
@@ -68,19 +70,20 @@ def parser() -> argparse.ArgumentParser:
     )
     check = "only look at --data: print images, boxes and classes of each split, and what is wrong with it"
     report = "make the report of a comparison again, without training"
-    add(WHERE, "parallel", parallel, type=int, metavar="N")
-    add(WHERE, "ray", ray, nargs="?", const="", metavar="ADDRESS")
-    for name, text in _SHARE.items():
-        add(WHERE, f"{name}-per-run", text, type=float, metavar="X")
-    add(WHERE, "resume", resume, False, action="store_true")
-    add(WHERE, "check", check, False, action="store_true")
-    add(WHERE, "report-only", report, type=Path, metavar="JSON")
-    add(
-        WHERE,
-        "language",
-        f"of the report: {' or '.join(languages())}; en by default, or the study's own",
-        choices=languages(),
+    config = (
+        "a file of these flags, as epochs: 30 or arms: [baseline, cwd]; what is typed wins over it. Every study writes "
+        "the one that repeats it: study.yaml in --project"
     )
+    add(INSTEAD, "config", config, type=Path, metavar="YAML")
+    add(MACHINE, "parallel", parallel, type=int, metavar="N")
+    add(MACHINE, "ray", ray, nargs="?", const="", metavar="ADDRESS")
+    for name, text in _SHARE.items():
+        add(MACHINE, f"{name}-per-run", text, type=float, metavar="X")
+    add(INSTEAD, "resume", resume, False, action="store_true")
+    add(INSTEAD, "check", check, False, action="store_true")
+    add(INSTEAD, "report-only", report, type=Path, metavar="JSON")
+    languages_told = f"of the report: {' or '.join(languages())} (default: en, or the study's own)"
+    add(WHERE, "language", languages_told, choices=languages())
     return p
 
 
@@ -110,14 +113,34 @@ def read_seeds(words: list[str] | None) -> list[int] | str | None:
         raise UserError(f"--seeds {' '.join(words)}: give auto, or numbers as 0 1 2") from None
 
 
+def read_flags(typed: list[str]) -> dict[str, Any]:
+    """All flags' values by name: what is typed, else what --config says, else the default."""
+    p = parser()
+    args = p.parse_args(typed)
+    if args.config:
+        said = read_config(args.config, p.flags())
+        try:
+            p.parse_args(said)
+        except UserError as error:
+            raise UserError(f"--config {args.config}: {error}") from None
+        args = p.parse_args([*said, *typed])
+    del args.config
+    return vars(args)
+
+
 def main() -> int:
     """Parse, run, and let the study print."""
-    args = vars(parser().parse_args())
+    args = read_flags(sys.argv[1:])
+    from coco1k_kd.study import study  # here, since --help and faults of flags need none of what it imports
+
     resume, report, language = args.pop("resume"), args.pop("report_only"), args.pop("language")
     places = slots(args.pop("ray"), args.pop("parallel"), {name: args.pop(f"{name}_per_run") for name in _SHARE})
     if report:
         return study.report_only(report, language)
     if args.pop("check"):
+        from coco1k_kd.data.given import check as check_data
+        from coco1k_kd.study.unlabelled import check_unlabelled
+
         pool = args.get("unlabelled")
         of_pool = partial(check_unlabelled, pool, judge=args["judge"], coco_root=args["coco_root"]) if pool else None
         check_data(args["data"], of_pool, args["groups"])

@@ -46,7 +46,9 @@ def test_every_flag_reaches_the_training(subset, tmp_path):
     }  # fmt: skip
     done = run(tmp_path, *(word for flag, value in flags.items() for word in (f"--{flag}", value)))
     assert done.returncode == 0, done.stderr[-2000:]
-    written = yaml.safe_load((tmp_path / "mine" / "train" / "args.yaml").read_text())
+    (folder,) = (tmp_path / "mine").iterdir()
+    assert re.fullmatch(r"kd_mgd_\d{8}_\d{6}", folder.name), "of its own: a second run must not write over the first"
+    written = yaml.safe_load((folder / "args.yaml").read_text())
     assert {k: str(written[k]) for k in ("data", "epochs", "batch", "imgsz", "device", "project")} == {
         k: str(flags[k]) for k in ("data", "epochs", "batch", "imgsz", "device", "project")
     }

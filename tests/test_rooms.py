@@ -14,13 +14,14 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "names": set(),
+    "flags": {"errors"},
     "demo": {"errors", "files"},
-    "data": {"errors", "files"},
+    "data": {"errors", "files", "flags"},
     "distill": {"errors", "names", "files", "data"},
     "verdict": {"errors", "files", "data"},
     "runs": {"errors", "files", "data", "distill"},
-    "report": {"errors", "names", "files", "data", "verdict"},
-    "study": {"errors", "names", "files", "data", "distill", "verdict", "runs", "report"},
+    "report": {"errors", "names", "files", "flags", "data", "verdict"},
+    "study": {"errors", "names", "files", "flags", "data", "distill", "verdict", "runs", "report"},
 }
 
 

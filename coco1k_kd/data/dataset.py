@@ -15,6 +15,7 @@ from coco1k_kd.data.manifest import MANIFEST
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256
+from coco1k_kd.flags import typed
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Data:
 def read_data(path: Path) -> Data:
     """Read a data YAML and its annotations; `accept.accept` checks images and labels. UserError names the fault."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist: make the subset with create_coco1k.py, or give --data its coco1k.yaml")
+        raise UserError(f"{path} does not exist: make the subset with {typed('create')}, or give --data its YAML")
     try:
         content = read_yaml(path)
         names = content["names"]
@@ -126,7 +127,7 @@ def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split
     if not annotations.is_file():
         raise UserError(
             f"cannot read {annotations}: the figures come from COCO annotations beside the images; make the subset "
-            "with create_coco1k.py"
+            f"with {typed('create')}"
         )
     content = read(annotations)
     check_classes(content, classes)

@@ -15,7 +15,7 @@ from coco1k_kd.data.accept import accept
 from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_data
 from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
-from coco1k_kd.data.own import count, faults, notes, refuse, write
+from coco1k_kd.data.own import boxes_alone, count, faults, notes, refuse, write
 from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, places_of, read
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
@@ -52,7 +52,7 @@ def check(path: Path, further: Callable[[Data], list[str]] | None = None, groups
             found = read(path, download=False)
             wrong, data = faults(found), write(found, Path(folder))
             print(describe(data))
-            _print("note", [*notes(found), *_unread(found)])
+            _print("note", [*notes(found), *boxes_alone(found), *_unread(found)])
         _print("fault", wrong)
         if not wrong:
             judging = data.test or data.val

@@ -27,6 +27,7 @@ from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
+from coco1k_kd.flags import typed
 
 SPLITS = ("train", "val", "test")
 _KEPT_KEYS = ("channels", "kpt_shape")  # what Ultralytics needs to know to read the labels again
@@ -142,7 +143,7 @@ def _known(path: Path) -> Path:
     for name in (str(path), f"{path}.yaml", f"{path}.yml"):
         if path.exists() or (found := check_file(name, download=False, hard=False)):
             return path if path.exists() else Path(found)
-    raise UserError(f"{path} does not exist: make a subset with create_coco1k.py, or give --data your data YAML")
+    raise UserError(f"{path} does not exist: make a subset with {typed('create')}, or give --data your data YAML")
 
 
 def _runs_program(file: Path) -> bool:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 
 import coco1k_kd
+from coco1k_kd.flags import command_line
 from coco1k_kd.report import markdown as tables
 from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import Evidence
@@ -85,7 +86,7 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         checks=tables.checks(comparison, words),
         origin=tables.origin(comparison, words),
         command=comparison.command,
-        again=f"python test_coco1k_kd.py --report-only {shlex.quote(str(path))}{language}",
+        again=f"{command_line('compare')} --report-only {shlex.quote(str(path))}{language}",
         version=coco1k_kd.__version__,
     )
 

@@ -22,6 +22,7 @@ from coco1k_kd.data.manifest import MANIFEST, read_manifest
 from coco1k_kd.data.source import Source, drawn_from, from_root, from_yaml
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256, write_atomic
+from coco1k_kd.flags import typed
 
 AUTO, VAL, FULL = "auto", "val", "full"  # of --judge; else a folder
 _IMAGES = "images/val"  # of a judge that is written
@@ -131,7 +132,7 @@ def _beyond(source: Source, data: Data, flag: str) -> Judge:
     if missing := [name for name in names if not (images / name).is_file()]:
         raise UserError(
             f"{flag}: {len(missing):,} of {len(names):,} images of {annotations.path} are not in {images} (the first: "
-            f"{missing[0]}); fetch them with create_coco1k.py --download --judge full, or give --judge val"
+            f"{missing[0]}); fetch them with {typed('create')} --download --judge full, or give --judge val"
         )
     split = Split(annotations.path, images, names)
     choose = twins(split.files, data.val.files)

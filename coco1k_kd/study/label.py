@@ -8,17 +8,17 @@ Images are linked to, never copied or changed. The same command again goes on wh
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from coco1k_kd.errors import run_cli
+from coco1k_kd.flags import Parser
 from coco1k_kd.report.words import languages
 from coco1k_kd.study.labelling import FORMATS, Order, label
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags: the fields of `Order`."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__)
     p.add_argument("--teacher", required=True, metavar="PT", help="the detector that labels")
     p.add_argument("--images", required=True, type=Path, metavar="DIR|FILE", help="a folder, or a list of images")
     p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where all results are written")

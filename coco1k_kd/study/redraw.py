@@ -18,6 +18,7 @@ from coco1k_kd.data.placing import check_present
 from coco1k_kd.data.source import drawn_from, open_source
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
+from coco1k_kd.flags import typed
 
 _THREADS = 8  # for images
 
@@ -33,7 +34,7 @@ def further_draws(data: Data, number: int, coco_root: Path | None, project: Path
     if number == 1:
         return ()
     if not (data.root / MANIFEST).is_file():
-        raise UserError(f"--draws {number}: {data.root} has no {MANIFEST}: draw a subset of it with create_coco1k.py")
+        raise UserError(f"--draws {number}: {data.root} has no {MANIFEST}: draw a subset of it with {typed('create')}")
     manifest = read_manifest(data.root / MANIFEST)
     name = f"{sha256(data.root / MANIFEST)[:8]}_draw"
     places = {draw: project / "draws" / f"{name}{draw}" for draw in range(1, number)}

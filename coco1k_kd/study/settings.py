@@ -11,6 +11,7 @@ from typing import Any
 from coco1k_kd.data.groups import read_pattern
 from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError
+from coco1k_kd.flags import typed
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.formats import FORMATS, check_formats
 from coco1k_kd.runs.initial import STARTS, WEIGHTS
@@ -33,7 +34,13 @@ from coco1k_kd.verdict.looks import LOOKS, sequential
 _STRIDE = 32
 SEEDS_AUTO = "auto"
 AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
-WHAT, HOW, WHERE = "what is compared", "how it is trained, the same for all arms", "where it goes"  # groups of flags
+DATA, WHAT, HOW, JUDGED, WHERE = (  # groups of flags
+    "the data",
+    "what is compared",
+    "how it is trained, the same for all arms",
+    "how it is judged",
+    "what is written, and where",
+)
 
 
 def flag(default: Any, text: str, group: str = WHAT, **options: Any) -> Any:
@@ -48,13 +55,15 @@ class Settings:
 
     data: Path = flag(
         Path("coco1k/coco1k.yaml"),
-        "a data YAML: of create_coco1k.py, or your own in Ultralytics' format",
+        f"a data YAML: of {typed('create')}, or your own in Ultralytics' format",
+        DATA,
         type=Path,
         metavar="YAML",
     )
     run_download: bool = flag(
         False,
         "where the images of --data are missing, run the program in its download: to fetch them; read it first",
+        DATA,
         action="store_true",
     )
     student: str = flag(
@@ -70,7 +79,7 @@ class Settings:
     loss: str = flag("cwd", f"how the arm beside the baseline is distilled, also by a sum of these: {registry.told()}")
     arms: list[str] | list[Arm] | None = flag(  # as text until `checked` has read them
         None,
-        f"of {', '.join(arm_names())}; default: baseline and --loss. ultralytics is stock distill_model=, "
+        f"of {', '.join(arm_names())} (default: baseline and --loss). ultralytics is stock distill_model=, "
         "baseline_same_time a baseline that is given the time of the distilled arm of --loss, or else of the first. "
         "cwd and mgd may carry settings, as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
         nargs="+",
@@ -80,12 +89,14 @@ class Settings:
         None,
         "auto: more seeds until the verdict is known, in planned looks (default; with --draws: 0). Or a fixed list, "
         "with a run of each arm per seed: one seed compares this pair of models only",
+        JUDGED,
         nargs="+",
         metavar="N",
     )
     looks: list[int] = flag(
         list(LOOKS),
         "with --seeds auto, after how many seeds the result is judged",
+        JUDGED,
         nargs="+",
         type=int,
         metavar="N",
@@ -93,7 +104,8 @@ class Settings:
     hours: float | None = flag(
         None,
         "the study begins nothing that would not end within so many hours; the first pair of runs is always finished "
-        f"(default: {AUTO_HOURS:g} with --seeds auto, else inf)",
+        f"(default: {AUTO_HOURS:g} with --seeds auto, else inf, which is no limit)",
+        JUDGED,
         type=float,
         metavar="H",
     )
@@ -103,24 +115,30 @@ class Settings:
         "the images that the verdict is taken on. auto: a data YAML's test split, or all of the val images that the "
         "subset was drawn from and does not hold, where they are at hand. val: the subset's val images. full: as auto, "
         "and an error where they are missing. DIR: the val2017 of a COCO root",
+        JUDGED,
         metavar="auto|val|full|DIR",
     )
     groups: str | None = flag(
         None,
         "a regular expression that finds in the file names of the judging images which belong together, as video, "
-        "camera or day; its first group, or all that matches. Images of a group are alike and count as one sample",
+        "camera or day; its first group, or all that matches. Images of a group are alike and count as one sample "
+        "(default: each image is one)",
+        JUDGED,
         metavar="REGEX",
     )
     draws: int | str = flag(
         1,
         "subsets that differ in their train images, drawn anew from --coco-root: says whether the verdict holds beyond "
         "one choice of images. auto: every new seed has a new draw, in the looks of --seeds auto",
+        DATA,
         metavar="N|auto",
     )
     unit: str | None = None  # set by `checked`: "draw" where every seed has a draw of its own
     coco_root: Path | None = flag(
         None,
-        "what the subset was drawn from, for --draws and --judge: the folder of COCO, or the data YAML",
+        "what the subset was drawn from, for --draws and --judge: the folder of COCO, or the data YAML (default: what "
+        "the subset's YAML names)",
+        DATA,
         type=Path,
         metavar="DIR",
     )
@@ -128,6 +146,7 @@ class Settings:
         None,
         "images without labels, which the teacher labels once: for the arms pool, pool+response and the like; default "
         "of --arms is then baseline and pool (docs/unlabelled.md)",
+        DATA,
         type=Path,
         metavar="DIR|FILE",
     )
@@ -135,29 +154,35 @@ class Settings:
         None,
         "pixels at which the teacher labels, a multiple of 32; default: of a few the one with the best AP on the val "
         "images",
+        DATA,
         type=int,
         metavar="N",
     )
     class_map: list[str] = flag(
-        [], "the teacher's classes that have another name in the data, where it labels", nargs="+", metavar="FROM=TO"
+        [],
+        "the teacher's classes that have another name in the data, where it labels (default: none)",
+        DATA,
+        nargs="+",
+        metavar="FROM=TO",
     )
     pool_truth: Path | None = flag(
         None,
         "what a person has labelled in --unlabelled, as COCO annotations: adds the arm pool_truth, the most that could "
-        "be gained",
+        "be gained (default: none)",
+        DATA,
         type=Path,
         metavar="JSON",
     )
     loss_file: Path | None = flag(
         None,
-        "a Python file that registers a loss of your own, for --loss and --arms (docs/adding-a-loss.md)",
+        "a Python file that registers a loss of your own, for --loss and --arms: docs/adding-a-loss.md (default: none)",
         type=Path,
         metavar="FILE",
     )
     distillation_weight: float | str | None = flag(
         None,
-        "of the loss, of a sum one for all parts or one for each, as 1,3; default: each loss's own, with a fresh head "
-        "three times that",
+        "a factor of the loss, of a sum one for all parts or one for each, as 1,3 (default: each loss's own, with a "
+        "fresh head three times that)",
         metavar="W",
     )
     controls: bool = flag(
@@ -182,25 +207,26 @@ class Settings:
     )
     train: list[str] = flag(
         [],
-        "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10",
+        "settings for Ultralytics' train, the same for all arms, as lr0=0.005 freeze=10 (default: Ultralytics' "
+        "own, but for an optimizer that is the same for all arms)",
         HOW,
         nargs="+",
         metavar="KEY=VALUE",
     )
-    epochs: int = flag(100, "", HOW, type=int, metavar="N")
-    batch: int = flag(16, "", HOW, type=int, metavar="N")
-    imgsz: int = flag(640, f"pixels, a multiple of {_STRIDE}", HOW, type=int, metavar="N")
+    epochs: int = flag(100, "passes over the train images", HOW, type=int, metavar="N")
+    batch: int = flag(16, "images in a step, on all devices of a run together", HOW, type=int, metavar="N")
+    imgsz: int = flag(640, f"pixels of an image's longer side, a multiple of {_STRIDE}", HOW, type=int, metavar="N")
     device: str = flag(
         "",
-        "as Ultralytics': cpu, 0, mps; default: the first GPU, else the CPU. 0,1 trains every run on two GPUs, which "
-        "share the batch",
+        "as Ultralytics': cpu, 0, mps. 0,1 trains every run on two GPUs, which share the batch (default: the first "
+        "GPU, else the CPU)",
         HOW,
     )
-    workers: int = flag(8, "data loaders; a CPU run has none", HOW, type=int, metavar="N")
+    workers: int = flag(8, "processes that load data for a run; a run on the CPU has none", HOW, type=int, metavar="N")
     export: list[str] = flag(
         [],
         f"of {', '.join(FORMATS)}, also as onnx:half or openvino:int8: the best run of each arm is exported by "
-        "Ultralytics, judged again as that file, and timed",
+        "Ultralytics, judged again as that file, and timed (default: none)",
         WHERE,
         nargs="+",
         metavar="FORMAT",

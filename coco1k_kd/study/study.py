@@ -35,6 +35,7 @@ from coco1k_kd.study.arms import BASELINE, WEIGHT0, Key
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.changed import changed, in_order
 from coco1k_kd.study.comparing import Pair
+from coco1k_kd.study.config import write_config
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
 from coco1k_kd.study.lessons import prepare
@@ -79,10 +80,11 @@ def run(
     Raises:
         UserError: bad input, or arms that did not do the same work.
     """
-    settings = settings.checked()
+    given, settings = settings, settings.checked()
     with slots or Slots() as slots:
         study, judge = _open(settings, resume, slots)
         with store.locked(study):
+            write_config(given, study.project)
             study = prepare(study)
             course = Course(study, slots, judge, command, language, clock)
             try:

@@ -199,11 +199,15 @@ def test_the_thinnest_box_is_judged_as_it_is_trained_on(tmp_path: Path) -> None:
     assert [32, 12, 1e-4, 24] in [box["bbox"] for box in json.loads(data.val.annotations.read_bytes())["annotations"]]
 
 
-def test_keypoints_behind_the_boxes_are_left_alone(tmp_path: Path) -> None:
+def test_keypoints_behind_the_boxes_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = absolute(tmp_path)
+    given.check(path)
+    assert "detectors" not in capsys.readouterr().out
     for file in (tmp_path / "data/labels").rglob("*.txt"):
         label(file, [(0, 0.5, 0.5, 0.25, 0.5, 0.5, 0.5, 2, 0.4, 0.4, 2)])
     _rewrite(kpt_shape=[2, 3])(tmp_path)
+    given.check(path)
+    assert "judges the upright boxes, and none of the keypoints (pose)" in capsys.readouterr().out
     data = open_data(path, tmp_path / "project")
     assert accept(data) == []
     truth = json.loads(data.val.annotations.read_bytes())
@@ -517,7 +521,9 @@ def test_boxes_that_are_drawn_around_outlines_are_said(tmp_path: Path, capsys: p
     path = absolute(tmp_path)
     label(tmp_path / "data/labels/val/03.txt", [(0, 0.5, 0.5, 0.25, 0.5, 0.5, 0.6, 0.4, 0.4)])
     given.check(path)
-    assert "note: val: 1 of 5 boxes are drawn around outlines" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: val: 1 of 5 boxes are drawn around outlines" in said
+    assert "note: a study is of detectors: it trains and judges the upright boxes, and none of the outlines" in said
 
 
 def test_keypoints_behind_the_box_are_refused_and_outlines_of_equal_length_are_not(tmp_path: Path) -> None:
