@@ -56,6 +56,7 @@ def test_what_is_written_is_read_as_the_same_settings(tmp_path: Path) -> None:
         teacher=["t.pt"],
         arms=["cwd:tau=2"],
         seeds=[0, 1],
+        draws="2",
         hours=float("inf"),
         train=["lr0=-1"],
     )
