@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from coco1k_kd.report.fonts import file_with
 from coco1k_kd.report.words import Words
-from coco1k_kd.verdict.coco import overlap
+from coco1k_kd.verdict.coco import Detections, Truth, match
 
 _TRUTH, _HIT, _FALSE, _MISSED = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
 _DASH = {_TRUTH: (), _HIT: (), _FALSE: (9, 5), _MISSED: (2, 4)}  # pixels drawn and left out
@@ -122,28 +122,22 @@ def legend() -> list[tuple[str, str, str]]:
 def judged(found: Sequence[Box], truth: Sequence[Box]) -> tuple[list[Box], list[Box], list[Box]]:
     """Which boxes are right, which are false, and which of the truth are missed, by COCO's rules at IoU 0.5.
 
-    By falling score, a box takes the free box of its class that it overlaps most. A box on a crowd is neither right
-    nor false.
+    A box on a crowd is neither right nor false.
     """
-    free, hits, false = [box for box in truth if not box.crowd], [], []
-    crowds = [box for box in truth if box.crowd]
-    for box in sorted(found, key=lambda box: -box.score):
-        overlaps = _overlaps(box, free)
-        best = int(np.argmax(overlaps)) if len(overlaps) else -1
-        if best >= 0 and overlaps[best] >= _IOU:
-            hits.append(box)
-            free.pop(best)
-        elif not (_overlaps(box, crowds) >= _IOU).any():
-            false.append(box)
-    return hits, false, free
+    found = sorted(found, key=lambda box: -box.score)
+    names = sorted({box.name for box in (*found, *truth)})
 
+    def arrays(boxes: Sequence[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        category = np.array([names.index(box.name) for box in boxes], int)
+        return np.zeros(len(boxes), int), category, np.array([box.bbox for box in boxes], float).reshape(-1, 4)
 
-def _overlaps(box: Box, others: Sequence[Box]) -> np.ndarray:
-    """(N,) overlaps of a box with others, as the verdict has them; 0 with a box of another class."""
-    boxes = np.array([other.bbox for other in others], float).reshape(-1, 4)
-    same = np.array([other.name == box.name for other in others], bool)
-    crowd = np.array([other.crowd for other in others], bool)
-    return np.where(same, overlap(np.broadcast_to(np.array(box.bbox), boxes.shape), boxes, crowd), 0.0)
+    crowd, one = np.array([box.crowd for box in truth], bool), np.zeros(1, int)
+    all_boxes = Truth(one, [""], np.arange(len(names)), names, *arrays(truth), np.zeros(len(truth)), crowd)
+    detections = Detections(*arrays(found), np.array([box.score for box in found]))
+    box_of = match(all_boxes, detections, crowd[None], np.array([_IOU]))[0, 0]
+    hits = [box for box, of in zip(found, box_of, strict=True) if of >= 0 and not crowd[of]]
+    false = [box for box, of in zip(found, box_of, strict=True) if of < 0]
+    return hits, false, [box for i, box in enumerate(truth) if not crowd[i] and i not in box_of]
 
 
 def _draw(

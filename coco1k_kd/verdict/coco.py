@@ -142,10 +142,12 @@ def rankings(truth: Truth, found: Detections) -> list[Ranking]:
     """COCOeval's matches: one ranking a class."""
     found = best_first(truth, found)
     ignored = truth.crowd | (truth.area < _LIMITS[:, :1]) | (truth.area > _LIMITS[:, 1:])  # (A, G)
-    matched, to_ignored = _match(truth, found, ignored)
+    box = match(truth, found, ignored, THRESHOLDS)
+    matched = box >= 0
+    to_ignore = matched & [out[of] for out, of in zip(ignored, box, strict=True)] if len(truth.image) else matched
     area = found.box[:, 2] * found.box[:, 3]
     outside = (area < _LIMITS[:, :1]) | (area > _LIMITS[:, 1:])
-    counted = ~(to_ignored | (~matched & outside[:, None]))
+    counted = ~(to_ignore | (~matched & outside[:, None]))
     hit = matched & counted
     by_class = []
     for category in range(len(truth.names)):
@@ -158,25 +160,29 @@ def rankings(truth: Truth, found: Detections) -> list[Ranking]:
     return by_class
 
 
-def _match(truth: Truth, found: Detections, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each detection has a box, and whether that is one to ignore: (A, T, D) twice.
+def match(truth: Truth, found: Detections, ignored: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The box that each detection takes, -1 for none: (A, T, D), for A choices of boxes to ignore (A, G).
 
-    A detection takes, among the boxes that are left and overlap enough, one that counts before one to ignore, then the
-    one with the larger IoU, then the later. Crowds can be taken any number of times.
+    The detections of an image and class take their boxes by falling score, equal ones as they come. Each takes, among
+    the boxes that are left and overlap enough, one that counts before one to ignore, then the one with the larger IoU,
+    then the later. Crowds can be taken any number of times.
     """
     classes = len(truth.names)
-    d, g = pairs(found.image * classes + found.category, truth.image * classes + truth.category)
+    cell = found.image * classes + found.category
+    d, g = pairs(cell, truth.image * classes + truth.category)
     iou = overlap(found.box[d], truth.box[g], truth.crowd[g])
-    near = iou >= THRESHOLDS[0]
+    near = iou >= thresholds[0]
     order = np.lexsort((g[near], iou[near], d[near]))  # within a detection the best is last
     d, g, iou = d[near][order], g[near][order], iou[near][order]
-    shape = (len(ignored), len(THRESHOLDS))
-    matched, to_ignored = (np.zeros((len(found.score), *shape), bool) for _ in range(2))
+    shape = (len(ignored), len(thresholds))
+    box_of = np.full((len(found.score), *shape), -1)
     taken = np.zeros((len(truth.image), *shape), bool)
     ours, of_detection = np.unique(d, return_inverse=True)
-    turn = _rank_within((found.image * classes + found.category)[ours])  # of each detection within its image and class
-    reached, counts = iou[:, None] >= THRESHOLDS, ~ignored.T[g]
-    value = _rank_within(d) + 1 + counts.T * (1 + len(g))  # (A, N): what is preferred
+    by_turn = np.lexsort((ours, -found.score[ours], cell[ours]))
+    turn = np.empty(len(ours), int)  # of each detection within its image and class
+    turn[by_turn] = _rank_within(cell[ours][by_turn])
+    reached = iou[:, None] >= thresholds
+    value = _rank_within(d) + 1 + ~ignored[:, g] * (1 + len(g))  # (A, N): what is preferred
     for number in range(turn.max(initial=-1) + 1):
         now = np.flatnonzero(turn[of_detection] == number)
         detection, box = d[now], g[now]
@@ -186,9 +192,8 @@ def _match(truth: Truth, found: Detections, ignored: np.ndarray) -> tuple[np.nda
         best = np.maximum.reduceat(worth, starts)
         chosen = (worth > 0) & (worth == np.repeat(best, np.diff(np.r_[starts, len(now)]), axis=0))
         np.logical_or.at(taken, box, chosen)
-        matched[detection[starts]] = best > 0
-        to_ignored[detection[starts]] = (best > 0) & (best <= 1 + len(g))
-    return matched.transpose(1, 2, 0), to_ignored.transpose(1, 2, 0)
+        box_of[detection[starts]] = np.maximum.reduceat(np.where(chosen, box[:, None, None], -1), starts)
+    return box_of.transpose(1, 2, 0)
 
 
 def _rank_within(group: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from coco1k_kd.data.groups import equal_groups, groups_of
-from coco1k_kd.verdict.coco import Detections, Ranking, Truth, overlap, pairs, read_detections
+from coco1k_kd.verdict.coco import Detections, Ranking, Truth, match, overlap, pairs, read_detections
 from coco1k_kd.verdict.entry import Difference, Replicate
 from coco1k_kd.verdict.intervals import estimate
 from coco1k_kd.verdict.matching import file_state, truth_of
@@ -125,8 +125,9 @@ def _errors(truth: Truth, found: Detections, boxes: np.ndarray) -> tuple[np.ndar
     d, g, iou = d[near], g[near], iou[near]
     alike = found.category[d] == truth.category[g]
     of, kind = np.zeros(number, int), np.full(number, _BACKGROUND)
-    taken = _greedy(found, d, g, iou, alike & (iou >= _FOREGROUND), len(truth.image))
-    used = np.isin(np.arange(len(truth.image)), list(taken.values()))
+    own_match = match(truth, found, truth.crowd[None], np.array([_FOREGROUND]))[0, 0]
+    matched = np.flatnonzero(np.isin(own_match, boxes))
+    used = np.isin(np.arange(len(truth.image)), own_match[matched])
 
     def best(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Largest IoU of each detection among the chosen pairs, 0 without one, and its box (the first of equals)."""
@@ -145,29 +146,14 @@ def _errors(truth: Truth, found: Detections, boxes: np.ndarray) -> tuple[np.ndar
     kind[other >= _FOREGROUND] = _CLASSIFICATION
     kind[(own >= _BACK) & (own <= _FOREGROUND)] = _LOCALISATION
     of = np.where(kind == _CLASSIFICATION, other_box, own_box)
-    matched = np.fromiter(taken, int, len(taken))
     kind[matched] = -1
-    of[matched] = np.fromiter(taken.values(), int, len(taken))
+    of[matched] = own_match[matched]
     candidates = np.flatnonzero(np.isin(kind, (_CLASSIFICATION, _LOCALISATION)) & ~used[of])
     candidates = candidates[np.lexsort((candidates, -found.score[candidates]))]
     _, first = np.unique(of[candidates], return_index=True)
     correctable = np.zeros(number, bool)
     correctable[candidates[first]] = True
     return of, kind, correctable
-
-
-def _greedy(
-    found: Detections, d: np.ndarray, g: np.ndarray, iou: np.ndarray, allowed: np.ndarray, number: int
-) -> dict[int, int]:
-    """Which box each detection takes: the best score chooses first, and takes the largest overlap that is left."""
-    d, g, iou = d[allowed], g[allowed], iou[allowed]
-    order = np.lexsort((g, -iou, d))  # detections are in the order of their scores, image by image
-    taken: dict[int, int] = {}
-    free = np.ones(number, bool)
-    for detection, box in zip(d[order].tolist(), g[order].tolist(), strict=True):
-        if detection not in taken and free[box]:
-            taken[detection], free[box] = box, False
-    return taken
 
 
 def _in_crowds(truth: Truth, found: Detections) -> np.ndarray:
