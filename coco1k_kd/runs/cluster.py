@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import NO_LOCKS
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
 from coco1k_kd.runs.spec import Outcome, Spec
@@ -112,6 +113,8 @@ class Cluster:
             self._open.callback(Path(probe).unlink)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise UserError(f"--ray: {_without_locks(project, error)}") from None
             raise UserError(f"cannot write to --project {project}: {error.strerror}") from None
         self._needs = (Path(probe), [path.absolute() for path in files], _versions())
         task = ray.remote(num_cpus=0, max_retries=0)(unfit)
@@ -177,6 +180,13 @@ def _sweep(project: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _without_locks(folder: Path, error: OSError) -> str:
+    return (
+        f"{folder} has no file locks ({error.strerror}), by which nodes and driver know that they see the same folder: "
+        "mount it with them (Lustre: -o flock), or choose another --project"
+    )
+
+
 def unfit(probe: Path, files: Sequence[Path], versions: dict[str, str]) -> str:
     """Why the node on which this runs cannot take part in the study, in a line; "" if it can."""
     here = socket.gethostname()
@@ -188,7 +198,9 @@ def unfit(probe: Path, files: Sequence[Path], versions: dict[str, str]) -> str:
         )
     except BlockingIOError:
         pass
-    except OSError:
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return f"{here}: {_without_locks(probe.parent, error)}"
         return f"{here} does not see {probe.parent}: put --project on storage that all nodes share, at the same path"
     if missing := [path for path in files if not path.exists()]:
         return f"{here} does not see {missing[0]}: data and weights must lie on storage that all nodes share"

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 10
 _LOCK_SECONDS = 120  # the lock of a node that lost its power stays for up to 90 on NFS
 _TAIL = 8
+_ROOM = 1 << 16  # bytes that a run needs at least, for what it says
 
 
 class RunFailed(Exception):
@@ -143,10 +145,21 @@ def _failure(folder: Path, label: str, code: int) -> Exception:
         name = signal.Signals(-code).name
         why = f"was killed ({name}); if nobody did it on purpose, memory ran out: take a smaller --batch or --workers 0"
         return RunKilled(_told(label, why, lines, log))
-    if lines and os.strerror(errno.ENOSPC) in lines[-1]:
-        return RunFailed(f"{label} failed: the disk is full: make room for {folder.parent}\n  log: {log}")
+    if full := _full(folder, lines[-1] if lines else ""):
+        return RunFailed(f"{label} failed: {full}: make room for {folder.parent}\n  log: {log}")
     why = f"failed (exit code {code}): {lines[-1].strip() if lines else 'it said nothing'}"
     return RunFailed(_told(label, why, lines, log))
+
+
+def _full(folder: Path, said: str) -> str:
+    """Why a run had no room in its folder, by its last words, or where it had no room for them; "" if it had."""
+    reasons = {os.strerror(errno.ENOSPC): "the disk is full", os.strerror(errno.EDQUOT): "the quota is used up"}
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
+        said = f"{said} {error.strerror}"
+    return next((why for reason, why in reasons.items() if reason in said), "")
 
 
 def _told(label: str, why: str, lines: list[str], log: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import tempfile
 
 import pytest
 
@@ -27,6 +28,19 @@ def test_a_dead_child_is_explained(last_line, code, message, tmp_path):
     said = str(_failure(tmp_path, "cwd, seed 1", code))
     assert said.startswith("cwd, seed 1 ") and message in said
     assert str(tmp_path / LOG) in said
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "the quota is used up")]
+)
+def test_a_child_that_had_no_room_for_its_last_words_is_explained(number, says, tmp_path, monkeypatch):
+    def broken(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / LOG).touch()
+    assert "it said nothing" in str(_failure(tmp_path, "cwd, seed 1", 1))
+    monkeypatch.setattr(tempfile, "TemporaryFile", broken)
+    assert str(_failure(tmp_path, "cwd, seed 1", 1)).startswith(f"cwd, seed 1 failed: {says}: make room for ")
 
 
 @pytest.mark.parametrize(

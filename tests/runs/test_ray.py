@@ -19,6 +19,7 @@ from ray.cluster_utils import Cluster as Nodes
 from studies import PROGRAM, alive, assert_same_study, children_of, environment, run, wait_for
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import NO_LOCKS
 from coco1k_kd.runs.cluster import Cluster, _sweep, unfit
 from coco1k_kd.runs.launch import holder
 
@@ -111,6 +112,16 @@ def test_a_cluster_that_cannot_serve_is_refused(
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and named in done.stderr, done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "it left something behind"
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_a_file_system_without_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "probe").touch()
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert f"{tmp_path} has no file locks ({os.strerror(number)})" in unfit(tmp_path / "probe", [], {})
 
 
 def test_a_node_is_unfit_for_a_reason(tmp_path: Path) -> None:
