@@ -26,6 +26,7 @@ Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the
 
 environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS (auto)
              DEVICE (first GPU, else CPU)  TARGET_SIZE (1500)  VAL_SIZE (400)  VENV (.venv beside this script)
+             FIT_TEACHER: epochs, or auto: train the teacher on the subset first
              WORLD (0): the seed of the demo's generated scenes
 exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted, 141 output closed
 TEXT
@@ -140,7 +141,7 @@ compare() {
   # shellcheck disable=SC2086 # SEEDS is a list
   run "$python" "$here/test_coco1k_kd.py" --data "$out/coco1k/coco1k.yaml" --project "$project" \
     --student "$STUDENT" --teacher "$TEACHER" --loss "$LOSS" --epochs "$EPOCHS" --batch "$BATCH" \
-    --seeds $SEEDS --coco-root "$coco_root" ${judge:+--judge "$judge"} ${DEVICE:+--device "$DEVICE"} \
+    --seeds $SEEDS ${FIT_TEACHER:+--fit-teacher "$FIT_TEACHER"} --coco-root "$coco_root" ${judge:+--judge "$judge"} ${DEVICE:+--device "$DEVICE"} \
     ${resume:+--resume} "${extra[@]}"
 }
 

@@ -173,12 +173,13 @@ def test_bad_usage_is_one_line(pipeline, args, says):
 
 def test_dry_run_prints_commands_and_changes_nothing(pipeline):
     venv = pipeline.folder.parent / "no venv yet"
-    output = pipeline.run("--dry-run", "--", "--imgsz", "64", VENV=str(venv), SEEDS="4 5")
+    output = pipeline.run("--dry-run", "--", "--imgsz", "64", VENV=str(venv), SEEDS="4 5", FIT_TEACHER="auto")
     commands = [line for line in output.splitlines() if line.startswith("+ ")]
     assert "-m venv" in commands[0] and "pip install" in commands[1]
     assert "create_coco1k.py" in commands[2] and "--target-size 1500 --val-size 400" in commands[2]
-    assert "--seeds 4 5 --coco-root" in commands[4] and commands[4].endswith("--resume --imgsz 64")
-    assert "--seeds auto" in pipeline.run("--dry-run", VENV=str(venv))
+    assert "--seeds 4 5 --fit-teacher auto --coco-root" in commands[4] and commands[4].endswith("--resume --imgsz 64")
+    plain = pipeline.run("--dry-run", VENV=str(venv))
+    assert "--seeds auto" in plain and "--fit-teacher" not in plain
     assert list(pipeline.folder.iterdir()) == [] and not venv.exists()
     demo = pipeline.run("--demo", "--dry-run")
     assert "coco1k_kd.demo" in demo and "name=teacher" in demo and "--seeds auto" in demo and "--start frozen" in demo

@@ -107,8 +107,19 @@ class Arm(Struct):
     overhead: Annotated[float | None, Meta(description="extra training time per image, over the baseline's")] = None
 
 
+class Fitted(Struct):
+    """How a teacher was trained on the study's train images before it taught."""
+
+    epochs: Annotated[Count, Meta(description="that it was trained for; val chose one of them")]
+    seconds: Annotated[Positive, Meta(description="of training, without validation, of all draws; once in equal time")]
+    origin: Annotated[str, Meta(description="the teacher that was given")] = msgspec.field(name="from")
+
+
 class Reference(Struct, kw_only=True):
-    """A model as it is given, on the study's val images; AP is null where none can be measured, and `note` says why."""
+    """A model as it is given, or the fitted teacher, on the study's val images.
+
+    AP is null where none can be measured, and `note` says why.
+    """
 
     ap: Ap | None
     ap50: Ap | None
@@ -123,6 +134,16 @@ class Reference(Struct, kw_only=True):
     ultralytics: OwnFigures | None = None
     predictions: str = ""
     judged: Annotated[str, Meta(description="its detections on the images of `judged_by`; empty: none are needed")] = ""
+    classes: Annotated[
+        list[str],
+        Meta(description="those of the data's that it knows by name, if not all: AP is of these; empty: of all"),
+    ] = []
+    fitted: Annotated[Fitted | None, Meta(description="null for a model as it is given")] = None
+
+    @property
+    def ap_of_all(self) -> float | None:
+        """AP over all classes of the data, which alone can stand beside an arm's."""
+        return None if self.classes else self.ap
 
 
 Change = Literal["arms", "seeds", "draws", "looks", "hours", "judge", "groups"]

@@ -40,6 +40,6 @@ def _none_beats_the_student(comparison: Comparison) -> bool:
     if comparison.against_given:
         return all(entry.d_ap.interval[0] <= 0 for entry in comparison.against_given)
     student = comparison.references.get("student")
-    if student is None or student.ap is None:
+    if student is None or student.ap_of_all is None:
         return False
-    return max(arm.mean["ap"] or 0.0 for arm in comparison.arms.values()) <= student.ap
+    return max(arm.mean["ap"] or 0.0 for arm in comparison.arms.values()) <= student.ap_of_all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from unicodedata import east_asian_width
 
@@ -63,16 +64,30 @@ def accuracy(comparison: Comparison, words: Words) -> tuple[list[str], list[list
 
     head = [words("h_arm"), words("h_runs"), *(column.head(words) for column in columns)]
     given = comparison.references.items()
-    rows = [[words("as_given", name=words.role(role, comparison)), "", *figures([model])] for role, model in given]
+    rows = [[_model(words.role(role, comparison), model, words), "", *figures([model])] for role, model in given]
     rows += [[name, str(len(arm.runs)), *figures(arm.runs)] for name, arm in comparison.arms.items()]
     return head, rows
+
+
+def _model(name: str, model: Reference, words: Words) -> str:
+    """Student or teacher, and what it is: fitted, or as given, maybe on some of the classes."""
+    if model.fitted:
+        return words("as_fitted", name=name, epochs=words.count("epoch", model.fitted.epochs))
+    if model.classes:
+        return words("as_given_some", name=name, classes=words.count("class", len(model.classes)))
+    return words("as_given", name=name)
 
 
 def note_ap(comparison: Comparison, words: Words) -> str:
     """What AP means here."""
     judge = words.elsewhere(comparison)
+    some = "".join(
+        f" {words('note_some', name=words.role(role, comparison), classes=words.listed(_first(model.classes, words)))}"
+        for role, model in comparison.references.items()
+        if model.classes
+    )
     where = f" {words('note_val', val=words.val(comparison), judge=judge)}" if judge else ""
-    return words("note_ap", repeated=words.repeated(comparison)) + where + _witness(comparison, words)
+    return words("note_ap", repeated=words.repeated(comparison)) + where + some + _witness(comparison, words)
 
 
 def _witness(comparison: Comparison, words: Words) -> str:
@@ -82,6 +97,12 @@ def _witness(comparison: Comparison, words: Words) -> str:
         return ""
     apart, most = f"{100 * abs(found.difference):.1f}", f"{100 * found.tolerance:.0f}"
     return f" {words('note_witness', of=found.of, difference=apart, tolerance=most)}"
+
+
+def _first(names: Sequence[str], words: Words) -> list[str]:
+    """Some of many names, and how many more there are."""
+    more = len(names) - 2 * EXTREMES
+    return [*names] if more <= 1 else [*names[: 2 * EXTREMES], words("some_more", n=more)]
 
 
 def differences(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
@@ -157,8 +178,12 @@ def found(entry: Entry, words: Words) -> str:
 
 
 def cost(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: time and memory of every arm."""
+    """Head and rows: time and memory of every arm, and the time in which a teacher was fitted."""
     rows = []
+    for role, model in comparison.references.items():
+        if fitted := model.fitted:
+            minutes = _spread([fitted.seconds], 1 / 60)
+            rows.append([_model(words.role(role, comparison), model, words), minutes, "", "", "", str(fitted.epochs)])
     for name, arm in comparison.arms.items():
         minutes = _spread((run.train_seconds for run in arm.runs), 1 / 60)
         speed = _spread((run.images_per_second for run in arm.runs), 1)
@@ -169,11 +194,16 @@ def cost(comparison: Comparison, words: Words) -> tuple[list[str], list[list[str
 
 
 def note_cost(comparison: Comparison, words: Words) -> str:
-    """What the times are, whether runs shared the machine, and whether those of all arms did alike."""
+    """What the times are, what a teacher's was spent on, and whether all runs alike shared the machine."""
+    fitted = "".join(
+        f" {words('note_fitted', given=Path(of.origin).stem, epochs=words.count('epoch', of.epochs))}"
+        for model in comparison.references.values()
+        if (of := model.fitted)
+    )
     shared = f" {words('note_shared', at_once=comparison.at_once)}" if comparison.at_once > 1 else ""
     taught = comparison.labelling
     once = f" {words('note_labelling', **msgspec.to_builtins(taught))}" if taught else ""
-    text = words("note_cost") + shared + once
+    text = words("note_cost") + fitted + shared + once
     by_arm = {name: sorted({run.at_once for run in arm.runs}) for name, arm in comparison.arms.items()}
     if len(set(map(tuple, by_arm.values()))) == 1:
         return text

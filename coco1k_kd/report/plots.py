@@ -100,7 +100,7 @@ class Plots:
         low, high = low - spare, high + spare
         room, outside, inside = 1.5 * (high - low), [], []
         for role, row in self.all.references.items():
-            if row.ap is None:
+            if row.ap_of_all is None:
                 continue
             value = 100 * row.ap
             if low - room <= value <= high + room:

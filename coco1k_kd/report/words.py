@@ -194,7 +194,7 @@ class Words:
         student = comparison.references.get("student")
         if best < LITTLE:
             told.append(self("little_learned", least=f"{100 * LITTLE:g}"))
-        elif student and best < (student.ap or 0.0):
+        elif student and best < (student.ap_of_all or 0.0):
             told.append(self("worse_than_given", ap=f"{100 * student.ap:.1f}"))
         if entries := comparison.against_given:
             parts = "; ".join(f"{entry.arm} {self.result(entry)}" for entry in entries)

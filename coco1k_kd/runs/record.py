@@ -152,7 +152,8 @@ class Recorder:
         self.figures.peak_memory_bytes = max(self.figures.peak_memory_bytes, peak)
         if trainer.epoch + 1 < trainer.epochs:  # a kill after the last epoch repeats that one: it ends the run properly
             _average_outside(trainer)
-            if RANK in {-1, 0} and time.monotonic() - self._saved_at >= SNAPSHOT_SECONDS:
+            ends = trainer.stop  # by its patience, as after the last epoch
+            if RANK in {-1, 0} and not ends and time.monotonic() - self._saved_at >= SNAPSHOT_SECONDS:
                 _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
                 self._saved_at = time.monotonic()
 

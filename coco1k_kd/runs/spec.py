@@ -33,6 +33,7 @@ class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
 
     weights: dict[str, str]
     val_args: dict[str, Any]
+    by_name: bool = False  # the weights have other classes than the annotations, in part the same by name
 
 
 class ExportSpec(Spec, frozen=True, kw_only=True, tag="export"):

@@ -131,7 +131,8 @@ def evaluate(spec: EvaluateSpec) -> Evaluation:
     files = digest(check_unchanged(Path(spec.listed))["images"]) if spec.listed else ""
     folder.mkdir(exist_ok=True)
     weights = _hashes(spec.weights)
-    own = predict_each(spec.weights, Path(spec.annotations), Path(spec.images), folder, **spec.val_args)
+    places = Path(spec.annotations), Path(spec.images), folder
+    own = predict_each(spec.weights, *places, by_name=spec.by_name, **spec.val_args)
     return Evaluation(
         ultralytics=own,
         seconds=time.monotonic() - spec.launched,

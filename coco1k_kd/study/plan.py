@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +20,7 @@ from coco1k_kd.names import STUDENT, TEACHER
 from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.initial import WEIGHTS, start_training
-from coco1k_kd.runs.spec import TrainSpec
+from coco1k_kd.runs.spec import Result, TrainSpec
 from coco1k_kd.study.arms import (
     BASELINE,
     POOL_SELF,
@@ -51,6 +51,15 @@ FREE = (
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A teacher that was trained on the study's train images: its run, and its best checkpoint."""
+
+    folder: Path
+    weights: Weights
+    result: Result
+
+
+@dataclass(frozen=True)
 class Study:
     """A study with its inputs read, and its place on disk."""
 
@@ -66,6 +75,7 @@ class Study:
     teachers: Mapping[str, Weights] = field(default_factory=dict)  # of single arms, by the names of their files
     pool: Pool | None = None  # images without labels
     lessons: Mapping[tuple[str, str], Path] = field(default_factory=dict)  # boxes to learn from, by `Arm.lesson`
+    fitted: Mapping[tuple[str, int], Fitted] = field(default_factory=dict)  # by the path that was given, and the draw
 
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
@@ -107,7 +117,7 @@ class Study:
     def read_by(self, key: Key) -> dict[str, str | None]:
         """What the result of a run must say that it has read."""
         arm, (draw, _) = key
-        teacher = self.taught_by(arm)
+        teacher = self.taught_by(arm, draw)
         own = arm.parts and self.settings.loss_file
         return {
             "files_sha256": digest(self.hashes[f"draw {draw}"]),
@@ -138,13 +148,24 @@ class Study:
         own = {f"{TEACHER}={name}": weights for name, weights in self.teachers.items()}
         return {STUDENT: self.student, **({TEACHER: self.teacher} if self.teacher else {}), **own}
 
+    def with_teachers(self, fitted: Mapping[tuple[str, int], Fitted]) -> Study:
+        """The same where students learn from these, by the path of the teacher that was given, and the draw."""
+        return replace(self, fitted=fitted)
+
+    def as_met(self, given: Weights, draw: int = 0) -> Weights:
+        """A model as students meet it: a teacher that was fitted, in place of the one that was given."""
+        fitted = self.fitted.get((given.path, draw))
+        return fitted.weights if fitted else given
+
     @property
     def _checkpoints(self) -> list[Path]:
-        return [Path(model.path) for model in self.given().values() if not model.scratch]
+        models = [*self.given().values(), *(teacher.weights for teacher in self.fitted.values())]
+        return [Path(model.path) for model in models if not model.scratch]
 
-    def taught_by(self, arm: Arm) -> Weights | None:
+    def taught_by(self, arm: Arm, draw: int = 0) -> Weights | None:
         """The teacher that an arm learns from; None where it learns from none."""
-        return (self.teachers[arm.teacher] if arm.teacher else self.teacher) if arm.learns else None
+        given = (self.teachers[arm.teacher] if arm.teacher else self.teacher) if arm.learns else None
+        return given and self.as_met(given, draw)
 
     @property
     def arms(self) -> list[Arm]:
@@ -235,7 +256,7 @@ class Study:
         """All that `runs.train` needs to know."""
         s, data = self.settings, self.drawn[replicate[0]]
         images = [str(data.train.images / name) for name in data.train.names[:_PLACEBO_IMAGES]]
-        teacher = self.taught_by(arm)
+        teacher = self.taught_by(arm, replicate[0])
         weight = 0.0 if arm == WEIGHT0 else s.distillation_weight
         if arm.parts and weight is None and s.start != WEIGHTS:
             weight = registry.default_weight(arm.parts, fresh=True)

@@ -32,7 +32,7 @@ from coco1k_kd.study.judge import AUTO
 from coco1k_kd.verdict.looks import LOOKS, sequential
 
 _STRIDE = 32
-SEEDS_AUTO = "auto"
+SEEDS_AUTO = FIT_AUTO = "auto"
 AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
 DATA, WHAT, HOW, JUDGED, WHERE = (  # groups of flags
     "the data",
@@ -75,6 +75,13 @@ class Settings:
         "those of --controls. An arm may have its own, as cwd:teacher=big.pt",
         nargs="+",
         metavar="MODEL",
+    )
+    fit_teacher: int | str | None = flag(
+        None,
+        "first train the teacher on the study's own train images, for so many epochs, of which val chooses one; the "
+        "students then learn from that. auto: until 10 epochs have not been better on val, at most 100. Kept in "
+        "--project for all its studies",
+        metavar="EPOCHS|auto",
     )
     loss: str = flag("cwd", f"how the arm beside the baseline is distilled, also by a sum of these: {registry.told()}")
     arms: list[str] | list[Arm] | None = flag(  # as text until `checked` has read them
@@ -292,6 +299,9 @@ class Settings:
         if self.hours is not None and not self.hours > 0:
             raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
         check_formats(self.export, self.device)
+        fit_teacher = read_fit(self.fit_teacher)
+        if fit_teacher and not (distilled(arms) or self.controls):
+            raise UserError(f"--fit-teacher {fit_teacher}: no arm learns from a teacher; add one that distils")
         hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
         for name, size in (("--imgsz", self.imgsz), ("--teacher-imgsz", self.teacher_imgsz)):
             if size is not None and (size < _STRIDE or size % _STRIDE):
@@ -308,7 +318,7 @@ class Settings:
             raise UserError(f"--batch {self.batch}: {len(devices)} devices cannot have equal shares of it")
         chosen = {"loss": loss, "arms": arms, "seeds": seeds, "auto": bool(auto)}
         chosen |= {"draws": draws, "unit": unit, "looks": list(looks) if auto else []}
-        return Settings(**{**vars(self), **chosen, "teacher": teacher, "hours": hours})
+        return Settings(**{**vars(self), **chosen, "teacher": teacher, "hours": hours, "fit_teacher": fit_teacher})
 
     def _check_unlabelled(self, arms: Sequence[Arm]) -> None:
         """UserError if an arm lacks what it learns from, or what is given is of no use to any."""
@@ -332,3 +342,16 @@ def _number(flag: str, value: int | str) -> int:
         return int(value)
     except ValueError:
         raise UserError(f"{flag} {value}: give auto, or a number") from None
+
+
+def read_fit(asked: int | str | None) -> int | str | None:
+    """What --fit-teacher asks for: a number of epochs, "auto", or None for nothing. UserError if it is none of them."""
+    if asked in (None, FIT_AUTO):
+        return asked
+    try:
+        epochs = int(asked)
+    except ValueError:
+        epochs = 0
+    if epochs < 1:
+        raise UserError(f"--fit-teacher {asked}: give a number of epochs from 1 on, or {FIT_AUTO}")
+    return epochs

@@ -18,7 +18,7 @@ from coco1k_kd.verdict.matching import coco_metrics
 
 
 def models(study: Study) -> dict[str, Model]:
-    """Size and speed of student and teachers as they are given, on this machine."""
+    """Size and speed of the student as given and of the teachers that it learns from, on this machine."""
     import torch
 
     from coco1k_kd.runs import speed  # here, since Ultralytics takes seconds to import
@@ -28,7 +28,7 @@ def models(study: Study) -> dict[str, Model]:
         device = "cpu"  # the GPUs are those of other nodes
     found = {}
     for role, weights in study.given().items():
-        model = load_model(weights.path, role)
+        model = load_model(study.as_met(weights).path, role)
         found[role] = Model(
             parameters=speed.parameters(model),
             gflops=speed.gflops(model, imgsz),

@@ -80,10 +80,13 @@ def locked(study: Study) -> Iterator[Study]:
         yield study
 
 
-def check_disk(folder: Path, runs: int, parameters: int, val_images: int) -> None:
-    """UserError if the runs will not fit beside each other: checkpoints, predictions, and one snapshot at a time."""
+def check_disk(folder: Path, runs: int, parameters: int, val_images: int, fitted: int = 0) -> None:
+    """UserError if the runs will not fit beside each other: checkpoints, predictions, and one snapshot at a time.
+
+    `parameters` are the student's, `fitted` those of a teacher that is trained, too.
+    """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    need = runs * (8 * parameters + 70_000 * val_images) + 60 * parameters
+    need = runs * (8 * parameters + 70_000 * val_images) + 8 * fitted + 60 * max(parameters, fitted)
     free = shutil.disk_usage(there).free
     if free < need:
         raise UserError(
@@ -120,7 +123,7 @@ def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     fixed = [key for key in {*one, *other} if key not in (*_GROWS, *_DESIGN, _EXTENDS, _TEACHERS)]
     return (
         all(
-            one.get(key) == other.get(key) or (teacher and key.startswith("teacher")) or (pool and key in _OF_A_POOL)
+            one.get(key) == other.get(key) or (teacher and "teacher" in key) or (pool and key in _OF_A_POOL)
             for key in fixed
         )
         and all(set(other[key]) <= set(one[key]) for key in ("arms", "seeds"))

@@ -36,6 +36,7 @@ from coco1k_kd.study.audit import audit
 from coco1k_kd.study.changed import changed, in_order
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.config import write_config
+from coco1k_kd.study.fitting import fit
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
 from coco1k_kd.study.lessons import prepare
@@ -85,9 +86,9 @@ def run(
         study, judge = _open(settings, resume, slots)
         with store.locked(study):
             write_config(given, study.project)
-            study = prepare(study)
-            course = Course(study, slots, judge, command, language, clock)
             try:
+                study = prepare(fit(study, slots, Evaluator(study, slots, judge).of_teacher))
+                course = Course(study, slots, judge, command, language, clock)
                 content = course.run()
             except RunFailed as failure:
                 print(f"error: {failure}\n  {_AFTER_A_FAILURE}", file=sys.stderr)
@@ -134,6 +135,7 @@ class Course:
         self.study, self.command, self.language = study, command, language
         self.design, self.unplanned, self.changed = comparing.looks_of(study)
         done = [result for key in study.plan() if (result := finished(study.folder(*key)))]
+        done += [teacher.result for teacher in study.fitted.values()]
         spent = sum(result.seconds / result.at_once for result in done)
         self.hours = Hours(study.settings.hours or math.inf, spent, clock)
         self.evaluator = Evaluator(study, slots, judge)
@@ -347,7 +349,8 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
         elif resume:
             print(f"there is no study of these settings in {project}: starting one")
         left = [key for key in study.plan() if not finished(study.folder(*key))]
-        check_disk(project, len(left), student.parameters, data.val.size)
+        largest = max((weights.parameters for weights in study.given().values()), default=0)
+        check_disk(project, len(left), student.parameters, data.val.size, largest if settings.fit_teacher else 0)
         study = store.begin(study)
     judged_by = f"{judge.size:,} images of {judge.name.replace('_', ' ')}" if judge else "the val images"
     print(f"the verdict is taken on {judged_by}", flush=True)

@@ -16,6 +16,9 @@ def read_teachers(settings: Settings, student: Weights) -> tuple[Weights | None,
     arms = distilled(settings.arms or [])
     given = [settings.teacher] if settings.controls or not all(arm.teacher for arm in arms) else []
     teachers = {name: read_weights(name, "teacher") for name in [*given, *(arm.teacher for arm in arms if arm.teacher)]}
+    for weights in teachers.values():
+        if settings.fit_teacher and weights.task != "detect":
+            raise UserError(f"--fit-teacher: {weights.path} is made for the task {weights.task}; give a detector")
     seen: dict[str | None, str] = {}
     for name, weights in teachers.items():
         if (other := seen.setdefault(weights.sha256, name)) != name:

@@ -168,7 +168,11 @@ def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:
         if key[0] == SAME_TIME and (folder / SPEC).exists():  # once one has begun, the number stands
             return read_spec(folder).train_args["epochs"]
     timed = study.timed_runs()
-    costs = dict(zip(timed, comparable_seconds([results[key] for key in timed]), strict=True))
-    seconds = {name: sum(cost for key, cost in costs.items() if key[0] == name) for name in (BASELINE, arm)}
-    labelling = max(results[key].labelling_seconds for key in timed if key[0] == arm)  # once, however many runs
-    return max(settings.epochs, round(settings.epochs * (seconds[arm] + labelling) / seconds[BASELINE]))
+    given = study.teachers.get(arm.teacher, study.teacher)
+    taught = [fitted.result for (path, _), fitted in study.fitted.items() if given and path == given.path]
+    costs = comparable_seconds([*(results[key] for key in timed), *taught])
+    seconds = {BASELINE: 0.0, arm: sum(costs[len(timed) :])}  # the teacher's own training and its labelling count once,
+    seconds[arm] += max(results[key].labelling_seconds for key in timed if key[0] == arm)  # however many runs there are
+    for (name, _), cost in zip(timed, costs, strict=False):
+        seconds[name] += cost
+    return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))

@@ -16,7 +16,10 @@ def witness(runs: Mapping[Key, Run], references: Mapping[str, Reference]) -> Wit
     """The largest difference between the two on the val images, in AP (fractions); None where nothing was measured."""
     pairs = {f"{run_label(*key)}, best epoch": (run.ap, run.ultralytics) for key, run in runs.items()}
     pairs |= {f"{run_label(*key)}, last epoch": (run.ap_last, run.ultralytics_last) for key, run in runs.items()}
-    pairs |= {f"{role} as given": (model.ap, model.ultralytics) for role, model in references.items()}
+    pairs |= {
+        f"{role} {'fitted' if model.fitted else 'as given'}": (model.ap, model.ultralytics)
+        for role, model in references.items()
+    }
     differences = {of: own.map50_95 - ap for of, (ap, own) in pairs.items() if own and ap is not None}
     if not differences:
         return None

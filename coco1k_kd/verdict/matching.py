@@ -39,12 +39,15 @@ class Figures:
         return Figures(self.names, self.ap, influence, influence50, groups.sums(self.shown.astype(int)) > 0)
 
 
-def coco_metrics(annotations: Path, predictions: Path) -> dict[str, float | None]:
+def coco_metrics(
+    annotations: Path, predictions: Path, classes: tuple[int, ...] | None = None
+) -> dict[str, float | None]:
     """COCOeval's AP, AP50, AP75 and AP by box size, as fractions; None (there -1) if there is no such box.
 
-    Raises UserError if a file is missing, is not what it should be, or speaks of other images.
+    Of all classes, or of those with these numbers in the order of category ids. Raises UserError if a file is missing,
+    is not what it should be, or speaks of other images.
     """
-    return _metrics(annotations, predictions, file_state(annotations), file_state(predictions))
+    return _metrics(annotations, predictions, classes, file_state(annotations), file_state(predictions))
 
 
 def check_truth(annotations: Path) -> None:
@@ -107,12 +110,15 @@ def _figures(annotations: Path, predictions: Path, *_: object) -> Figures:
 
 
 @cache
-def _metrics(annotations: Path, predictions: Path, *_: object) -> dict[str, float | None]:
-    return _summary(figures_of(annotations, predictions))
+def _metrics(
+    annotations: Path, predictions: Path, classes: tuple[int, ...] | None, *_: object
+) -> dict[str, float | None]:
+    ap = figures_of(annotations, predictions).ap
+    return _summary(ap if classes is None else ap[..., list(classes)])
 
 
-def _summary(of_file: Figures) -> dict[str, float | None]:
-    """COCOeval's stats by their names."""
-    cells = {"ap": of_file.ap[0], "ap50": of_file.ap[0, 0], "ap75": of_file.ap[0, 5]}
-    cells |= {f"ap_{size}": of_file.ap[a] for a, size in enumerate(SIZES) if a}
+def _summary(ap: np.ndarray) -> dict[str, float | None]:
+    """COCOeval's stats by their names, of (A, T, C) AP by box size, threshold and class."""
+    cells = {"ap": ap[0], "ap50": ap[0, 0], "ap75": ap[0, 5]}
+    cells |= {f"ap_{size}": ap[a] for a, size in enumerate(SIZES) if a}
     return {name: None if np.isnan(cell).all() else float(np.nanmean(cell)) for name, cell in cells.items()}

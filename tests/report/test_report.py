@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.image import imread
+from matplotlib.text import Text
 from msgspec import structs
 
 import coco1k_kd.study.arms
@@ -35,6 +36,7 @@ from coco1k_kd.report.comparison import (
     Run,
     read_comparison,
 )
+from coco1k_kd.report.headline import answer
 from coco1k_kd.report.markdown import accuracy, markdown
 from coco1k_kd.report.picture import draw, figure
 from coco1k_kd.report.plots import STYLE, Plots
@@ -401,6 +403,22 @@ def test_a_comparison_of_what_is_worse_than_nothing_says_so(ap, student, told):
         arm.mean["ap"] = ap
     line = markdown(content, EN).splitlines()[5]
     assert line.startswith(told)
+
+
+def test_a_model_that_knows_some_of_the_classes_says_so_and_no_arm_is_held_to_it():
+    content = comparison()
+    some = Reference(ap=0.9, ap50=0.95, classes=["car", "dog"])
+    content.references = {"student": some, "teacher": some}
+    told = markdown(valid(content), EN)
+    assert "| student (as given, on 2 classes)" in told and "its AP is that of car and dog." in told
+    assert "more than any arm" not in told and answer(content)[0] != "keep_student"
+    korean = markdown(content, Words("ko"))
+    assert "학생(원래 그대로, 클래스 2개)" in korean and "이름이 같은 일부" in korean
+    some.classes = [f"class {i}" for i in range(30)]
+    assert "class 8, class 9 and 20 more." in markdown(content, EN)
+    assert not any("90.0" in text.get_text() for text in figure(content, EN).findobj(Text)), "no line beside the arms"
+    content.references["student"] = Reference(ap=0.9, ap50=0.95)
+    assert "more than any arm" in markdown(content, EN) and answer(content)[0] == "keep_student"
 
 
 def test_every_arm_is_told_against_the_student_as_given():

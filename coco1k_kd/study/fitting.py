@@ -1,0 +1,157 @@
+"""A teacher that is fitted to the study's train images before it teaches: `--fit-teacher`.
+
+It is a plain training by Ultralytics of the teacher as given. Val chooses its epoch; images that judge are not read.
+Its folder is named after what it is made of (weights, data and settings), so that all studies of a project share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from coco1k_kd.data.dataset import Data
+from coco1k_kd.data.identity import digest
+from coco1k_kd.distill.weights import Weights, read_weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256, write_json
+from coco1k_kd.names import STUDENT, TEACHER
+from coco1k_kd.runs.board import Board
+from coco1k_kd.runs.code import code_hash
+from coco1k_kd.runs.initial import WEIGHTS
+from coco1k_kd.runs.results import finished
+from coco1k_kd.runs.slots import Slots
+from coco1k_kd.runs.spec import EvaluateSpec, Result, TrainSpec, checkpoints
+from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
+from coco1k_kd.study.plan import Fitted, Study
+from coco1k_kd.study.settings import FIT_AUTO
+from coco1k_kd.verdict.matching import coco_metrics
+
+AUTO_EPOCHS = 100  # with auto: at most so many,
+AUTO_PATIENCE = 10  # and no more after so many without a better one on val
+_SEED = 0  # a second study, with other seeds, shall have the same teacher
+_OF_THE_MACHINE = ("amp", "cache")  # of --train, which otherwise speaks of the student
+_SAME_TEACHER = ("data", "device", "workers", "cache", "plots", "exist_ok")  # settings that change nothing in it
+_POLL_SECONDS = 0.5
+
+
+def fit(study: Study, slots: Slots, judge: Callable[[Path], EvaluateSpec | None]) -> Study:
+    """The study with the teachers that its students learn from: fitted now, or found, where fitted ones are asked for.
+
+    Args:
+        study: begun and locked; each of its draws has a teacher of its own.
+        slots: where the training goes.
+        judge: how the best checkpoint of a run folder is evaluated on the images that judge.
+
+    Raises:
+        RunFailed, UserError: as of any run.
+    """
+    if not study.settings.fit_teacher:
+        return study
+    teachers = [weights for role, weights in study.given().items() if role != STUDENT]
+    asked = [(given, draw) for given in teachers for draw in range(len(study.drawn))]
+    specs = {(given.path, draw): _spec(study, given, draw, judge) for given, draw in asked}
+    left = [spec for spec in specs.values() if not finished(Path(spec.folder))]
+    if left:
+        print(f"fitting to the train images: {', '.join(weights.path for weights in teachers)}", flush=True)
+        _train(left, slots)
+    fitted = {}
+    for key, spec in specs.items():
+        folder, result = Path(spec.folder), finished(Path(spec.folder))
+        when = "" if spec in left else ", fitted before"
+        print(f"{spec.arm}: {_line(study, folder, result)}{when}: {folder}", flush=True)
+        fitted[key] = Fitted(folder, _best(folder, result), result)
+    study = study.with_teachers(fitted)
+    write_json(study.listed, study.hashes)  # students must find it as it is now
+    return study
+
+
+def _best(folder: Path, result: Result) -> Weights:
+    """The checkpoint of the epoch that val chose. UserError if it is not the one that its run has written."""
+    path = checkpoints(folder)["best"]
+    if not Path(path).is_file() or sha256(Path(path)) != result.weights_sha256["best"]:
+        raise UserError(
+            f"{path} is not what its run wrote: put it back, or move {folder} away and give the same command"
+        )
+    return read_weights(path, "teacher")
+
+
+def _train(specs: list[TrainSpec], slots: Slots) -> None:
+    """Run them all, with a table of how far they are."""
+    with Board(0, len(specs), sum(spec.train_args["epochs"] for spec in specs)) as board:
+        under_way: dict[Future[Result], str] = {}
+        for spec in specs:
+            label = Path(spec.folder).name
+            board.add(label, Path(spec.folder), spec.train_args["epochs"])
+            spec = structs.replace(spec, at_once=min(slots.number, len(specs)))
+            under_way[slots.submit(spec, label)] = label
+        while under_way:
+            for future in wait(under_way, _POLL_SECONDS).done:
+                label = under_way.pop(future)
+                future.result()
+                board.remove(label, "fitted")
+            board.refresh()
+
+
+def _line(study: Study, folder: Path, result: Result) -> str:
+    best = coco_metrics(study.data.val.annotations, folder / "predictions_best.json")
+    figures = f"AP {100 * best['ap']:.1f}, AP50 {100 * best['ap50']:.1f} on val"
+    return f"{figures}, {result.epochs} epochs, {result.train_seconds / 60:.1f} min of training"
+
+
+def _spec(study: Study, given: Weights, draw: int, judge: Callable[[Path], EvaluateSpec | None]) -> TrainSpec:
+    arguments = _arguments(study, study.drawn[draw])
+    folder = study.project / f"{TEACHER}_{Path(given.path).stem}_{_identity(study, given, draw, arguments)}"
+    return TrainSpec(
+        arm=TEACHER,
+        draw=draw,
+        seed=_SEED,
+        folder=str(folder),
+        listed=str(study.listed),
+        code=code_hash(),
+        student=given.path,
+        start=WEIGHTS,
+        freeze_bn=False,
+        teacher=None,
+        random_teacher=False,
+        placebo_images=[],
+        distillation=None,
+        distillation_settings={},
+        annotations=str(study.data.val.annotations),
+        images=str(study.data.val.images),
+        train_args=arguments,
+        judge=judge(folder),
+    )
+
+
+def _arguments(study: Study, data: Data) -> dict[str, Any]:
+    """Ultralytics' own settings, at the study's image size and batch."""
+    s = study.settings
+    auto = s.fit_teacher == FIT_AUTO
+    epochs = AUTO_EPOCHS if auto else int(s.fit_teacher)
+    chosen = read_train_args(s.train)
+    return {
+        **study.val_args(),
+        "data": str(data.yaml),
+        "device": s.device or None,
+        **resolve_optimizer(data.train.size, s.batch, epochs, len(data.classes)),
+        **{key: chosen[key] for key in _OF_THE_MACHINE if key in chosen},
+        "epochs": epochs,
+        "seed": _SEED,
+        "deterministic": True,
+        "patience": AUTO_PATIENCE if auto else 0,
+        "plots": False,
+        "exist_ok": True,
+    }
+
+
+def _identity(study: Study, given: Weights, draw: int, arguments: dict[str, Any]) -> str:
+    """What the fitted teacher is made of, in 12 hex digits."""
+    settings = {key: value for key, value in arguments.items() if key not in _SAME_TEACHER}
+    content = [given.sha256, study.data.classes, digest(study.hashes[f"draw {draw}"]), settings]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
