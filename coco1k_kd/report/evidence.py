@@ -14,7 +14,7 @@ import numpy as np
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Comparison
-from coco1k_kd.report.examples import Box, Example, Examples
+from coco1k_kd.report.examples import MOST, MOST_FALSE, Box, Example, Examples
 from coco1k_kd.report.words import Words, overlap_of
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth
 from coco1k_kd.verdict.compare import influence
@@ -124,6 +124,8 @@ def _examples(
         pair=words.pair(entry),
         thresholds=", ".join(f"{name} {value:.2f}" for name, value in thresholds.items()),
         seed=typical[1],
+        most=MOST,
+        most_false=MOST_FALSE,
     )
 
     def example(one: ImageInfluence) -> Example:

@@ -23,7 +23,7 @@ _TRUTH, _HIT, _FALSE, _MISSED = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
 _DASH = {_TRUTH: (), _HIT: (), _FALSE: (9, 5), _MISSED: (2, 4)}  # pixels drawn and left out
 _SIGN = {_TRUTH: "", _HIT: "", _FALSE: "× ", _MISSED: "○ "}
 _IOU = 0.5
-_MOST = 25  # boxes of one kind that a panel shows, by score
+MOST, MOST_FALSE = 12, 6  # boxes of one kind, and false ones, that a panel shows, by score: more hide the image
 _PAGE, _SLIDE = 480, 620  # pixels of a panel's longer side
 
 
@@ -143,20 +143,28 @@ def judged(found: Sequence[Box], truth: Sequence[Box]) -> tuple[list[Box], list[
 def _draw(
     image: Image.Image, scale: float, font: ImageFont.FreeTypeFont, kinds: Mapping[str, Sequence[Box]]
 ) -> Image.Image:
-    """The image with the boxes of each kind, those of the last kind and the highest score on top."""
+    """The image with the boxes of each kind, those of the last kind and the highest score on top.
+
+    A name that would cover another one is left out.
+    """
     image = image.copy()
     draw = ImageDraw.Draw(image)
-    for colour, boxes in kinds.items():
-        shown = sorted(boxes, key=lambda box: box.score)[-_MOST:]
-        for box in shown:
+    named: list[tuple[float, float, float, float]] = []
+    shown = {
+        colour: sorted(boxes, key=lambda box: box.score)[-(MOST_FALSE if colour == _FALSE else MOST) :]
+        for colour, boxes in kinds.items()
+    }
+    for colour, boxes in shown.items():
+        for box in boxes:
             x, y, w, h = (scale * value for value in box.bbox)
             edges = (max(x, 1), max(y, 1), min(x + w, image.width - 2), min(y + h, image.height - 2))
             if edges[2] > edges[0] and edges[3] > edges[1]:
                 _outline(draw, edges, colour)
-        for box in shown:
+    for colour, boxes in reversed(shown.items()):
+        for box in reversed(boxes):
             x, y = (scale * value for value in box.bbox[:2])
             score = f" {box.score:.2f}" if colour in (_HIT, _FALSE) else ""
-            _tag(draw, image, (x, y), f"{_SIGN[colour]}{box.name}{score}", colour, font)
+            _tag(draw, image, (x, y), f"{_SIGN[colour]}{box.name}{score}", colour, font, named)
     return image
 
 
@@ -193,14 +201,19 @@ def _tag(
     text: str,
     colour: str,
     font: ImageFont.FreeTypeFont,
+    named: list[tuple[float, float, float, float]],
 ) -> None:
-    """The name above a box's corner, inside the image, black on the colour of its kind."""
+    """The name above a box's corner, inside the image, black on its kind's colour, unless one of `named` is there."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font)
     width, height = right - left + 4, bottom - top + 3
     x = min(max(corner[0] - 1, 0), max(image.width - width, 0))
     y = corner[1] - height if corner[1] >= height else corner[1]
     y = min(max(y, 0), max(image.height - height, 0))
-    draw.rectangle((x, y, x + width, y + height), colour)
+    place = (x, y, x + width, y + height)
+    if any(x < right and left < x + width and y < bottom and top < y + height for left, top, right, bottom in named):
+        return
+    named.append(place)
+    draw.rectangle(place, colour)
     draw.text((x + 2 - left, y + 1 - top), text, "black", font)
 
 

@@ -140,6 +140,20 @@ def test_panels_mark_boxes_without_relying_on_colour(tmp_path: Path) -> None:
     assert "1 missed" in missed.alt and "a.png" in missed.alt
 
 
+def test_few_boxes_of_low_scores_hide_the_image(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 400), "white").save(tmp_path / "a.png")
+    false = [Box("dog", (40.0 * i, 40.0 * i, 36, 36), 0.1 + i / 100) for i in range(10)]
+    example = Example("a.png", 0.01, tmp_path / "a.png", [], {"baseline": false, "cwd": []})
+    panel = example.panels(EN)[1]
+    assert panel.text == "0 found, 10 false, 0 missed", "all are counted"
+    pixels, scale = np.asarray(panel.image), 480 / 400
+    left = [
+        not (pixels[int(y) :, int(x) :][:40, :40] == 255).all()
+        for x, y in (scale * np.array(b.bbox[:2]) for b in false)
+    ]
+    assert left == [False] * 4 + [True] * 6, "the six of the highest scores are drawn"
+
+
 def test_one_arm_has_curves_and_no_pictures(study: Comparison) -> None:
     study.comparisons = []
     found = gather(study, EN)
