@@ -31,7 +31,15 @@ RANDOM, SNAPSHOT, COMPARISON = "at random", "in a snapshot", "in the comparison"
 RUNS = 4
 # What another machine load, or a second attempt, may change in comparison_*.json.
 TIMES = {
-    *("train_seconds", "val_seconds", "cpu_seconds", "images_per_second", "peak_memory_bytes", "overhead"),
+    *(
+        "train_seconds",
+        "val_seconds",
+        "cpu_seconds",
+        "cost_seconds",
+        "images_per_second",
+        "peak_memory_bytes",
+        "overhead",
+    ),
     *("resumed_after_epochs", "hours_spent", "hours_next", "ms_per_image", "command"),
 }
 
@@ -105,7 +113,7 @@ class Killer:
 
     def _wait(self, process: subprocess.Popen[bytes], project: Path, moment: str) -> bool:
         """Wait for the moment; False where the study ends before."""
-        ends = self._began + self.rng.uniform(0.0, 0.5 * self.seconds)
+        ends = self._began + self.rng.uniform(0.0, 0.3 * self.seconds)
         shortly = self.rng.uniform(0.0, 0.1 * self.seconds)
         condition: dict[str, Callable[[], object]] = {
             RANDOM: lambda: time.monotonic() > ends,
