@@ -23,7 +23,7 @@ _TRUTH, _HIT, _FALSE, _MISSED = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
 _DASH = {_TRUTH: (), _HIT: (), _FALSE: (9, 5), _MISSED: (2, 4)}  # pixels drawn and left out
 _SIGN = {_TRUTH: "", _HIT: "", _FALSE: "× ", _MISSED: "○ "}
 _IOU = 0.5
-MOST, MOST_FALSE = 12, 6  # boxes of one kind, and false ones, that a panel shows, by score: more hide the image
+MOST, MOST_FALSE = 15, 6  # boxes of one kind, and false ones, that a panel shows, by score: more hide the image
 _PAGE, _SLIDE = 480, 620  # pixels of a panel's longer side
 
 
@@ -145,13 +145,15 @@ def _draw(
 ) -> Image.Image:
     """The image with the boxes of each kind, those of the last kind and the highest score on top.
 
-    A name that would cover another one is left out.
+    Of equal scores the largest boxes are shown; a name that would cover another one is left out.
     """
     image = image.copy()
     draw = ImageDraw.Draw(image)
     named: list[tuple[float, float, float, float]] = []
     shown = {
-        colour: sorted(boxes, key=lambda box: box.score)[-(MOST_FALSE if colour == _FALSE else MOST) :]
+        colour: sorted(boxes, key=lambda box: (box.score, box.bbox[2] * box.bbox[3]))[
+            -(MOST_FALSE if colour == _FALSE else MOST) :
+        ]
         for colour, boxes in kinds.items()
     }
     for colour, boxes in shown.items():
