@@ -27,6 +27,7 @@ Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the
 environment  COCO_ROOT  EPOCHS (100)  BATCH (16)  TEACHER (yolo11l.pt)  STUDENT (yolo11n.pt)  LOSS (cwd)  SEEDS (auto)
              DEVICE (first GPU, else CPU)  TARGET_SIZE (1500)  VAL_SIZE (400)  VENV (.venv beside this script)
              FIT_TEACHER: epochs, or auto: train the teacher on the subset first
+             UNLABELLED (none): images without labels, which the teacher labels for the arm pool (docs/unlabelled.md)
              WORLD (0): the seed of the demo's generated scenes
 exit codes   0 done, 1 a run failed, 2 bad usage or input, 130 interrupted, 141 output closed
 TEXT
@@ -142,7 +143,7 @@ compare() {
   run "$python" "$here/test_coco1k_kd.py" --data "$out/coco1k/coco1k.yaml" --project "$project" \
     --student "$STUDENT" --teacher "$TEACHER" --loss "$LOSS" --epochs "$EPOCHS" --batch "$BATCH" \
     --seeds $SEEDS ${FIT_TEACHER:+--fit-teacher "$FIT_TEACHER"} --coco-root "$coco_root" ${judge:+--judge "$judge"} ${DEVICE:+--device "$DEVICE"} \
-    ${resume:+--resume} "${extra[@]}"
+    ${UNLABELLED:+--unlabelled "$UNLABELLED"} ${resume:+--resume} "${extra[@]}"
 }
 
 report() {

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 # Resolved on first use: the sampler must not wait seconds for torch that it does not need.
 _PUBLIC = {
-    "YOLO": "distill.yolo",
+    "YOLO": "study.api",
     "CWDLoss": "distill.losses",
     "MGDLoss": "distill.losses",
     "cwd_loss": "distill.losses",

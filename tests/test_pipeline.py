@@ -180,6 +180,7 @@ def test_dry_run_prints_commands_and_changes_nothing(pipeline):
     assert "--seeds 4 5 --fit-teacher auto --coco-root" in commands[4] and commands[4].endswith("--resume --imgsz 64")
     plain = pipeline.run("--dry-run", VENV=str(venv))
     assert "--seeds auto" in plain and "--fit-teacher" not in plain
+    assert "--unlabelled photos" in pipeline.run("--dry-run", VENV=str(venv), UNLABELLED="photos")
     assert list(pipeline.folder.iterdir()) == [] and not venv.exists()
     demo = pipeline.run("--demo", "--dry-run")
     assert "coco1k_kd.demo" in demo and "name=teacher" in demo and "--seeds auto" in demo and "--start frozen" in demo

@@ -29,7 +29,7 @@ _SAID_ELSEWHERE = {"temperature": "distillation_tau", "alpha": "distillation_wei
 
 def own_arguments(names: Iterable[str]) -> list[str]:
     """Those of `names` that are arguments of distillation."""
-    return [name for name in names if name == "teacher" or name.startswith(PREFIX)]
+    return [name for name in names if name in ("teacher", "unlabelled") or name.startswith(PREFIX)]
 
 
 def nearest(name: str) -> str:

@@ -199,9 +199,8 @@ class PoolTrainer:
             if getattr(self.args, name):
                 raise UserError(f"{name}= and the loss {self.settings.loss}: leave out one of them")
         self.pool_images, self.pool_boxes, self.labelling_seconds = 0, 0, 0.0
-        self.parts = [
-            part.make(**vars(self.settings)) for part in self.settings.parts() if part.compares == registry.LABELS
-        ]
+        made = [part.make(**vars(self.settings)) for part in self.settings.parts() if part.compares == registry.LABELS]
+        self.parts = sorted(made, key=lambda part: isinstance(part, Pool))  # the pool has no labels of a person to fill
         if not self.ddp:
             self.add_callback("on_train_start", _start)
             self.add_callback("on_train_epoch_start", _start_epoch)

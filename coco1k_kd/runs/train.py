@@ -177,7 +177,7 @@ def _model(spec: TrainSpec, weights: Path | str) -> tuple[Any, dict[str, Any]]:
         return ultralytics.YOLO(str(weights)), {}
     if spec.distillation == "ultralytics":
         return ultralytics.YOLO(str(weights)), {"distill_model": spec.teacher}
-    from coco1k_kd import YOLO
+    from coco1k_kd.distill.yolo import YOLO
 
     return YOLO(str(weights)), {
         "teacher": str(Path(spec.folder) / _PLACEBO) if spec.random_teacher else spec.teacher,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -151,18 +152,22 @@ def prepare(study: Study) -> Study:
     """
     arms = [arm for arm in study.arms if arm.taught and arm.row != POOL_SELF.row]
     fill = any("fill" in arm.taught for arm in arms)
-    source, made, kept = source_of(study, fill), {}, {}
-    for arm in arms:
-        teacher = study.taught_by(arm)
-        if teacher and arm.teacher not in made:
-            made[arm.teacher] = teach_once(source, teacher)
-            _say(made[arm.teacher], teacher)
-        lesson = made[arm.teacher]
+    source = source_of(study, fill)
+    made: dict[str | None, Lesson] = {}  # by the teacher's weights: a fitted one differs from draw to draw
+    kept: dict[tuple[str, str, int], Path] = {}
+    for arm, draw in product(arms, range(len(study.drawn))):
+        teacher = study.taught_by(arm, draw)
+        if teacher is None:
+            raise UserError(f"arm {arm} has no teacher that could label: give --teacher")
+        if teacher.sha256 not in made:
+            made[teacher.sha256] = teach_once(source, teacher)
+            _say(made[teacher.sha256], teacher)
+        lesson = made[teacher.sha256]
         if arm.row == POOL_PLACEBO.row:
             lesson = placebo(lesson)
         elif arm.row == POOL_TRUTH.row and study.settings.pool_truth and study.pool:
             lesson = truth(lesson, study.settings.pool_truth, study.pool)
-        kept[arm.lesson] = keep(lesson, study.project, arm.row.name or "pool")
+        kept[*arm.lesson, draw] = keep(lesson, study.project, arm.row.name or "pool")
     return replace(study, lessons=kept)
 
 
@@ -190,7 +195,7 @@ def prepare_run(study: Study, key: Key) -> None:
 
 def labelling(study: Study) -> Labelling | None:
     """What the teacher has found for the study, and how long that took; None where no arm learns by it."""
-    main = next((path for (control, _), path in study.lessons.items() if not control), None)
+    main = next((path for (control, *_), path in study.lessons.items() if not control), None)
     if main is None:
         return None
     lesson = read_lesson(main, list(study.data.classes))

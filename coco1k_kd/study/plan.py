@@ -74,7 +74,7 @@ class Study:
     earlier: Earlier | None = None  # what the comparison says that an earlier command for it has left
     teachers: Mapping[str, Weights] = field(default_factory=dict)  # of single arms, by the names of their files
     pool: Pool | None = None  # images without labels
-    lessons: Mapping[tuple[str, str], Path] = field(default_factory=dict)  # boxes to learn from, by `Arm.lesson`
+    lessons: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)  # boxes: by `Arm.lesson`, and the draw
     fitted: Mapping[tuple[str, int], Fitted] = field(default_factory=dict)  # by the path that was given, and the draw
 
     def record(self) -> dict[str, Any]:
@@ -302,7 +302,7 @@ class Study:
         """The boxes that an arm learns from; those of `pool_self` are made when the baseline is there."""
         if arm.row == POOL_SELF.row:
             return self.project / LESSONS / f"{self.folder(arm, replicate).name}.json"
-        return self.lessons[arm.lesson]
+        return self.lessons[(*arm.lesson, replicate[0])]
 
     def val_args(self) -> dict[str, Any]:
         """What training and validation share; of several devices validation has the first."""

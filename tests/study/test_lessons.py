@@ -123,7 +123,7 @@ def test_an_arm_without_images_ends_with_exit_code_2(command: list[str]) -> None
 
 def plan(*arms: str, **settings: Any) -> Any:
     study = made(arms=list(arms), unlabelled=Path("x"), **settings)
-    return replace(study, lessons={(key, ""): Path(f"/l/{key or 'pool'}.json") for key in ("", "pool_placebo")})
+    return replace(study, lessons={(key, "", 0): Path(f"/l/{key or 'pool'}.json") for key in ("", "pool_placebo")})
 
 
 def test_controls_of_a_pool_are_compared_with_it_and_are_no_verdict_of_their_own() -> None:

@@ -1,0 +1,113 @@
+"""`YOLO` as users import it: that of `distill/yolo.py`, which may also learn from images that the teacher labels first.
+
+It stands here since labelling asks for more than distillation does: labelled val images, and what is right on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Any
+
+from ultralytics.utils import SETTINGS
+
+from coco1k_kd.data.given import open_data
+from coco1k_kd.data.pool import accept_pool
+from coco1k_kd.distill import yolo
+from coco1k_kd.distill.weights import read_weights
+from coco1k_kd.errors import UserError
+from coco1k_kd.study.lessons import Source, keep, labels_of, teach_once
+from coco1k_kd.study.teaching import check_imgsz
+from coco1k_kd.study.unlabelled import kept_out
+
+_BY_LABELS = ("pool", "fill")
+
+
+class YOLO(yolo.YOLO):
+    """Ultralytics' `YOLO` whose `train` takes a teacher, and images without labels; the same in everything else."""
+
+    def train(
+        self,
+        trainer: Any = None,
+        *,
+        teacher: Any = yolo.NOT_GIVEN,
+        unlabelled: str | Path | None = None,
+        teacher_imgsz: int | None = None,
+        class_map: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> Any:
+        """Train as Ultralytics does, distilling from `teacher` if there is one.
+
+        Args:
+            trainer: Ultralytics' `trainer=`, any subclass of the task's own trainer; it is given the teacher.
+            teacher: path, `YOLO` or module of an Ultralytics model; None is plain training.
+            unlabelled: a folder, or a list, of images that the teacher labels once; each batch has a share of them.
+                `distillation_loss` is then "pool", and what is given of others comes on top of it.
+            teacher_imgsz: pixels at which it labels; None for that of the best AP on the val images.
+            class_map: its classes that have another name in the data, as "FROM=TO".
+            **kwargs: Ultralytics' training arguments, and each setting of `Distillation` with `distillation_` before
+                its name.
+
+        Returns:
+            Ultralytics' training metrics.
+
+        Raises:
+            UserError: an argument, a model, the data or the images are unfit; no run folder is left.
+            DistillationError: the distillation turned out not to happen.
+        """
+        parts = str(kwargs.get("distillation_loss") or "").lower().split("+")
+        resumed = kwargs.get("resume")
+        if unlabelled is not None and resumed:
+            raise UserError(
+                "unlabelled= and resume=: a run goes on with what it has learnt from; leave out unlabelled="
+            )
+        if unlabelled is not None and "pool" not in parts:
+            parts = ["pool", *filter(None, parts)]
+        if not resumed and set(parts) & set(_BY_LABELS) and not kwargs.get("distillation_lesson"):
+            check_imgsz(teacher_imgsz, "teacher_imgsz")
+            kwargs["distillation_loss"] = "+".join(parts)
+            kwargs["distillation_lesson"] = _lesson(parts, teacher, unlabelled, teacher_imgsz, class_map, kwargs)
+        return super().train(trainer, teacher=teacher, **kwargs)
+
+    _first, _trainer, _teacher, *_others = Signature.from_callable(yolo.YOLO.train).parameters.values()
+    train.__signature__ = Signature(
+        [
+            *(_first, _trainer, _teacher),
+            Parameter("unlabelled", Parameter.KEYWORD_ONLY, default=None, annotation="str | Path | None"),
+            Parameter("teacher_imgsz", Parameter.KEYWORD_ONLY, default=None, annotation="int | None"),
+            Parameter("class_map", Parameter.KEYWORD_ONLY, default=(), annotation="Sequence[str]"),
+            *_others,
+        ],
+        return_annotation="Any",
+    )
+
+
+def _lesson(
+    parts: Sequence[str],
+    teacher: Any,
+    unlabelled: str | Path | None,
+    imgsz: int | None,
+    class_map: Sequence[str],
+    kwargs: dict[str, Any],
+) -> Path:
+    """Have the teacher label, and say what it has found. What was labelled before is kept beside the runs."""
+    loss = "+".join(parts)
+    file = getattr(teacher, "ckpt_path", teacher)
+    if not isinstance(file, (str, Path)):
+        raise UserError(f"the loss {loss}: give the teacher that labels as a checkpoint (.pt)")
+    if "pool" in parts and unlabelled is None:
+        raise UserError(f"the loss {loss} learns from images without labels: add unlabelled=DIR")
+    if not kwargs.get("data"):
+        raise UserError(f"the loss {loss}: add data=, whose val images say which of the teacher's boxes are labels")
+    folder = Path(kwargs.get("project") or SETTINGS["runs_dir"]).absolute()
+    weights = read_weights(str(file), "teacher")
+    data = open_data(Path(kwargs["data"]), folder)
+    pool = accept_pool(Path(unlabelled), kept_out([data], None), folder, "unlabelled=") if unlabelled else None
+    device, batch = str(kwargs.get("device") or ""), kwargs.get("batch", 16)
+    size = batch if isinstance(batch, int) and batch > 0 else 16  # -1 and fractions are Ultralytics' own estimate
+    source = Source([data], pool, "fill" in parts, folder, imgsz, class_map, device, size)
+    lesson = teach_once(source, weights)
+    if pool and not labels_of(lesson.pool, lesson):
+        raise UserError(f"the teacher {file} finds nothing in unlabelled={unlabelled} that could be a label")
+    return keep(lesson, folder, "pool")

@@ -1,0 +1,69 @@
+"""`YOLO.train(unlabelled=...)`: the teacher labels, once, and the student learns from it."""
+
+from __future__ import annotations
+
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_lessons import unlabelled
+
+from coco1k_kd import YOLO, UserError
+from coco1k_kd.study import api
+
+__all__ = ["unlabelled"]  # a fixture
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def options(subset: Path, models: Path, tmp_path: Path) -> dict[str, Any]:
+    settings = {"epochs": 1, "batch": 8, "imgsz": 64, "plots": False, "verbose": False, "project": tmp_path}
+    return {**settings, "data": subset / "coco1k.yaml", "teacher": models / "teacher.pt", "teacher_imgsz": 64}
+
+
+def test_a_student_learns_from_a_folder_that_is_labelled_once(
+    options: dict[str, Any], unlabelled: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = YOLO(models / "student.pt")
+    student.train(**options, unlabelled=unlabelled, distillation_loss="fill")
+    assert student.trainer.settings.loss == "pool+fill"
+    assert student.trainer.pool_images == 12 and student.trainer.pool_boxes > 0
+    monkeypatch.setattr("ultralytics.YOLO.predict", lambda *_, **__: pytest.fail("labelled again"))
+    again = YOLO(models / "student.pt")
+    again.train(**options, unlabelled=unlabelled, distillation_loss="fill+response")
+    assert again.trainer.settings.lesson == student.trainer.settings.lesson
+    assert again.trainer.settings.loss == "pool+fill+response" and again.trainer.pool_images == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distillation_loss": "pool"}, "add unlabelled=DIR"),
+        ({"unlabelled": "none"}, "unlabelled= none: there is no such folder"),
+        ({"unlabelled": "x", "resume": True}, "leave out unlabelled="),
+        ({"unlabelled": "x", "data": None}, "add data="),
+        ({"unlabelled": "x", "teacher": None}, "give the teacher that labels"),
+        ({"unlabelled": "x", "teacher_imgsz": 65}, "teacher_imgsz 65"),
+        ({"unlabelled": "x", "class_map": ["what=car"]}, "no class 'what'"),
+    ],
+)
+def test_what_is_missing_is_said_in_a_line(
+    options: dict[str, Any], models: Path, unlabelled: Path, changes: dict[str, Any], message: str
+) -> None:
+    if changes.get("unlabelled") == "x":
+        changes = {**changes, "unlabelled": unlabelled}
+    with pytest.raises(UserError, match=message) as caught:
+        YOLO(models / "student.pt").train(**{**options, **changes})
+    assert "\n" not in str(caught.value) and not list(options["project"].rglob("args.yaml"))
+
+
+def test_a_pool_must_not_hold_images_that_judge(options: dict[str, Any], models: Path, subset: Path) -> None:
+    with pytest.raises(UserError, match="also in val"):
+        YOLO(models / "student.pt").train(**options, unlabelled=subset / "images" / "val2017")
+
+
+def test_help_shows_it() -> None:
+    names = [*signature(YOLO.train).parameters]
+    assert names[1:6] == ["trainer", "teacher", "unlabelled", "teacher_imgsz", "class_map"]
+    assert "distillation_share" in names and api.YOLO is YOLO
