@@ -167,7 +167,7 @@ def prepare(study: Study) -> Study:
             lesson = placebo(lesson)
         elif arm.row == POOL_TRUTH.row and study.settings.pool_truth and study.pool:
             lesson = truth(lesson, study.settings.pool_truth, study.pool)
-        kept[*arm.lesson, draw] = keep(lesson, study.project, arm.row.name or "pool")
+        kept[(*arm.lesson, draw)] = keep(lesson, study.project, arm.row.name or "pool")
     return replace(study, lessons=kept)
 
 
