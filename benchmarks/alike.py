@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.data.alike import ALIKE, looks, patterns
+from coco1k_kd.data.alike import ALIKE, miniatures, patterns
 
 _COPIES = 400
 _CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("root", type=Path, metavar="DIR", help="a folder with train2017 and val2017")
     files = sorted(parser.parse_args().root.glob("*2017/*.jpg"))
     begun, used = time.monotonic(), time.process_time()
-    small = looks(files)
+    small = miniatures(files)
     print(f"{len(files):,} images in {time.monotonic() - begun:.1f} s, {time.process_time() - used:.1f} s of CPU time")
     rows = patterns(small)
     pairs = np.triu_indices(len(rows), 1)
@@ -55,7 +55,7 @@ def main() -> None:
     for name, change in _CHANGES.items():
         with TemporaryDirectory() as folder:
             copies = [_copy(files[number], Path(folder) / f"{number}.jpg", change) for number in some]
-            likeness = (patterns(looks(copies)) * rows[some]).sum(axis=1)
+            likeness = (patterns(miniatures(copies)) * rows[some]).sum(axis=1)
         figures = (likeness.min(), np.quantile(likeness, 0.02), np.median(likeness))
         print(f"{name:24}" + "".join(f"{value:8.3f}" for value in figures) + f"{(likeness >= ALIKE).mean():8.1%}")
 

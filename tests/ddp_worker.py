@@ -45,7 +45,7 @@ def train(case: str, settings: Distillation, data: str, student: str, out: Path,
                 "student": {n: p.grad for n, p in student_model.named_parameters() if p.grad is not None},
                 "distiller": {n: p.grad for n, p in trainer.distiller.named_parameters()},
                 "aligners": trainer.distiller.aligners.state_dict(),
-                "weight": trainer.criterion.weights,
+                "weight": trainer.criterion.loss_weights,
             },
             out / f"{case}_step{RANK}.pt",
         )

@@ -25,14 +25,14 @@ _PATIENCE = 3  # seconds before a progress bar is shown
 _ROWS = 2048  # compared at a time, which bounds the memory
 
 
-def looks(files: Iterable[Path]) -> np.ndarray:
+def miniatures(files: Iterable[Path]) -> np.ndarray:
     """(n, 16, 16) uint8 small grey pictures, upright by EXIF, in the order of the files.
 
     One that cannot be read is black, and therefore like no other.
     """
     files = list(files)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(tqdm(pool.map(_look, files), "look", len(files), unit="image", delay=_PATIENCE))
+        found = list(tqdm(pool.map(_miniature, files), "look", len(files), unit="image", delay=_PATIENCE))
     return np.array(found, np.uint8).reshape(-1, _CELLS, _CELLS)
 
 
@@ -51,7 +51,7 @@ def alike(one: np.ndarray, others: np.ndarray, least: float = ALIKE) -> dict[int
     """Which of `one` look like one of `others`, mirrored or not: the position of the likest, by position.
 
     Args:
-        one, others: from `looks`.
+        one, others: from `miniatures`.
         least: the likeness from which on two pictures count as alike.
     """
     found: dict[int, int] = {}
@@ -67,12 +67,12 @@ def alike(one: np.ndarray, others: np.ndarray, least: float = ALIKE) -> dict[int
 
 
 def neighbours(small: np.ndarray) -> np.ndarray:
-    """(n - 1,) likeness of each of n pictures to the next, from `looks`."""
+    """(n - 1,) likeness of each of n pictures to the next, from `miniatures`."""
     rows = patterns(small)
     return (rows[1:] * rows[:-1]).sum(axis=1)
 
 
-def _look(file: Path) -> np.ndarray:
+def _miniature(file: Path) -> np.ndarray:
     try:
         with file.open("rb") as opened, open_picture(opened) as picture:
             picture.draft("L", (_DECODED, _DECODED))

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from coco1k_kd.data.alike import looks, neighbours
+from coco1k_kd.data.alike import miniatures, neighbours
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.errors import UserError
 
@@ -95,7 +95,7 @@ def notes_on(groups: Groups, train: Sequence[str]) -> list[str]:
 
 def ungrouped_note(split: Split) -> list[str]:
     """Whether neighbours among the images that judge look alike, as frames of a video do, in at most one line."""
-    close = int((neighbours(looks(split.files)) >= _CLOSE).sum())
+    close = int((neighbours(miniatures(split.files)) >= _CLOSE).sum())
     if close < _MANY * split.size:
         return []
     return [

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from coco1k_kd.data.alike import alike, looks
+from coco1k_kd.data.alike import alike, miniatures
 from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.images import Seen, see
@@ -111,7 +111,7 @@ def accept_pool(
                 "; remove them from the unlabelled images"
             )
     owners = [(file, split) for split, others in kept_out.items() for file in others]
-    found = alike(looks(files), looks([file for file, _ in owners]))
+    found = alike(miniatures(files), miniatures([file for file, _ in owners]))
     like = {files[number]: owners[other] for number, other in found.items()}
     images = tuple(image for image in pool.images if image.file not in like)
     accepted = replace(pool, images=images, like=like)

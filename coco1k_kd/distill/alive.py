@@ -17,14 +17,14 @@ NO_SIGNAL = 1e-5  # variance of features that vanish when they are standardised:
 def end_epoch(trainer: DistillationTrainer) -> None:
     """Alive or stop: raise `DistillationError` if the epoch that has just ended did not distil."""
     criterion = trainer.criterion
-    names = list(criterion.weights)
+    names = list(criterion.loss_weights)
     if trainer.settings.every > 1:  # Ultralytics' mean is over all steps
         trainer.tloss.update(criterion.mean_items())
     columns = {"kd_loss"} if len(names) == 1 else {f"kd_{name}" for name in names}
     values = {column: float(trainer.tloss[column]) for column in sorted(columns)}
     measured = criterion.take_measurements().tolist()
     ratio, ratios, cosines = measured[0], measured[1 : 1 + len(names)], measured[1 + len(names) :]
-    weights = {name: weight * criterion.factor for name, weight in criterion.weights.items()}
+    weights = {name: weight * criterion.factor for name, weight in criterion.loss_weights.items()}
     strides = [trainer.teacher.strides[theirs] for _, theirs in trainer.distiller.levels]
     trainer.distillation_metrics = {
         **_by_part("kd/weight", weights),
@@ -44,9 +44,11 @@ def end_epoch(trainer: DistillationTrainer) -> None:
             )
     if not trainer.teacher.unchanged():
         raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
-    if not any(criterion.weights.values()):
+    if not any(criterion.loss_weights.values()):
         return  # the control that must equal the baseline
-    aligned = any(criterion.weights[name] for name in trainer.distiller.losses)  # else they have no gradient to move by
+    aligned = any(
+        criterion.loss_weights[name] for name in trainer.distiller.losses
+    )  # else they have no gradient to move by
     if aligned and trainer.tried_steps >= PATIENCE and not trainer.moved:
         raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     if trainer.epoch == trainer.start_epoch and (signal := _teacher_signal(trainer)) < NO_SIGNAL:
@@ -68,7 +70,7 @@ def _teacher_signal(trainer: DistillationTrainer) -> float:
 def _out_of_balance(trainer: DistillationTrainer, ratio: float) -> str:
     """Why the gradients are out of balance, and what the user can type."""
     low, high = RATIO_LIMITS
-    loss, weights = trainer.settings.loss, trainer.criterion.weights.values()
+    loss, weights = trainer.settings.loss, trainer.criterion.loss_weights.values()
     return (
         f"the distillation's gradient is {ratio:.3g} of the task's, outside {low:g} to {high:g}: "
         f"{'lower' if ratio > high else 'raise'} distillation_weight, now {', '.join(f'{w:g}' for w in weights)}; "

@@ -40,7 +40,7 @@ class DistillationCriterion:
     ) -> None:
         """Take the gradient scaler's present factor as `scale`; reading it makes the host wait for a GPU."""
         self.task, self.head, self.teacher, self.distiller, self.settings = task, head, teacher, distiller, settings
-        self.weights = settings.weights  # of each part, before the schedule
+        self.loss_weights = settings.loss_weights  # of each part, before the schedule
         self.factor = 1.0  # the schedule's
         self.calibrating = settings.weight == "auto"
         self.calibration: list[list[float]] = []  # the last measured ratios of the parts at weight 1
@@ -96,12 +96,12 @@ class DistillationCriterion:
 
     def _item_names(self) -> list[str]:
         """The names of `_items`, for an epoch whose first batch is a plain one."""
-        parts = [f"kd_{name}" for name in self.weights] if len(self.weights) > 1 else []
+        parts = [f"kd_{name}" for name in self.loss_weights] if len(self.loss_weights) > 1 else []
         return ["kd_loss", *parts, *(RESPONSE_ITEMS if len(self.distiller.responses) else ())]
 
     def _by_part(self, terms: Sequence[Term]) -> dict[str, Tensor]:
         """The loss of each part, without its weight, over all branches."""
-        return {name: torch.stack([t.value for t in terms if t.loss == name]).sum() for name in self.weights}
+        return {name: torch.stack([t.value for t in terms if t.loss == name]).sum() for name in self.loss_weights}
 
     def _weighted(self, terms: Sequence[Term]) -> Tensor:
         """The terms with their weights. Each is multiplied by what its branch's task loss is multiplied by.
@@ -109,7 +109,7 @@ class DistillationCriterion:
         So the balance of task and distillation follows the schedule alone, on an end-to-end head, too.
         """
         gains = branch_gains(self.task)
-        return torch.stack([self.weights[t.loss] * gains[t.branch] * t.value for t in terms]).sum()
+        return torch.stack([self.loss_weights[t.loss] * gains[t.branch] * t.value for t in terms]).sum()
 
     def _items(self, terms: Sequence[Term], values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the log shows: the sum, each part of a sum, and what the parts consist of; all without weights."""
@@ -153,12 +153,12 @@ class DistillationCriterion:
         ours = at_features([t for t in terms if t.loss not in self.distiller.responses], features)
         ours |= at_features(self.distiller.compare_responses(student_answer(preds), target), cut)
         theirs = gradients(self.task(preds, batch)[0].sum(), cut)
-        parts = [ours[name] for name in self.weights]
+        parts = [ours[name] for name in self.loss_weights]
         if self.calibrating:
             ratios = gradient_ratios(parts, theirs)
             if ratios.isfinite().all():
                 self.calibrate([*self.calibration, ratios.tolist()])
-        weights = [self.factor * weight for weight in self.weights.values()]  # those of this step
+        weights = [self.factor * weight for weight in self.loss_weights.values()]  # those of this step
         parts = [[w * g for g in part] for w, part in zip(weights, parts, strict=True)]
         total = [torch.stack(level).sum(0) for level in zip(*parts, strict=True)]
         self.measured.append(torch.stack([*gradient_ratios([total, *parts], theirs), *cosines]))
@@ -169,9 +169,11 @@ class DistillationCriterion:
         Each part of a sum gets an equal share of the target.
         """
         self.calibration = ratios[-CALIBRATION:]
-        share = self.settings.target_ratio / len(self.weights)
+        share = self.settings.target_ratio / len(self.loss_weights)
         medians = [statistics.median(part) for part in zip(*self.calibration, strict=True)]
-        self.weights = {n: share / max(median, 1e-12) for n, median in zip(self.weights, medians, strict=True)}
+        self.loss_weights = {
+            n: share / max(median, 1e-12) for n, median in zip(self.loss_weights, medians, strict=True)
+        }
 
     @property
     def broken(self) -> bool:
@@ -183,7 +185,7 @@ class DistillationCriterion:
 
     def take_measurements(self) -> Tensor:
         """Mean of the measurements since the last call: the ratio KD/task, each part's, each level's cosine."""
-        nothing = torch.full((1, 1 + len(self.weights) + len(self.distiller.aligners)), float("nan"))  # cut short
+        nothing = torch.full((1, 1 + len(self.loss_weights) + len(self.distiller.aligners)), float("nan"))  # cut short
         mean = (torch.stack(self.measured) if self.measured else nothing).nanmean(dim=0).cpu()
         self.measured.clear()
         return mean

@@ -123,7 +123,7 @@ class Distillation(_Settings):
         return len(self.compared()) < len(self.parts())
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         """The weight of each compared part, before the schedule; 1 where it is still to be calibrated."""
         parts = self.compared()
         each = (1.0,) if self.weight == "auto" else self.weight if isinstance(self.weight, tuple) else (self.weight,)

@@ -258,7 +258,7 @@ class DistillationTrainer:
         if criterion.calibrating and self.epoch >= max(warmup_epochs(self), 1):
             criterion.calibrating = False
             LOGGER.info(
-                "Distillation: weight calibrated to " + ", ".join(f"{w:.4g}" for w in criterion.weights.values())
+                "Distillation: weight calibrated to " + ", ".join(f"{w:.4g}" for w in criterion.loss_weights.values())
             )
 
     def _clip_distiller(self, *_: Any) -> None:

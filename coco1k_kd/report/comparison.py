@@ -149,7 +149,7 @@ class Reference(Struct, kw_only=True):
 Change = Literal["arms", "seeds", "draws", "looks", "hours", "judge", "groups"]
 
 
-class Design(Struct):
+class Progress(Struct):
     """Which looks at the data were planned, and where the study stands: docs/statistics.md."""
 
     seeds: Literal["auto", "fixed"]
@@ -286,7 +286,7 @@ class Comparison(Struct, kw_only=True):
     settings: dict[str, Any] = {}
     at_once: Annotated[Count, Meta(description="most runs under way at once; above 1 times are shared")] = 1
     headline: Headline | None = None
-    design: Design | None = None
+    design: Progress | None = None
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
     models: Annotated[dict[str, Model], Meta(description="student and teacher; empty in an interim report")] = {}

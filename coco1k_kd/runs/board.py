@@ -59,7 +59,7 @@ class Board:
 
     def refresh(self) -> None:
         """Look what the runs have done, and show it where something has changed."""
-        changed = [row.look() for row in self._rows.values()]
+        changed = [row.again() for row in self._rows.values()]
         terminal = self.stream.isatty()
         if terminal or (any(changed) and time.monotonic() - self._written >= _EVERY_SECONDS):
             self._wipe()
@@ -102,7 +102,7 @@ class _Row:
         self.epoch, self.seconds, self.where = self.first, 0.0, ""
         self._before = holder(folder)  # of a run that was killed: not of ours
 
-    def look(self) -> bool:
+    def again(self) -> bool:
         """Read the folder again; has an epoch ended, or the run begun?"""
         before = (self.epoch, self.where)
         found = holder(self.folder)

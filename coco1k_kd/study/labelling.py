@@ -66,7 +66,7 @@ def label(order: Order) -> None:
         made = Made(order.output, _OUTPUTS)
         imgsz = order.imgsz or (_best_imgsz(labeller, data) if data else labeller.own_imgsz)
         check_imgsz(imgsz, "the teacher's own --imgsz")
-        unread = labeller.look(pool.images, imgsz)
+        unread = labeller.detect(pool.images, imgsz)
         thresholds = np.full(len(classes), order.confidence)
         if data:
             thresholds = labeller.thresholds(data.val, imgsz, order.confidence)

@@ -74,7 +74,7 @@ def teach_once(source: Source, teacher: Weights) -> Lesson:
     imgsz = source.imgsz or best_imgsz(labeller.aps(data.val))
     thresholds = labeller.thresholds(data.val, imgsz, _LEAST)
     pool = source.pool.images if source.pool else ()
-    unread = labeller.look([*pool, *source.train], imgsz)
+    unread = labeller.detect([*pool, *source.train], imgsz)
     for line in source.pool.notes(unread) if source.pool else ():
         print(f"note: {line}", flush=True)
 

@@ -125,7 +125,7 @@ class Evaluator:
         """The same of a teacher that is fitted in `folder`, whose last checkpoint nobody asks for."""
         return self._of_judge(folder, {_BEST: checkpoints(folder)[_BEST]}) if self.judge else None
 
-    def judged(self, results: Mapping[Key, Result]) -> None:
+    def evaluate(self, results: Mapping[Key, Result]) -> None:
         """Evaluate what is missing of these runs: a run does it by itself, for the judge that its study then had.
 
         UserError if an evaluation that is there is not of the run's checkpoints.

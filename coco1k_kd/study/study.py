@@ -22,7 +22,7 @@ from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Change, Comparison, Design, Reference, read_comparison
+from coco1k_kd.report.comparison import Change, Comparison, Progress, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
@@ -217,7 +217,7 @@ class Course:
         results = {key: found[key] for key in self.keys if key in found and (BASELINE, key[1]) in found}
         self.references = self.references or self.evaluator.references()
         counted = [key for key in results if key[0] != WEIGHT0]
-        self.evaluator.judged({key: results[key] for key in counted})
+        self.evaluator.evaluate({key: results[key] for key in counted})
         reads = {key: study.read_by(key) for key in results}
         checked = audit(results, study.data.train.size, study.data.val.size, reads)
         print("comparing…", flush=True)
@@ -245,7 +245,7 @@ class Course:
         runs = max(Counter(arm for arm, _ in counted).values(), default=0)
         return {"hours"} if runs > before.units and before.units not in self.design.looks else set()
 
-    def _design(self, in_time: bool, following: int | None) -> Design:
+    def _design(self, in_time: bool, following: int | None) -> Progress:
         """Where the study stands after a look; `stopped` says why it ends, if it does."""
         auto, seeds = self.study.settings.auto, self.study.seeds
         if not in_time:
@@ -260,7 +260,7 @@ class Course:
         if stopped == "hours":
             reached = max((entry.units for entry in self.entries.values()), default=0)
             missing = self.training.seconds(self._wanted(self.design.next_look(reached) or len(seeds)))
-        return Design(
+        return Progress(
             seeds="auto" if auto else "fixed",
             looks=list(self.design.looks) or [self.study.units],
             levels=list(self.design.levels) or [ALPHA],

@@ -94,7 +94,7 @@ class Labeller:
             self._stores[imgsz] = BoxStore(self.folder / f"boxes_{imgsz}.json", identity)
         return self._stores[imgsz]
 
-    def look(self, images: Iterable[PoolImage], imgsz: int, what: str = "label") -> dict[Path, str]:
+    def detect(self, images: Iterable[PoolImage], imgsz: int, what: str = "label") -> dict[Path, str]:
         """Find the boxes in all images; returns what cannot be decoded, with the reason. `what`: for the bar."""
         images = list(images)
         files = {image.sha256: image.file for image in images}
@@ -148,7 +148,7 @@ class Labeller:
     def tables(self, split: Split, imgsz: int, what: str) -> dict[Path, np.ndarray]:
         """What the teacher finds in the images of a split that can be read, by file, links resolved (`boxes`)."""
         seen = {file: image for file in split.files if (image := self._picture(file, file.name))}
-        unread = self.look(seen.values(), imgsz, f"{what} at {imgsz}")
+        unread = self.detect(seen.values(), imgsz, f"{what} at {imgsz}")
         return {file.resolve(): self.boxes(one.sha256, imgsz) for file, one in seen.items() if file not in unread}
 
     def _labelled(self, split: Split, imgsz: int) -> tuple[Truth, Detections]:

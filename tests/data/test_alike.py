@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from coco1k_kd.data.alike import ALIKE, alike, looks, patterns
+from coco1k_kd.data.alike import ALIKE, alike, miniatures, patterns
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "another size": lambda image: image.resize((image.width // 2, image.height // 2)),
@@ -35,11 +35,11 @@ def test_a_changed_copy_is_found(scenes: list[Path], tmp_path: Path, change: str
         copies.append(tmp_path / f"{number}.{suffix}")
         with Image.open(scene) as image:
             CHANGES[change](image.convert("RGB")).save(copies[-1])
-    assert alike(looks(copies), looks(scenes)) == {number: number for number in range(10)}
+    assert alike(miniatures(copies), miniatures(scenes)) == {number: number for number in range(10)}
 
 
 def test_other_scenes_are_not_alike(scenes: list[Path]) -> None:
-    small = looks(scenes)
+    small = miniatures(scenes)
     assert alike(small[:80], small[80:]) == {}
     rows = patterns(small)
     likeness = rows @ rows.T
@@ -51,9 +51,9 @@ def test_what_shows_nothing_is_like_nothing(scenes: list[Path], tmp_path: Path) 
     for name in ("black", "black again"):
         Image.new("RGB", (200, 100)).save(tmp_path / f"{name}.png")
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    small = looks(sorted(tmp_path.iterdir()))
-    assert alike(small, np.concatenate((small, looks(scenes[:3])))) == {}
-    assert alike(small, small[:0]) == {} and looks([]).shape == (0, 16, 16)
+    small = miniatures(sorted(tmp_path.iterdir()))
+    assert alike(small, np.concatenate((small, miniatures(scenes[:3])))) == {}
+    assert alike(small, small[:0]) == {} and miniatures([]).shape == (0, 16, 16)
 
 
 def test_a_turned_picture_is_compared_upright(scenes: list[Path], tmp_path: Path) -> None:
@@ -61,4 +61,4 @@ def test_a_turned_picture_is_compared_upright(scenes: list[Path], tmp_path: Path
     exif[0x0112] = 6
     with Image.open(scenes[0]) as image:
         image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
-    assert alike(looks([tmp_path / "turned.jpg"]), looks(scenes)) == {0: 0}
+    assert alike(miniatures([tmp_path / "turned.jpg"]), miniatures(scenes)) == {0: 0}

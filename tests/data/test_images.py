@@ -12,7 +12,7 @@ from PIL import Image
 from ultralytics.utils.patches import imread
 
 from coco1k_kd.data import images
-from coco1k_kd.data.alike import looks
+from coco1k_kd.data.alike import miniatures
 from coco1k_kd.data.entries import Image as Entry
 from coco1k_kd.data.images import Seen, brightest, image_fault, jpeg_damage, see, without_trailer
 
@@ -38,7 +38,7 @@ OPENINGS: dict[str, Callable[[Path], object]] = {
     "image_fault": lambda file: image_fault(file.read_bytes(), Entry(1, file.name, 16_000, 12_000)),
     "jpeg_damage": lambda file: jpeg_damage(file.read_bytes()),
     "without_trailer": lambda file: without_trailer(file.read_bytes()),
-    "looks": lambda file: looks([file]),
+    "miniatures": lambda file: miniatures([file]),
 }
 
 

@@ -11,7 +11,7 @@ from msgspec import structs
 from test_report import comparison
 
 from coco1k_kd.report import words
-from coco1k_kd.report.comparison import Comparison, Design
+from coco1k_kd.report.comparison import Comparison, Progress
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.plots import bar_of
 from coco1k_kd.report.words import Words, languages, texts
@@ -126,7 +126,7 @@ def test_what_holm_took_back_is_worded():
     assert "Holm" not in EN.sentence(entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
 
 
-DESIGN = Design("auto", looks=[3, 5, 8], levels=[0.011, 0.0183, 0.0292], look=1, stopped="hours", hours_next=0.7)
+DESIGN = Progress("auto", looks=[3, 5, 8], levels=[0.011, 0.0183, 0.0292], look=1, stopped="hours", hours_next=0.7)
 
 
 def designed(number: int, **changes: object) -> Comparison:
