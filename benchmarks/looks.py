@@ -3,6 +3,7 @@
 python benchmarks/looks.py --studies 2000
 python benchmarks/looks.py --studies 2000 --looks 2 4 6 8
 python benchmarks/looks.py --grid --studies 1000
+python benchmarks/looks.py --power --studies 1000
 python benchmarks/looks.py --cluster 10 --share 0.9 --studies 2000 --json
 python benchmarks/looks.py --arms 6 --effect 0.003 --standard-error 0.0007 --studies 2000 --seed 0 --json
 
@@ -33,9 +34,10 @@ from coco1k_kd.data.groups import Groups
 from coco1k_kd.verdict.compare import compare_figures, decide
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.futility import futile
-from coco1k_kd.verdict.intervals import BAND
+from coco1k_kd.verdict.intervals import BAND, Estimate
 from coco1k_kd.verdict.looks import FIXED, LOOKS, Design, sequential, settled
 from coco1k_kd.verdict.matching import Figures
+from coco1k_kd.verdict.power import found
 
 IMAGES = 400
 STANDARD_ERROR = 0.002  # of the difference at the first look: 0.2 AP points
@@ -173,9 +175,23 @@ def table(case: Case, studies: int, truths: Sequence[float]) -> None:
                     print(f"{head} | {false:.1f} | {held:.1f} | {given:.0f} | {seeds:.1f} |", flush=True)
 
 
-def grid(studies: int) -> None:
+def power(studies: int) -> None:
+    """Print how many studies find the difference that `verdict/power.py` says they find with 80% probability."""
+    print("| design | images' share | standard error | difference | found, % |\n|---|---|---|---|---|")
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for looks, share, error in product((LOOKS, (5,)), (0.0, 0.3, 0.9), (STANDARD_ERROR, 5 * STANDARD_ERROR)):
+            fixed, units = len(looks) == 1, looks[0]
+            of_units = units * (1 - share) * error**2
+            plan = Estimate(0.0, 1, units, IMAGES, share * error**2, 0.0, of_units)
+            effect = found(plan, FIXED if fixed else sequential(looks), looks[-1])
+            case = Case(looks, fixed, effect, error, share)
+            head = f"| {' '.join(map(str, looks))} | {share} | {100 * error:g} | {100 * effect:.2f}"
+            print(f"{head} | {100 * ends_of(case, studies, pool)[2]:.1f} |", flush=True)
+
+
+def grid(studies: int, futility: bool) -> None:
     """Print a row for each number of arms, standard error and true difference; designs and spreads side by side."""
-    designs = {"looks": Case(), "five seeds": Case((5,), True)}
+    designs = {"looks": Case(futility=futility), "five seeds": Case((5,), True)}
     kinds = [(name, unequal) for name in designs for unequal in (False, True)]
     head = " | ".join(f"{name}, {'unequal' if unequal else 'equal'}" for name, unequal in kinds)
     print(f"| arms | standard error | true difference | images' share | {head} |\n|{'---|' * (4 + len(kinds))}")
@@ -211,9 +227,13 @@ def main() -> None:
     parser.add_argument("--ungrouped", action="store_true", help="with --json: the study does not know the clusters")
     parser.add_argument("--seed", type=int, default=0, help="with --json: of the simulation")
     parser.add_argument("--grid", action="store_true", help="false / truth in all intervals / runs for 1 to 6 arms")
+    parser.add_argument("--power", action="store_true", help="whether 80%% of studies find what is said that they find")
     args = parser.parse_args()
     if args.grid:
-        grid(args.studies)
+        grid(args.studies, not args.no_futility)
+        return
+    if args.power:
+        power(args.studies)
         return
     looks = (args.fixed,) if args.fixed else sequential(args.looks).looks
     figures_of_case = (args.effect, args.standard_error, args.share, args.heavy, args.arms, args.unequal)

@@ -167,6 +167,31 @@ class Progress(Struct):
     hours_next: Annotated[Positive | None, Meta(description="estimate for the next look")] = None
 
 
+class Way(Struct):
+    """A change of the study, and what it would find."""
+
+    what: Literal["images", "seeds", "epochs"]
+    number: Annotated[Count, Meta(description="of images, or of seeds; `epochs` are halved for that many seeds")]
+    finds: float
+    hours: Annotated[Positive, Meta(description="more than the study takes")]
+
+
+class Power(Struct):
+    """The true difference that the study finds with 80% probability by its last look."""
+
+    finds: float
+    units: Annotated[Count, Meta(description="seeds or draws at most")]
+    unit: Literal["seed", "draw"] = "seed"
+    hours: Annotated[Positive | None, Meta(description="of the whole study; null before anything has run")] = None
+    prior: Annotated[bool, Meta(description="the spread between seeds is that of other studies, not yet its own")] = (
+        True
+    )
+    ways: list[Way] = []
+    best: Annotated[
+        Literal["images", "seeds", "epochs"] | None, Meta(description="the way that helps most per hour")
+    ] = None
+
+
 class Git(Struct):
     """The program's own commit."""
 
@@ -287,6 +312,7 @@ class Comparison(Struct, kw_only=True):
     at_once: Annotated[Count, Meta(description="most runs under way at once; above 1 times are shared")] = 1
     headline: Headline | None = None
     design: Progress | None = None
+    power: Power | None = None
     arms: Annotated[dict[str, Arm], Meta(min_length=1)]
     references: Annotated[dict[str, Reference], Meta(description="student and teacher as they are given")]
     models: Annotated[dict[str, Model], Meta(description="student and teacher; empty in an interim report")] = {}

@@ -14,7 +14,7 @@ import yaml
 from msgspec import structs
 
 from coco1k_kd.names import BASELINE, TEACHER
-from coco1k_kd.report.comparison import Comparison, Headline
+from coco1k_kd.report.comparison import Comparison, Headline, Power
 from coco1k_kd.report.headline import answer
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
@@ -221,7 +221,26 @@ class Words:
             head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
         ends = [self("interim")] if stopped is None else [] if stopped == "fixed" else [self(f"stopped_{stopped}")]
         more = self._more_hours(comparison) if stopped in ("hours", None) else ""
-        return [head, *of_draws, *ends, *([more] if more else []), *self._grouped(comparison)]
+        return [head, *of_draws, *self.power(comparison), *ends, *([more] if more else []), *self._grouped(comparison)]
+
+    def power(self, comparison: Comparison) -> list[str]:
+        """What the study can find, and what would help most per hour."""
+        compared = comparison.comparisons
+        return self.foreseen(comparison.power, compared[0].images) if compared else []
+
+    def foreseen(self, power: Power | None, images: int) -> list[str]:
+        """The same of figures, where so many `images` judge."""
+        if not power:
+            return []
+        hours = self("power_hours", hours=f"{power.hours:.1f}") if power.hours is not None else ""
+        counted = {"units": self.count(power.unit, power.units), "images": self.count("image", images)}
+        source = self("power_prior" if power.prior else "power_seen")
+        told = [self("power", finds=f"{100 * power.finds:.1f}", source=source, hours=hours, **counted)]
+        for way in power.ways:
+            if way.what == power.best:
+                figures = {"number": f"{way.number:,}", "finds": f"{100 * way.finds:.1f}", "hours": f"{way.hours:.1f}"}
+                told.append(self(f"power_{way.what}", **figures))
+        return [" ".join(told)]
 
     def _grouped(self, comparison: Comparison) -> list[str]:
         """Which images count as one sample."""

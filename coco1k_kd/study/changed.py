@@ -6,7 +6,8 @@ Their rates stand in docs/statistics.md.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -77,6 +78,16 @@ def changed(earlier: Iterable[Earlier], judge: str, pattern: str | None) -> set[
             found |= {"judge"} if report.judged_by.sha256 != judge else set()
             found |= {"groups"} if (report.groups.pattern if report.groups else None) != pattern else set()
     return found
+
+
+def more_hours(earlier: Earlier | None, arms: Iterable[Hashable], looks: Iterable[int]) -> set[Change]:
+    """Whether a study goes on after hours that had run out between two of its `looks`, with a verdict.
+
+    `arms`: one of each run that counts now.
+    """
+    if not earlier or not earlier.judged or earlier.design.stopped != "hours" or earlier.units in looks:
+        return set()
+    return {"hours"} if max(Counter(arms).values(), default=0) > earlier.units else set()
 
 
 def in_order(changes: Iterable[Change]) -> list[Change]:

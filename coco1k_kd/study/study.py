@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Change, Comparison, Progress, Reference, read_comparison
+from coco1k_kd.report.comparison import Comparison, Power, Progress, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
@@ -33,10 +32,11 @@ from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, comparing, shipping, store
 from coco1k_kd.study.arms import BASELINE, WEIGHT0, Key
 from coco1k_kd.study.audit import audit
-from coco1k_kd.study.changed import changed, in_order
+from coco1k_kd.study.changed import changed, in_order, more_hours
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.config import write_config
 from coco1k_kd.study.fitting import fit
+from coco1k_kd.study.foresight import power_of
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
 from coco1k_kd.study.lessons import prepare
@@ -153,6 +153,7 @@ class Course:
         """Train and judge to the end; None where not even one baseline has a result."""
         settings = self.study.settings
         looks = settings.looks if settings.auto else [len(self.study.seeds)]
+        print("\n".join(Words(self.language).foreseen(self._power(), self.evaluator.split.size)), flush=True)
         stages = [*([1] if settings.auto else []), *looks]  # the first pair is reported, without a verdict
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
             self.keys += [key for key in self._wanted(stage) if key not in self.keys]
@@ -169,6 +170,7 @@ class Course:
                 if following:
                     self.futile |= {pair for pair in self._open() if self._futile(pair)}
             content.design = self._design(in_time, following)
+            content.power = self._power()
             content.headline = Words().headline(content)
             stopped = content.design.stopped or self._broken()
             if stopped:
@@ -222,7 +224,8 @@ class Course:
         checked = audit(results, study.data.train.size, study.data.val.size, reads)
         print("comparing…", flush=True)
         judge, groups = sha256(self.evaluator.truth), study.settings.groups
-        self.changed |= changed(self.earlier, judge, groups) | self._more_hours(counted)
+        self.changed |= changed(self.earlier, judge, groups)
+        self.changed |= more_hours(study.earlier, [arm for arm, _ in counted], self.design.looks)
         unplanned = bool(self.changed)
         self.entries = comparing.judge_all(study, counted, self.evaluator, self.settled, self.design, unplanned)
         return collect.build(
@@ -236,14 +239,6 @@ class Course:
             self.training.failures,
             comparing.judge_given(counted, self.evaluator, self.references, self.design, unplanned, self._effect()),
         )
-
-    def _more_hours(self, counted: Sequence[Key]) -> set[Change]:
-        """Whether the study goes on after hours that had run out between two looks, with a verdict."""
-        before = self.study.earlier
-        if not before or not before.judged or before.design.stopped != "hours":
-            return set()
-        runs = max(Counter(arm for arm, _ in counted).values(), default=0)
-        return {"hours"} if runs > before.units and before.units not in self.design.looks else set()
 
     def _design(self, in_time: bool, following: int | None) -> Progress:
         """Where the study stands after a look; `stopped` says why it ends, if it does."""
@@ -273,6 +268,13 @@ class Course:
             hours_next=None if missing is None else missing / SECONDS,
         )
 
+    def _power(self) -> Power | None:
+        """What the study can find: before its first run by the spreads of others, then by its own."""
+        entries = [self.entries[pair] for pair in self._asked()]
+        hours = self.hours.spent + self.training.seconds(self._wanted(len(self.study.seeds)))
+        results, images = self.training.results, self.evaluator.split.size
+        return power_of(self.study, self.design, images, entries, results, hours / SECONDS)
+
     def _note(self) -> str:
         """What stands above the table of runs: which look comes, what is known so far, and how long all of it takes."""
         settings = self.study.settings
@@ -292,7 +294,8 @@ class Course:
         if last:
             print(markdown(content, words))
         else:
-            print("\n".join(map(_told, (self.entries[pair] for pair in self._asked()))))
+            told = [_told(self.entries[pair]) for pair in self._asked()]
+            print("\n".join([*told, *words.power(content)]))
         logged = log_study(content, paths, words) if last else []
         print("\n".join([*(f"wrote {path}" for path in paths), *logged]), flush=True)
 

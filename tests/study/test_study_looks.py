@@ -485,3 +485,20 @@ def test_an_export_that_fails_costs_its_row_and_not_the_report(study_of: Any, ca
     assert code == 1 and content["exports"] == [] and content["design"]["stopped"] == "fixed"
     assert f"error: not exported: {labels[0]}, {labels[1]}; finished runs are kept" in said
     assert content["models"]["student"]["parameters"] > 0
+
+
+def test_a_study_says_what_it_can_find_before_it_starts_and_from_then_on(study_of: Any, capsys: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study_of(Actor(OPEN, stops="baseline (seed 0)"))
+    said = capsys.readouterr().out
+    assert "With up to 8 seeds on 24 images this study finds a true difference of " in said
+    assert "by the spread between seeds in studies of ours" in said
+    _, content = study_of(Actor(OPEN), looks=[3])
+    power = content["power"]
+    assert power["units"] == 3 and not power["prior"] and power["hours"] == pytest.approx(0.1)
+    ways = {way["what"]: way for way in power["ways"]}
+    assert ways.keys() == {"images", "seeds", "epochs"} and power["best"] in ways
+    assert ways["images"]["number"] == 48 and ways["seeds"]["hours"] == pytest.approx(0.1 * 2 / 3)
+    assert all(way["finds"] < power["finds"] for way in ways.values())
+    said = capsys.readouterr().out
+    assert "by the spreads seen so far" in said and " would help most" in said
