@@ -75,7 +75,7 @@ class Example:
         drawn = _draw(image, scale, font, {_TRUTH: boxes})
         panels = [Panel(drawn, words("panel_truth"), number, words("alt_truth", image=self.name, number=number))]
         for arm, found in self.found.items():
-            hits, false, missed = matched(found, self.truth)
+            hits, false, missed = told_apart(found, self.truth)
             counts = words("panel_counts", hits=len(hits), false=len(false), missed=len(missed))
             drawn = _draw(image, scale, font, {_MISSED: missed, _FALSE: false, _HIT: hits})
             panels.append(Panel(drawn, arm, counts, words("alt_panel", panel=arm, image=self.name, counts=counts)))
@@ -119,7 +119,7 @@ def legend() -> list[tuple[str, str, str]]:
     return [(key, colour, " ".join(f"{x / 3:.1f}" for x in _DASH[colour])) for key, colour in kinds.items()]
 
 
-def matched(found: Sequence[Box], truth: Sequence[Box]) -> tuple[list[Box], list[Box], list[Box]]:
+def told_apart(found: Sequence[Box], truth: Sequence[Box]) -> tuple[list[Box], list[Box], list[Box]]:
     """Which boxes are right, which are false, and which of the truth are missed, by COCO's rules at IoU 0.5.
 
     A box on a crowd is neither right nor false.

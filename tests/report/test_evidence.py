@@ -15,7 +15,7 @@ from test_report import STAMP, change, comparison
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Comparison, Judged
 from coco1k_kd.report.evidence import gather
-from coco1k_kd.report.examples import Box, Example, matched
+from coco1k_kd.report.examples import Box, Example, told_apart
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
 from coco1k_kd.verdict.compare import compare
@@ -69,7 +69,7 @@ def test_the_images_that_differ_most_come_first(study: Comparison) -> None:
     assert shares == sorted(shares, reverse=True) and shares[0] > 0
     best = found.won[0]
     assert best.name.startswith("folder/") and best.path.is_file() and list(best.found) == ["baseline", "cwd"]
-    hits = [len(matched(boxes, best.truth)[0]) for boxes in best.found.values()]
+    hits = [len(told_apart(boxes, best.truth)[0]) for boxes in best.found.values()]
     assert hits[1] >= hits[0], "where the arm won most, it finds no fewer"
 
 
@@ -121,8 +121,8 @@ def test_boxes_are_judged_by_cocos_rules() -> None:
     dog, crowd = Box("dog", (0, 0, 10, 10)), Box("dog", (50, 0, 40, 40), crowd=True)
     right, second = Box("dog", (0, 0, 10, 9), 0.9), Box("dog", (0, 0, 9, 10), 0.8)
     in_crowd, cat = Box("dog", (55, 5, 5, 5), 0.7), Box("cat", (0, 0, 10, 10), 0.6)
-    assert matched([cat, second, in_crowd, right], [dog, crowd]) == ([right], [second, cat], [])
-    assert matched([], [dog, crowd]) == ([], [], [dog])
+    assert told_apart([cat, second, in_crowd, right], [dog, crowd]) == ([right], [second, cat], [])
+    assert told_apart([], [dog, crowd]) == ([], [], [dog])
 
 
 def test_panels_mark_boxes_without_relying_on_colour(tmp_path: Path) -> None:
