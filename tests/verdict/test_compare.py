@@ -16,6 +16,7 @@ from msgspec import structs
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from coco1k_kd.data.groups import Groups
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.compare import compare, compare_figures, decide
 from coco1k_kd.verdict.entry import Needed
@@ -122,8 +123,19 @@ def test_metrics_are_cocoevals_stats(scene):
     metrics, own = coco_metrics(annotations, files["good", 0]), precision(annotations, files["good", 0])
     assert metrics["ap"] == pytest.approx(np.nanmean(own[..., 0]), abs=1e-9)
     assert metrics["ap50"] == pytest.approx(np.nanmean(own[0, :, 0]), abs=1e-9)
-    assert metrics["ap_small"] == pytest.approx(np.nanmean(own[..., 1]), abs=1e-9)
+    assert metrics["ap75"] == pytest.approx(np.nanmean(own[5, :, 0]), abs=1e-9)
+    for area, size in enumerate(("small", "medium", "large"), 1):
+        assert metrics[f"ap_{size}"] == pytest.approx(np.nanmean(own[..., area]), abs=1e-9)
+    assert coco_metrics(annotations, files["good", 0], (1,))["ap"] == pytest.approx(np.nanmean(own[:, 1, 0]), abs=1e-9)
     assert 0.2 < metrics["ap"] < metrics["ap50"] < 1
+
+
+def test_a_group_shows_what_one_of_its_images_shows(scene):
+    figures = figures_of(scene[0], scene[1]["good", 0])
+    groups = Groups("", np.arange(figures.images) // 4, 0, (None,) * figures.images)
+    shown = figures.shown.reshape(*figures.shown.shape[:2], -1, 4)
+    alone = shown.sum(axis=-1) == 1
+    assert alone.any() and (figures.by_group(groups).shown == shown.any(axis=-1)).all()
 
 
 def test_each_image_once_is_cocoeval(scene):

@@ -132,6 +132,20 @@ def test_verdict(mean, variance, seeds, expected):
     assert word == expected and (reason is None) == (expected != "inconclusive")
 
 
+@pytest.mark.parametrize(
+    ("estimate", "reason"),
+    [
+        (made(0.0), "no_spread"),
+        (made(0.02, shared=1e-6, images=19), "few_images"),
+        (made(0.02, shared=1e-6, seeds=1), "one_seed"),
+        (made(0.004, single=1e-4), "interval"),
+    ],
+)
+def test_why_nothing_is_said(estimate, reason):
+    assert verdict(estimate) == ("inconclusive", reason)
+    assert verdict(replace(estimate, images=20))[1] != "few_images"
+
+
 def test_what_is_needed_settles_and_one_less_does_not():
     e = made(0.006, shared=2e-6, single=2e-5, between=1e-5)
     assert verdict(e) == ("inconclusive", "interval")
