@@ -78,12 +78,14 @@ class Killer:
     Attributes:
         command: of the study, without --project and --resume.
         seconds: that an undisturbed study takes.
+        runs: that it has.
         told: of each kill its kind, its second, and how far the study was.
     """
 
     command: list[str]
     seconds: float
     rng: random.Random
+    runs: int = RUNS
     told: list[str] = field(default_factory=list)
 
     def study(self, project: Path, moments: list[str]) -> None:
@@ -97,11 +99,11 @@ class Killer:
                     raise SystemExit(f"the study ended with exit code {process.returncode}: see {project}.log")
                 return
             began = time.monotonic() - self._began
-            done = len(list(project.glob("*/result.json"))) - len(list(project.glob("references/*/result.json")))
+            done = len(list(project.glob("*_2*/result.json")))
             everything = len(self.told) % 2 == 0
             self._kill(process, project, everything)
             whom = "study and runs" if everything else "study"
-            self.told.append(f"{moment}, {whom}, after {began:.1f} s, {done} of {RUNS} runs done")
+            self.told.append(f"{moment}, {whom}, after {began:.1f} s, {done} of {self.runs} runs done")
             print(self.told[-1], flush=True)
             moments.pop(0)
 
@@ -118,7 +120,7 @@ class Killer:
         condition: dict[str, Callable[[], object]] = {
             RANDOM: lambda: time.monotonic() > ends,
             SNAPSHOT: lambda: list(project.glob("*/weights/.resume.pt.*")),
-            COMPARISON: lambda: len(list(project.glob("*_2*/result.json"))) == RUNS,
+            COMPARISON: lambda: len(list(project.glob("*_2*/result.json"))) == self.runs,
         }
         while process.poll() is None:
             if condition[moment]():

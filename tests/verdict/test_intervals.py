@@ -11,7 +11,10 @@ from scipy.stats import t as student
 
 from coco1k_kd.verdict.entry import Needed, Part, Variance
 from coco1k_kd.verdict.intervals import (
+    MAX_IMAGES,
     MAX_SEEDS,
+    MIN_IMAGES,
+    MIN_SEEDS,
     Estimate,
     corrected,
     estimate,
@@ -154,6 +157,22 @@ def test_what_is_needed_settles_and_one_less_does_not():
     assert e.planned(seeds, e.images).mde() <= 0.006 < e.planned(seeds - 1, e.images).mde()
     images = needed(e.planned(20, e.images)).images
     assert images is None or e.planned(20, images).mde() <= 0.006
+
+
+@pytest.mark.parametrize("fewest", [4, 51, MAX_SEEDS])
+def test_the_fewest_seeds_that_settle_are_found_from_one_more_to_the_most(fewest):
+    e = made(0.0, single=1e-6, between=1e-4)
+    mean = e.planned(fewest, e.images).mde()
+    assert needed(replace(e, mean=mean)).seeds == fewest
+    assert needed(replace(e, mean=0.999 * mean)).seeds == (None if fewest == MAX_SEEDS else fewest + 1)
+
+
+@pytest.mark.parametrize(("fewest", "each"), [(401, 1.0), (MAX_IMAGES, 1.0), (801, 2.0)])
+def test_the_fewest_images_that_settle_are_found_too(fewest, each):
+    e = made(0.0, shared=1e-4)
+    assert needed(replace(e, mean=e.planned(3, fewest / each).mde()), each=each).images == fewest
+    assert needed(replace(e, seeds=1)) == Needed(seeds=MIN_SEEDS)
+    assert needed(replace(e, images=10), "few_images", each=each) == Needed(images=round(MIN_IMAGES * each))
 
 
 def test_nothing_in_reach_is_said():
