@@ -9,7 +9,7 @@ from coco1k_kd.verdict.entry import Entry
 
 def answer(comparison: Comparison) -> tuple[Answer, Entry | None]:
     """The answer, and the comparison that it speaks of: of the arm that matters most; None where none was made."""
-    arms = [entry for entry in comparison.comparisons if entry.against == BASELINE and entry.arm not in CONTROLS]
+    arms = [entry for entry in comparison.comparisons if entry.against == BASELINE and not _control(entry.arm)]
     if not arms:
         return "not_known", None
     best = max(arms, key=lambda entry: entry.d_ap.mean)
@@ -31,6 +31,11 @@ def answer(comparison: Comparison) -> tuple[Answer, Entry | None]:
     return "not_known", best
 
 
+def _control(arm: str) -> bool:
+    """Whether an arm of this name, whatever its settings, is never the answer."""
+    return arm.partition(":")[0] in CONTROLS
+
+
 def _none_beats_the_student(comparison: Comparison) -> bool:
     """Whether no arm was shown to be above the student as given, on classes that it knows.
 
@@ -42,4 +47,5 @@ def _none_beats_the_student(comparison: Comparison) -> bool:
     student = comparison.references.get("student")
     if student is None or student.ap_of_all is None:
         return False
-    return max(arm.mean["ap"] or 0.0 for arm in comparison.arms.values()) <= student.ap_of_all
+    trained = [arm.mean["ap"] or 0.0 for name, arm in comparison.arms.items() if not _control(name)]
+    return max(trained) <= student.ap_of_all

@@ -139,7 +139,7 @@ def judge_given(
     if not given:
         return []
     found = []
-    for arm in dict.fromkeys(arm for arm, _ in runs if arm != RANDOM):
+    for arm in dict.fromkeys(arm for arm, _ in runs if not arm.control):
         keys = [key for key in runs if key[0] == arm]
         files = ({key[1]: evaluator.predictions(key, epoch) for key in keys} for epoch in EPOCHS)
         student = {key[1]: Path(given) for key in keys}

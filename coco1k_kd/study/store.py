@@ -119,13 +119,11 @@ def _same_design(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether `one` is `other` with as many arms, seeds and draws or more."""
     teacher = other["teacher"] is None  # no arm of it needed one
-    pool = other.get("unlabelled") is None
+    new = {key for key in _OF_A_POOL if other.get("unlabelled") is None}  # nor images without labels
+    new |= {key for key in _OF_A_POOL if other.get("pool_truth") is None and key.startswith("pool_truth")}
     fixed = [key for key in {*one, *other} if key not in (*_GROWS, *_DESIGN, _EXTENDS, _TEACHERS)]
     return (
-        all(
-            one.get(key) == other.get(key) or (teacher and "teacher" in key) or (pool and key in _OF_A_POOL)
-            for key in fixed
-        )
+        all(one.get(key) == other.get(key) or (teacher and "teacher" in key) or key in new for key in fixed)
         and all(set(other[key]) <= set(one[key]) for key in ("arms", "seeds"))
         and all(other[key] <= one[key] for key in ("draws", "controls"))
         and other.get(_TEACHERS, {}).items() <= one.get(_TEACHERS, {}).items()

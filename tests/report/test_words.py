@@ -182,6 +182,13 @@ def test_the_headline_says_what_to_do(case: str):
     assert found.text.startswith(texts("en")[f"answer_{expected}"].split("{")[0])
 
 
+@pytest.mark.parametrize("control", ["pool_truth", "pool_placebo:share=0.3"])
+def test_a_control_is_never_the_answer(control: str):
+    content = told(cwd="improves", mgd="inconclusive")
+    content.comparisons.append(against(control, "baseline", "improves", 0.5, 0.1))
+    assert EN.headline(content).arm == "cwd"
+
+
 def test_the_headline_says_to_train_longer_where_that_wins():
     content = told(cwd="improves", mgd="inconclusive")
     content.comparisons.append(against("cwd", "baseline_same_time", "hurts", -0.02, 0.01))

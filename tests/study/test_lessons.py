@@ -20,7 +20,7 @@ from coco1k_kd.data.lesson import Found, Lesson, read_lesson
 from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.spec import Result
-from coco1k_kd.study import comparing, training
+from coco1k_kd.study import comparing, store, training
 from coco1k_kd.study.lessons import LESSONS, keep, labels_of, placebo, truth
 from coco1k_kd.study.settings import Settings
 
@@ -203,3 +203,12 @@ def test_a_truth_is_known_by_name(tmp_path: Path) -> None:
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"9.jpg is not in it"):
         truth(LESSON, file, more)
+
+
+def test_a_study_without_images_may_get_some() -> None:
+    first = {"arms": ["baseline", "cwd"], "seeds": [0], "draws": 1, "controls": False, "teacher": "t.pt"}
+    second = first | {"arms": ["baseline", "cwd", "pool"], "unlabelled": "/photos", "unlabelled_sha256": "1"}
+    assert store._adds(second, first)
+    assert store._adds(second | {"pool_truth": "/t.json", "pool_truth_sha256": "2"}, second)
+    assert not store._adds(second | {"unlabelled_sha256": "2"}, second)
+    assert not store._adds(second | {"teacher_imgsz": 320}, second | {"teacher_imgsz": 640})
