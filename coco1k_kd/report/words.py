@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePath
+from statistics import median
 
 import yaml
 from msgspec import structs
@@ -20,6 +21,7 @@ from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
 _TEXTS = Path(__file__).parent / "texts"
+COLLAPSED = 0.5  # of the median of an arm's runs: AP below which one of them has collapsed
 LITTLE = 0.01  # AP below which an arm has learned next to nothing
 _NAMED = 3  # arms that the opening names
 
@@ -120,6 +122,8 @@ class Words:
 
     def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
+        if entry.units > 1 and _all_equal(entry):
+            return self("says_zero", design=self.sample(entry))
         if entry.reason in BLIND:
             images, mean = self.images(entry), points(entry.d_ap.mean)
             return self(f"says_{entry.reason}", images=images, mean=mean, band=f"{100 * BAND:.1f}")
@@ -190,6 +194,11 @@ class Words:
     def cautions(self, comparison: Comparison) -> list[str]:
         """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
         told = [self("failure", arm=one.arm, seed=one.seed, message=one.message) for one in comparison.failures]
+        for name, arm in comparison.arms.items():
+            usual = median(run.ap for run in arm.runs)
+            fallen = [run for run in arm.runs if run.ap < COLLAPSED * usual and usual >= LITTLE]
+            figures = {"arm": name, "median": f"{100 * usual:.1f}"}
+            told += [self("collapsed", seed=run.seed, ap=f"{100 * run.ap:.1f}", **figures) for run in fallen]
         best = max(arm.mean["ap"] for arm in comparison.arms.values())
         student = comparison.references.get("student")
         if best < LITTLE:
@@ -218,7 +227,7 @@ class Words:
         elif design.unplanned:  # a fixed list that grew after its verdict
             head = self("design_unplanned", level=level)
         else:
-            head = self("design_fixed", seeds=self.count("seed", repeats(comparison)[1]))
+            head = self("design_fixed", seeds=self.repeated(comparison))
         ends = [self("interim")] if stopped is None else [] if stopped == "fixed" else [self(f"stopped_{stopped}")]
         more = self._more_hours(comparison) if stopped in ("hours", None) else ""
         return [head, *of_draws, *self.power(comparison), *ends, *([more] if more else []), *self._grouped(comparison)]
@@ -294,9 +303,16 @@ class Words:
 
 def repeats(comparison: Comparison) -> tuple[int, int]:
     """How many draws of the train images, and how many seeds of each."""
-    runs = next(iter(comparison.arms.values())).runs
+    runs = max((arm.runs for arm in comparison.arms.values()), key=len)  # an arm may lack runs that failed
     draws = len({run.draw for run in runs})
     return draws, len(runs) // draws
+
+
+def _all_equal(entry: Entry) -> bool:
+    """Whether both arms find the same in every run, so that there is no difference to be unsure of."""
+    parts = entry.d_ap.components
+    same = bool(entry.per_run) and not any(run.d_ap for run in entry.per_run)
+    return same and parts is not None and not parts.shared + parts.single + parts.spread
 
 
 def overlap_of(entry: Entry) -> float:

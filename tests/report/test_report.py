@@ -44,7 +44,7 @@ from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
 from coco1k_kd.study.study import report_only
 from coco1k_kd.verdict.compare import compare
-from coco1k_kd.verdict.entry import Entry, Last, RunDifference, Variance
+from coco1k_kd.verdict.entry import Components, Entry, Last, RunDifference, Variance
 from coco1k_kd.verdict.intervals import Estimate, corrected, needed, verdict
 
 EN = Words()
@@ -242,8 +242,9 @@ def test_markdown_says_the_verdict_first_and_the_figures_in_points():
     assert text.splitlines()[2] == f"**{EN.opening(content)}**"
     assert text.splitlines()[4] == (
         "- **cwd against baseline**: Inconclusive: +0.6 AP points (95% interval -1.8 to +3.0) with 2 seeds on 400 "
-        "images. This study would have found a true difference of 2.7 AP points with 80% probability. To settle it, "
-        "run 4 more seeds."
+        "images. As far as its own spread tells, four of five such studies would have found a true difference of about "
+        "2.7 AP points. If the difference that was seen is the true one, four of five studies would settle it so: run "
+        "4 more seeds."
     )
     for part in ("+0.6", "30.8", "30.1 ± 0.1", "30.7 ± 0.1", "10.0 ± 0.0", "3.00 ± 0.00", "ultralytics 8.4.190"):
         assert part in text, part
@@ -269,15 +270,35 @@ def test_a_failed_run_is_told():
     assert told in markdown(valid(content), EN).splitlines()
 
 
+def test_a_collapsed_run_is_named():
+    content = comparison(seeds=3)
+    run = content.arms["cwd"].runs[1]
+    assert "collapsed" not in markdown(content, EN)
+    run.ap = 0.02
+    told = f"A run of cwd (seed {run.seed}) collapsed: 2.0 AP, where half of the arm's runs have "
+    assert told in markdown(valid(content), EN) and "무너졌습니다" in markdown(content, Words("ko"))
+
+
+def test_a_difference_of_exactly_zero_is_said_in_plain_words():
+    content = comparison(seeds=3)
+    entry = content.comparisons[0]
+    zero = Components(0.0)
+    none = structs.replace(entry.d_ap, mean=0.0, components=zero, ci95=(0.0, 0.0), ci=(0.0, 0.0))
+    runs = [structs.replace(run, d_ap=0.0) for run in entry.per_run]
+    same = structs.replace(entry, d_ap=none, per_run=runs, verdict="inconclusive", reason="no_spread")
+    assert EN.sentence(same).startswith("No difference at all: both arms have the same AP in every run")
+    assert not EN.sentence(structs.replace(same, per_run=entry.per_run)).startswith("No difference at all")
+
+
 def test_certain_classes_are_named():
     content = comparison()
     classes = content.comparisons[0].per_class
     for name, part in classes.items():
         classes[name] = structs.replace(part, p_holm=1.0)
-    assert "No class differs with certainty, corrected for 12 looks (Holm)." in markdown(content, EN)
+    assert "No class differs with certainty, corrected for all 12 classes (Holm)." in markdown(content, EN)
     name = list(classes)[-1]
     classes[name] = structs.replace(classes[name], p_holm=0.001)
-    assert f"Certain, corrected for 12 looks (Holm): {name} (+5.0)." in markdown(content, EN)
+    assert f"Certain, corrected for all 12 classes (Holm): {name} (+5.0)." in markdown(content, EN)
 
 
 def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
