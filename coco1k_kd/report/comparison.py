@@ -296,6 +296,7 @@ class Labelling(Struct):
     images: Count
     boxes: Annotated[Natural, Meta(description="those that are labels")]
     imgsz: Annotated[Count, Meta(description="pixels at which it looked")]
+    train_images: Annotated[Natural, Meta(description="of the images; label_review.html has what it doubts there")] = 0
 
 
 class Comparison(Struct, kw_only=True):

@@ -203,7 +203,8 @@ def note_cost(comparison: Comparison, words: Words) -> str:
     shared = f" {words('note_shared', at_once=comparison.at_once)}" if comparison.at_once > 1 else ""
     taught = comparison.labelling
     once = f" {words('note_labelling', **msgspec.to_builtins(taught))}" if taught else ""
-    text = words("note_cost") + fitted + shared + once
+    doubts = f" {words('note_label_review')}" if taught and taught.train_images else ""
+    text = words("note_cost") + fitted + shared + once + doubts
     by_arm = {name: sorted({run.at_once for run in arm.runs}) for name, arm in comparison.arms.items()}
     if len(set(map(tuple, by_arm.values()))) == 1:
         return text

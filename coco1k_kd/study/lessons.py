@@ -200,7 +200,7 @@ def labelling(study: Study) -> Labelling | None:
         return None
     lesson = read_lesson(main, list(study.data.classes))
     images, boxes = len(lesson.pool) + len(lesson.labelled), labels_of(lesson.pool | lesson.labelled, lesson)
-    return Labelling(lesson.seconds, images, boxes, lesson.imgsz)
+    return Labelling(lesson.seconds, images, boxes, lesson.imgsz, len(lesson.labelled))
 
 
 def source_of(study: Study, fill: bool) -> Source:

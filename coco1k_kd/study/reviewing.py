@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from coco1k_kd.data.dataset import Split
+from coco1k_kd.data.lesson import read_lesson
+from coco1k_kd.data.own import count
+from coco1k_kd.files import write_atomic
 from coco1k_kd.report.review import Mark, Picture, suspicions_caption, suspicions_page
 from coco1k_kd.report.words import Words
+from coco1k_kd.study.plan import Study
+from coco1k_kd.study.teaching import classes_of_labels
 from coco1k_kd.verdict.coco import Detections, Truth, read_truth
 from coco1k_kd.verdict.suspicions import Suspicion, suspicions
 
@@ -68,6 +73,26 @@ def review(
         PAGE: suspicions_page(words, model, number, len(looked), pictures).encode(),
         LIST: (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(),
     }, number
+
+
+def review_of_study(study: Study, language: str) -> list[Path]:
+    """Write page and list into the project, where the teacher has looked at the train images: for the loss `fill`."""
+    own = [path for (control, _), path in study.lessons.items() if not control]
+    lessons = (read_lesson(path, list(study.data.classes)) for path in own)
+    lesson = next((lesson for lesson in lessons if lesson.labelled), None)
+    teachers = [weights for weights in (study.teacher, *study.teachers.values()) if weights]
+    teacher = next((weights for weights in teachers if lesson and weights.sha256 == lesson.teacher), None)
+    if lesson is None or teacher is None:
+        return []
+    numbers = classes_of_labels(teacher, lesson.classes, study.settings.class_map)[1]
+    known = np.isin(np.arange(len(lesson.classes)), numbers)
+    tables = {Path(file): found.table for file, found in lesson.labelled.items()}
+    model, words = Path(teacher.path).name, Words(language)
+    files, number = review(study.data.train, tables, np.array(lesson.thresholds), known, model, words)
+    for name, content in files.items():
+        write_atomic(study.project / name, content)
+    print(f"{model} doubts {count(number, 'label')} of the train images: {study.project / PAGE}", flush=True)
+    return [study.project / name for name in files]
 
 
 def _marks(truth: Truth, image: int, told: Sequence[Suspicion]) -> list[Mark]:

@@ -43,6 +43,7 @@ from coco1k_kd.study.lessons import prepare
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
+from coco1k_kd.study.reviewing import review_of_study
 from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.teachers import read_teachers
@@ -88,6 +89,7 @@ def run(
             write_config(given, study.project)
             try:
                 study = prepare(fit(study, slots, Evaluator(study, slots, judge).of_teacher))
+                review_of_study(study, language)
                 course = Course(study, slots, judge, command, language, clock)
                 content = course.run()
             except RunFailed as failure:

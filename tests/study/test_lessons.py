@@ -68,6 +68,10 @@ def test_a_study_labels_once_and_says_what_each_run_has_learnt_from(taught: Simp
     found = content["labelling"]
     assert found["seconds"] > 0 and found["images"] == 12 + 48 and found["imgsz"] == 64 and found["boxes"] > 0
     assert f"and given {found['boxes']:,} labels" in taught.out and "looked at 60 images at 64 px" in taught.out
+    doubts = json.loads((taught.project / "label_review.json").read_bytes())["images"]
+    assert f"doubts {sum(len(image['doubts']) for image in doubts):,} label" in taught.out
+    assert found["train_images"] == 48 and (taught.project / "label_review.html").is_file()
+    assert "label_review.html, beside this report" in taught.out
     assert content["audit"]["excepted"]["pool_self"] == ["batch_hash", "stream_hash"]
     assert content["headline"]["arm"] not in ("pool_self", "pool_truth", "pool_placebo")
     own = read_lesson(next((taught.project / LESSONS).glob("control_pool_self_*.json")), [*_classes(taught)])
