@@ -7,14 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from studies import environment
 
 from coco1k_kd.data.given import open_data
+from coco1k_kd.data.lesson import Found, Lesson, write_lesson
+from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.report.words import Words
-from coco1k_kd.study.reviewing import review
+from coco1k_kd.study.reviewing import review, review_of_study
 from coco1k_kd.verdict.coco import read_truth
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -61,3 +64,20 @@ def test_planted_faults_lead_the_page(subset: Path, tmp_path: Path, language: st
     assert doubts == sum(map(len, listed.values())) and page.count("<figure>") == len(listed)
     assert re.search(r"\b0\.92\b", page) and "{" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     assert page.count("<dt>") == 4 and Words(language)("mark_missing").split("?")[0] in page
+
+
+def test_a_study_shows_what_its_teacher_doubts(subset: Path, models: Path, tmp_path: Path, capsys) -> None:
+    data, teacher = open_data(subset / "coco1k.yaml", tmp_path), read_weights(str(models / "teacher.pt"), "teacher")
+    found = {str(file.resolve()): Found(640, 480, [[0.0, 0.9, 0.0, 0.0, 9.0, 9.0]]) for file in data.train.files}
+    lesson = Lesson(teacher=teacher.sha256, classes=list(data.classes), thresholds=[0.5] * 12, labelled=found)
+    write_lesson(tmp_path / "lesson.json", lesson)
+    study = SimpleNamespace(
+        data=data, project=tmp_path, teacher=teacher, teachers={}, settings=SimpleNamespace(class_map=[])
+    )
+    study.lessons = {("", ""): tmp_path / "lesson.json"}
+    assert review_of_study(study, "en") == [tmp_path / "label_review.html", tmp_path / "label_review.json"]
+    doubts = json.loads((tmp_path / "label_review.json").read_bytes())["images"]
+    assert len(doubts) == 48 and doubts[0]["doubts"][0]["box"] == [0, 0, 9, 9]
+    assert "teacher.pt doubts 48 labels of the train images" in capsys.readouterr().out
+    study.lessons = {}
+    assert review_of_study(study, "en") == []
