@@ -12,8 +12,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from coco1k_kd.errors import UserError, visible
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
 TOLERATED = 0.01  # of the boxes, or of the images: what may be unusable before the whole file is refused
+_KEPT_BYTES = 1 << 25  # COCO's val has 20 million; its train would hold 0.8 GB for the whole study
 _WRITTEN_FIRST = ("info", "licenses", "images", "annotations", "categories")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -162,17 +163,23 @@ class Annotations:
 
 
 def read(path: Path) -> Annotations:
-    """Read a COCO instances file. Raise UserError when it is missing, torn or not COCO detection data."""
+    """Read a COCO instances file, once while it stays the same. Nobody may change what is returned.
+
+    Raise UserError when it is missing, torn or not COCO detection data.
+    """
     try:
-        data = path.read_bytes()
+        state = path.stat()
+        if state.st_size > _KEPT_BYTES:
+            return parse(path.read_bytes(), path)
+        kept = _kept(path.absolute(), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    return parse(data, path)
+    return kept if kept.path == path else replace(kept, path=path)
 
 
-def load_truth(path: Path) -> dict[str, Any]:
-    """What COCOeval judges by, of a COCO instances file (`Annotations.truth`). Raise UserError as `read` does."""
-    return read(path).truth()
+@lru_cache(maxsize=8)  # the files that one study asks for
+def _kept(path: Path, *_: int) -> Annotations:
+    return parse(path.read_bytes(), path)
 
 
 def parse(data: bytes, path: Path) -> Annotations:

@@ -10,7 +10,7 @@ from typing import Any
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
 
-from coco1k_kd.data.annotations import load_truth
+from coco1k_kd.data.annotations import read
 from coco1k_kd.distill.response import shared_classes
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic
@@ -103,7 +103,7 @@ def predict(
     Raises:
         UserError: some of the images cannot be read.
     """
-    truth = load_truth(annotations)
+    truth = read(annotations).truth()
     folders = {images, images.resolve()}  # Ultralytics resolves a folder, and not the lines of a text file
     image_ids = {str(folder / image["file_name"]): image["id"] for folder in folders for image in truth["images"]}
     category_ids = [category["id"] for category in truth["categories"]]

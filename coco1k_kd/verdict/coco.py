@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from coco1k_kd.data.annotations import MEDIUM, SMALL, load_truth
+from coco1k_kd.data.annotations import MEDIUM, SMALL, read
 from coco1k_kd.errors import UserError
 
 SIZES = ("all", "small", "medium", "large")
@@ -71,8 +71,8 @@ class _Found(msgspec.Struct, gc=False):
 
 
 def read_truth(path: Path) -> Truth:
-    """What judges, of COCO annotations (`data.annotations.load_truth`). Raises UserError where they are unusable."""
-    content = load_truth(path)
+    """What judges, of COCO annotations (`Annotations.truth`). Raises UserError where they are unusable."""
+    content = read(path).truth()
     images = sorted(content["images"], key=lambda image: image["id"])
     categories = sorted(content["categories"], key=lambda category: category["id"])
     boxes = content["annotations"]
