@@ -175,6 +175,11 @@ def test_the_fewest_images_that_settle_are_found_too(fewest, each):
     assert needed(replace(e, images=10), "few_images", each=each) == Needed(images=round(MIN_IMAGES * each))
 
 
+def test_a_plan_has_more_draws_where_there_are_several_else_more_seeds():
+    plans = [replace(made(0.01), draws=draws).planned(7, 400) for draws in (1, 2)]
+    assert [(plan.draws, plan.seeds) for plan in plans] == [(1, 7), (7, 3)]
+
+
 def test_nothing_in_reach_is_said():
     hopeless = made(0.0029, shared=1e-3)
     assert needed(hopeless) == Needed()
