@@ -80,13 +80,14 @@ class WrittenJudge:
     yaml: Path
 
 
-def find_judge(asked: str, data: Data, source: Path | None) -> Judge | None:
+def find_judge(asked: str, data: Data, source: Path | None, project: Path | None = None) -> Judge | None:
     """The judge that `--judge` asks for; None for the subset's val images.
 
     Args:
         asked: "auto", "val", "full", or a source: the folder of COCO files, or a data YAML.
         data: the study's data.
         source: what the subset was drawn from, where it is given.
+        project: where the annotations of a source that has labels in their place are written.
 
     Raises:
         UserError: what is asked for is not at hand. "auto" then takes the subset's val images.
@@ -96,9 +97,9 @@ def find_judge(asked: str, data: Data, source: Path | None) -> Judge | None:
     if asked == AUTO and data.test:
         return Judge("test", data.test)
     if asked not in (AUTO, FULL):
-        return _beyond(_val(Path(asked)), data, f"--judge {asked}")
+        return _beyond(_val(Path(asked)), data, f"--judge {asked}", project)
     try:
-        return _beyond(_drawn_from(data, source), data, "--judge full")
+        return _beyond(_drawn_from(data, source), data, "--judge full", project)
     except UserError:
         if asked == FULL:
             raise
@@ -120,7 +121,7 @@ def _drawn_from(data: Data, given: Path | None) -> Source:
     return source
 
 
-def _beyond(source: Source, data: Data, flag: str) -> Judge:
+def _beyond(source: Source, data: Data, flag: str, project: Path | None) -> Judge:
     """All val images of a source but those of the study. UserError if some are missing."""
     annotations, images = source.annotations, source.images
     if tuple(annotations.names) != data.classes:
@@ -134,7 +135,11 @@ def _beyond(source: Source, data: Data, flag: str) -> Judge:
             f"{flag}: {len(missing):,} of {len(names):,} images of {annotations.path} are not in {images} (the first: "
             f"{missing[0]}); fetch them with {typed('create')} --download --judge full, or give --judge val"
         )
-    split = Split(annotations.path, images, names)
+    file = annotations.path
+    if project and file.suffix in (".yaml", ".yml"):  # its annotations are made of its labels, and lie nowhere
+        file = project / "judges" / f"{annotations.sha256[:16]}.json"
+        write_atomic(file, annotations.extract(np.array([image.id for image in annotations.images()])))
+    split = Split(file, images, names)
     choose = twins(split.files, data.val.files)
     own = frozenset(name for name, file in zip(names, split.files, strict=True) if file in choose)
     if len(own) == len(names):

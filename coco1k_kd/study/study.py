@@ -316,7 +316,7 @@ def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Writte
     data = open_data(settings.data, project, settings.run_download)
     student = read_weights(settings.student, "student")
     teacher, teachers = read_teachers(settings, student)
-    judge = find_judge(settings.judge, data, settings.coco_root)
+    judge = find_judge(settings.judge, data, settings.coco_root, project)
     if settings.groups:
         groups_of(settings.groups, (judge.judging if judge else data.val).names)
     further = further_draws(data, settings.draws, settings.coco_root, project)

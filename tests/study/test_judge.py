@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from coco1k_kd.data.accept import judge_faults
 from coco1k_kd.data.dataset import Data, Split, read_data
 from coco1k_kd.errors import UserError
 from coco1k_kd.study.judge import find_judge
+from coco1k_kd.verdict.matching import check_truth
 
 VAL = "annotations/instances_val2017.json"
 CREATE = Path(__file__).resolve().parents[2] / "create_coco1k.py"
@@ -114,3 +116,24 @@ def test_create_has_all_val_images_at_hand(coco_root: Path, tmp_path: Path) -> N
         path.unlink()
     done = subprocess.run([*command, "--force"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_a_pilot_of_a_data_yaml_is_judged_by_the_other_val_images_of_it(subset: Path, tmp_path: Path) -> None:
+    """The source has labels and no annotations: those that are made of them are written into the project."""
+    for split in ("train2017", "val2017"):
+        shutil.copytree(subset / "images" / split, tmp_path / "own" / "images" / split)
+        shutil.copytree(subset / "labels" / split, tmp_path / "own" / "labels" / split)
+    names = yaml.safe_load((subset / "coco1k.yaml").read_text())["names"]
+    given = {"path": str(tmp_path / "own"), "train": "images/train2017", "val": "images/val2017", "names": names}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(given))
+    command = [sys.executable, str(CREATE), "--data", str(tmp_path / "my.yaml"), "--target-size", "24"]
+    done = subprocess.run(
+        [*command, "--val-size", "12", "--output-dir", str(tmp_path / "pilot")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    pilot, project = read_data(tmp_path / "pilot" / "coco1k.yaml"), tmp_path / "project"
+    judge = find_judge("auto", pilot, None, project)
+    assert judge.size == 12 and judge_faults(judge.split, [pilot]) == []
+    check_truth(judge.split.annotations)
+    truth = json.loads(judge.written(pilot.classes, project).split.annotations.read_bytes())
+    assert len(truth["images"]) == 12 and truth["annotations"]
