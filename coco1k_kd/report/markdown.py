@@ -171,7 +171,7 @@ def _where(entry: Entry, words: Words) -> str:
 def found(entry: Entry, words: Words) -> str:
     """Which classes differ with certainty."""
     classes = entry.per_class
-    sure = [f"{name} ({points(part.mean)})" for name, part in classes.items() if part.certain]
+    sure = [f"{name} ({points(part.mean)})" for name, part in classes.items() if entry.sure(part)]
     if not sure:
         return words("none_certain", number=len(classes))
     return words("certain", number=len(classes), names=", ".join(sure))

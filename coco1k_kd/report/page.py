@@ -188,7 +188,10 @@ def _classes(plots: Plots) -> dict[str, object] | None:
     for entry in entries:
         ranked = sorted(entry.per_class.items(), key=lambda item: -item[1].mean)
         rows = [
-            [name, f"{part.images:,}", *tables.difference(part, words), tables.p_value(part.p_holm), "*" * part.certain]
+            [
+                *(name, f"{part.images:,}", *tables.difference(part, words)),
+                *(tables.p_value(part.p_holm), "*" * entry.sure(part)),
+            ]
             for name, part in ranked
         ]
         head = [words(f"h_{key}") for key in ("class", "images", "dap", "ci", "p", "p_holm", "settled")]

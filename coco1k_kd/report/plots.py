@@ -179,7 +179,7 @@ class Plots:
         for row, (_, part) in enumerate(shown):
             gains = part.mean >= 0
             _interval(axes, row, part, GAIN if gains else LOSS, "o" if gains else "D")
-            if part.certain:
+            if entry.sure(part):
                 axes.annotate("*", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", fontsize=14)
         if not few:
             axes.axhline(extremes - 0.5, color=_GREY, lw=1, ls=":")

@@ -137,6 +137,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """Seeds of each draw: all of them, or one where every draw has a seed of its own."""
         return len(self.per_run) // len(self.draws) or len(self.seeds)
 
+    def sure(self, part: Part) -> bool:
+        """Whether a class or size differs with certainty: only where the comparison itself found an effect, so that a
+        study without effects has no further chance of a false word.
+        """
+        return part.certain and self.verdict in ("improves", "hurts")
+
     @property
     def at_odds(self) -> bool:
         """Whether best and last epoch lead to different verdicts."""

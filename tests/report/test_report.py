@@ -298,6 +298,8 @@ def test_certain_classes_are_named():
     assert "No class differs with certainty, corrected for all 12 classes (Holm)." in markdown(content, EN)
     name = list(classes)[-1]
     classes[name] = structs.replace(classes[name], p_holm=0.001)
+    assert "Certain," not in markdown(content, EN), "the comparison itself found no effect"
+    content.comparisons[0] = structs.replace(content.comparisons[0], verdict="improves", reason=None)
     assert f"Certain, corrected for all 12 classes (Holm): {name} (+5.0)." in markdown(content, EN)
 
 
