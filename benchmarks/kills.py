@@ -185,6 +185,7 @@ def made(folder: Path) -> list[str]:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from studies import likely_models
 
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from coco1k_kd.demo import generate_coco
 
     generate_coco(folder / "coco", train=60, val=30)
