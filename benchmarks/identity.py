@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.data.dataset import Split  # noqa: E402
-from coco1k_kd.data.identity import CACHE, check_unchanged, files_of_split, hashes  # noqa: E402
-from coco1k_kd.files import write_json  # noqa: E402
+from coco1k_kd.data.dataset import Split
+from coco1k_kd.data.identity import CACHE, check_unchanged, files_of_split, hashes
+from coco1k_kd.files import write_json
 
 
 def made(root: Path, images: int, size: int) -> Split:

@@ -22,9 +22,9 @@ from ultralytics.utils.metrics import ap_per_class
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coco1k_kd.data.quiet import quiet  # noqa: E402
-from coco1k_kd.runs import predict  # noqa: E402
-from coco1k_kd.verdict.matching import coco_metrics  # noqa: E402
+from coco1k_kd.data.quiet import quiet
+from coco1k_kd.runs import predict
+from coco1k_kd.verdict.matching import coco_metrics
 
 IMAGES, SIZES, DRAWS = 400, (24, 50, 100, 200), 20
 CREATE = Path(__file__).resolve().parents[1] / "create_coco1k.py"
