@@ -97,7 +97,7 @@ def parser() -> Parser:
         help="threads for images (default: as many as cores, 8 at most)",
     )
     flag = p.add_argument_group("checks").add_argument
-    flag("--certify", action="store_true", help="say how far the draw is from the proven optimum (needs scipy)")
+    flag("--certify", action="store_true", help="say how far the draw is from the proven optimum")
     flag("--verify", type=Path, metavar="DIR", help="only check a subset: name every fault, exit 2 if there is one")
     return p
 

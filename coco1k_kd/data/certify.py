@@ -5,19 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from coco1k_kd.data.sampling import Pool, goals, level_of, levels, room
-from coco1k_kd.errors import UserError
 
 
 def certify(pool: Pool, image_ids: np.ndarray, balance: str, tolerance: int) -> str:
-    """Compare a draw's k with what a linear program can reach, in a line of text. Raise UserError without scipy.
+    """Compare a draw's k with what a linear program can reach, in a line of text.
 
     The relaxation of the sampler's own bounds (images per class, context, classes per image) lets images be drawn in
     fractions: what it cannot reach, no draw can. Where the draw is even, its rivals must be even as well.
     """
-    try:
-        from scipy.optimize import linprog
-    except ImportError:
-        raise UserError("--certify needs a linear program solver: pip install scipy") from None
+    from scipy.optimize import linprog  # here, since it takes half a second to import
 
     size, even = len(image_ids), pool.balanced(balance)
     supply, base = pool.supply[even], goals(pool, size, balance, tolerance)
