@@ -77,7 +77,7 @@ def review(
 
 def review_of_study(study: Study, language: str) -> list[Path]:
     """Write page and list into the project, where the teacher has looked at the train images: for the loss `fill`."""
-    own = [path for (control, _), path in study.lessons.items() if not control]
+    own = [path for (control, *_), path in study.lessons.items() if not control]
     lessons = (read_lesson(path, list(study.data.classes)) for path in own)
     lesson = next((lesson for lesson in lessons if lesson.labelled), None)
     teachers = [weights for weights in (study.teacher, *study.teachers.values()) if weights]
