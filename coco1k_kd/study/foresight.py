@@ -35,7 +35,7 @@ def power_of(
         hours: that the whole study takes, as far as finished runs tell.
     """
     units, asked = study.units, len(asked_for(study))
-    if units < 2:
+    if units < 2 or not asked:  # one seed, or one arm alone: there is nothing to find
         return None
     seen = [entry for entry in entries if entry.reason not in BLIND]
     if seen:

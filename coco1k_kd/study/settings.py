@@ -80,7 +80,7 @@ class Settings:
         None,
         "first train the teacher on the study's own train images, for so many epochs, of which val chooses one; the "
         "students then learn from that. auto: until 10 epochs have not been better on val, at most 100. Kept in "
-        "--project for all its studies",
+        "--project for all its studies; default: the teacher as given",
         metavar="EPOCHS|auto",
     )
     loss: str = flag("cwd", f"how the arm beside the baseline is distilled, also by a sum of these: {registry.told()}")

@@ -359,7 +359,7 @@ def test_a_real_comparison_has_the_last_epoch_beside_the_best(tmp_path, monkeypa
             write(folder, "predictions_last", best if seed in alike else detections(annotations, skill / 2, rng))
     evaluator = SimpleNamespace(
         truth=path,
-        study=SimpleNamespace(settings=SimpleNamespace(groups=None)),
+        study=SimpleNamespace(settings=SimpleNamespace(groups=None), overlap=lambda draws: 0.0),
         judge=None,
         predictions=lambda key, epoch: tmp_path / f"{key[0]}{key[1][1]}" / f"predictions_{epoch}.json",
     )

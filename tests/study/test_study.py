@@ -120,7 +120,7 @@ def test_controls_equal_time_and_a_judge_of_all_val_images(command: list[str], c
         assert state_difference(last["random_teacher"], last[arm]) > 0, "another teacher teaches something else"
     assert state_difference(last["cwd:levels=8"], last["cwd"]) > 0, "so do fewer levels"
 
-    seconds = runs["cwd"]["train_seconds"] / runs["baseline"]["train_seconds"]
+    seconds = runs["cwd"]["cost_seconds"] / runs["baseline"]["cost_seconds"]
     longer = runs["baseline_same_time"]
     assert longer["epochs"] == len(longer["curves"]["epoch"]) == max(1, round(seconds))
     assert {"epochs", "optimizer_steps"} <= set(content["audit"]["excepted"]["baseline_same_time"])
