@@ -63,7 +63,8 @@ class _Sealed(msgspec.Struct):
 
 def write_lesson(path: Path, lesson: Lesson) -> None:
     """Write the file, whole or not at all."""
-    write_atomic(path, msgspec.json.encode(_Sealed(digest(lesson), lesson)))
+    as_read = msgspec.json.decode(msgspec.json.encode(lesson), type=Lesson)  # numbers are floats there
+    write_atomic(path, msgspec.json.encode(_Sealed(digest(as_read), as_read)))
 
 
 def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
