@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.files import sha256
-from coco1k_kd.verdict.coco import Detections, Truth, overlap, rankings, read_truth
+from coco1k_kd.verdict.coco import Truth, of_images, overlap, rankings, read_truth
 from coco1k_kd.verdict.suspicions import Suspicion, suspicions
 from coco1k_kd.verdict.thresholds import best_thresholds
 
@@ -37,13 +37,8 @@ def main() -> None:
     truth = read_truth(args.root / "annotations" / "instances_train2017.json")
     kept = json.loads(args.boxes.read_bytes())["images"]
     digests = [sha256(args.root / "train2017" / name) for name in truth.files]
-    truth = _chosen(truth, np.array([digest in kept for digest in digests])[truth.image])
-    parts = [np.zeros((0, 7))]
-    for number, digest in enumerate(digests):
-        rows = np.array(kept.get(digest, []), float).reshape(-1, 6)
-        parts.append(np.column_stack((np.full(len(rows), number), rows)))
-    table = np.concatenate(parts)
-    found = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
+    truth = truth[np.array([digest in kept for digest in digests])[truth.image]]
+    found = of_images(np.array(kept.get(digest, []), float).reshape(-1, 6) for digest in digests)
     thresholds, known = best_thresholds(rankings(truth, found), 0.3), np.ones(len(truth.names), bool)
     planted, removed, fault = _planted(truth)
     told = suspicions(planted, found, thresholds, known)
@@ -69,11 +64,11 @@ def _planted(truth: Truth) -> tuple[Truth, Truth, np.ndarray]:
     gone, changed = (lot < _REMOVED) & ~truth.crowd, (lot > 1 - _CHANGED) & ~truth.crowd
     classes = len(truth.names)
     category = np.where(changed, (truth.category + random.integers(1, classes, number)) % classes, truth.category)
-    left = _chosen(replace(truth, category=category), ~gone)
+    left = replace(truth, category=category)[~gone]
     added = random.choice(number, int(_ADDED * number), replace=False)
-    more = replace(_chosen(truth, added), image=random.permutation(truth.image[added]))
+    more = replace(truth[added], image=random.permutation(truth.image[added]))
     planted = replace(left, **{part: np.concatenate((getattr(left, part), getattr(more, part))) for part in _PARTS})
-    return planted, _chosen(truth, gone), np.concatenate((changed[~gone], np.ones(len(added), bool)))
+    return planted, truth[gone], np.concatenate((changed[~gone], np.ones(len(added), bool)))
 
 
 def _is_fault(one: Suspicion, planted: Truth, removed: Truth, fault: np.ndarray) -> bool:
@@ -83,10 +78,6 @@ def _is_fault(one: Suspicion, planted: Truth, removed: Truth, fault: np.ndarray)
     near = removed.box[(removed.image == one.image) & (removed.category == one.found)]
     crowd = np.zeros(len(near), bool)
     return bool((overlap(np.broadcast_to(one.box, near.shape), near, crowd) >= 0.3).any())
-
-
-def _chosen(truth: Truth, which: np.ndarray) -> Truth:
-    return replace(truth, **{part: getattr(truth, part)[which] for part in _PARTS})
 
 
 if __name__ == "__main__":

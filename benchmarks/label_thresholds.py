@@ -17,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco1k_kd.files import sha256
-from coco1k_kd.verdict.coco import Detections, Ranking, rankings, read_truth
+from coco1k_kd.verdict.coco import Ranking, of_images, rankings, read_truth
 from coco1k_kd.verdict.thresholds import SCORES, shrunk_f1
 
 _CHOOSING, _DRAWS = (100, 200, 400), 30  # images, and how often they are drawn
@@ -34,12 +34,8 @@ def main() -> None:
     args = parser.parse_args()
     truth = read_truth(args.root / "annotations" / "instances_train2017.json")
     kept = json.loads(args.boxes.read_bytes())["images"]
-    parts = [np.zeros((0, 7))]
-    for number, name in enumerate(truth.files):
-        rows = np.array(kept[sha256(args.root / "train2017" / name)], float).reshape(-1, 6)
-        parts.append(np.column_stack((np.full(len(rows), number), rows)))
-    table = np.concatenate(parts)
-    found = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
+    images = (args.root / "train2017" / name for name in truth.files)
+    found = of_images(np.array(kept[sha256(image)], float).reshape(-1, 6) for image in images)
     by_class, random = rankings(truth, found), np.random.default_rng(0)
     print(f"{'':24}" + "".join(f"{f'{number} images':>22}" for number in _CHOOSING))
     print(f"{'F1 in points':24}" + f"{'each class':>14}{'all':>8}" * len(_CHOOSING))

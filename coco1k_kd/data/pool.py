@@ -120,6 +120,12 @@ def accept_pool(
     return accepted
 
 
+def readable(files: Iterable[Path]) -> list[PoolImage]:
+    """Labelled images as those of a pool, by their file names; what is not there or cannot be read is left out."""
+    read = {file: found for file in files if file.is_file() and not isinstance(found := _read(file), str)}
+    return [PoolImage(f, f.name, f.name, sha, seen.width, seen.height) for f, (seen, sha) in read.items()]
+
+
 def read_pool(place: Path, without: Path | None = None, flag: str = "--images") -> Pool:
     """The images of a folder and its sub-folders, or of a text file that lists them. UserError if there are none.
 

@@ -109,6 +109,15 @@ class Result(Figures, kw_only=True):
     sha256: str = ""  # of all else that is here
 
 
+UNTAUGHT: dict[str, Any] = {  # of a TrainSpec, where nobody teaches
+    "teacher": None,
+    "random_teacher": False,
+    "placebo_images": [],
+    "distillation": None,
+    "distillation_settings": {},
+}
+
+
 def comparable_seconds(results: Sequence[Result]) -> list[float]:
     """Training time of each run, by which their costs are compared.
 

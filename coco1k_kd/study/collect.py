@@ -33,7 +33,6 @@ from coco1k_kd.report.comparison import (
     Run,
     Weight0,
 )
-from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
@@ -78,7 +77,7 @@ def build(
     for name, arm in arms.items():
         arm.overhead = per_image[name] / per_image[BASELINE.name] - 1
     draws, judge = [data.record() for data in study.drawn], evaluator.split
-    content = Comparison(
+    return Comparison(
         command=command,
         versions=_versions(),
         git=_git(),
@@ -97,8 +96,6 @@ def build(
         controls=_controls(study, results, runs, entries),
         failures=[Failure(arm.name, *replicate, message) for (arm, replicate), message in failures.items()],
     )
-    content.headline = Words().headline(content)
-    return content
 
 
 def _groups(evaluator: Evaluator) -> ImageGroups | None:

@@ -26,7 +26,7 @@ from coco1k_kd.runs.code import code_hash
 from coco1k_kd.runs.initial import WEIGHTS
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import EvaluateSpec, Result, TrainSpec, checkpoints
+from coco1k_kd.runs.spec import UNTAUGHT, EvaluateSpec, Result, TrainSpec, checkpoints
 from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
 from coco1k_kd.study.plan import Fitted, Study
 from coco1k_kd.study.settings import FIT_AUTO
@@ -117,11 +117,7 @@ def _spec(study: Study, given: Weights, draw: int, judge: Callable[[Path], Evalu
         student=given.path,
         start=WEIGHTS,
         freeze_bn=False,
-        teacher=None,
-        random_teacher=False,
-        placebo_images=[],
-        distillation=None,
-        distillation_settings={},
+        **UNTAUGHT,
         annotations=str(study.data.val.annotations),
         images=str(study.data.val.images),
         train_args=arguments,

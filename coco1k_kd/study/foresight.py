@@ -44,7 +44,7 @@ def power_of(
         told = foresee(design, units, images, asked, wide, hours, more)
     else:
         told = foresee(design, units, images, asked)
-    told.unit = "draw" if study.settings.draws > 1 else "seed"
+    told.unit = study.unit_name
     return told
 
 

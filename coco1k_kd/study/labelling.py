@@ -25,7 +25,8 @@ from coco1k_kd.report.review import Mark, Picture, taught_caption, taught_page
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.taught import LOW
-from coco1k_kd.study.teaching import Labeller, best_imgsz, check_imgsz, classes_of_labels
+from coco1k_kd.study.settings import check_imgsz
+from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
 FORMATS = ("yolo", "cvat", "label-studio")
 _OUTPUTS = ("annotations.json", "data.yaml", "review.html", "cvat.xml", "label_studio.json", "label_studio.xml")

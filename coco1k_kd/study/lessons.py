@@ -16,10 +16,9 @@ import numpy as np
 from msgspec import structs
 
 from coco1k_kd.data.dataset import Data
-from coco1k_kd.data.images import see
 from coco1k_kd.data.lesson import Found, Lesson, digest, read_lesson, write_lesson
 from coco1k_kd.data.own import count
-from coco1k_kd.data.pool import Pool, PoolImage
+from coco1k_kd.data.pool import Pool, PoolImage, readable
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
@@ -58,8 +57,7 @@ class Source:
     def train(self) -> list[PoolImage]:
         """The labelled images that are looked at."""
         files = dict.fromkeys(file for data in self.drawn for file in data.train.files) if self.fill else {}
-        seen = {file: size for file in files if not isinstance(size := see(file), str)}
-        return [PoolImage(f, f.name, f.name, sha256(f), size.width, size.height) for f, size in seen.items()]
+        return readable(files)
 
 
 def teach_once(source: Source, teacher: Weights) -> Lesson:

@@ -185,6 +185,11 @@ class Study:
         return [(draw, seed) for draw in range(self.settings.draws) for seed in self.seeds]
 
     @property
+    def unit_name(self) -> str:
+        """What is repeated: draws where there are several, else seeds."""
+        return "draw" if self.settings.draws > 1 else "seed"
+
+    @property
     def units(self) -> int:
         """How often all arms are repeated at most: draws where there are several, else seeds."""
         return self.settings.draws if self.settings.draws > 1 else len(self.seeds)

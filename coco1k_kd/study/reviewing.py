@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from coco1k_kd.report.review import Mark, Picture, suspicions_caption, suspicion
 from coco1k_kd.report.words import Words
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.teaching import classes_of_labels
-from coco1k_kd.verdict.coco import Detections, Truth, read_truth
+from coco1k_kd.verdict.coco import Truth, of_images, read_truth
 from coco1k_kd.verdict.suspicions import Suspicion, suspicions
 
 PAGE, LIST = "label_review.html", "label_review.json"
@@ -42,12 +41,7 @@ def review(
     files = [split.images / name for name in truth.files]
     looked = [tables.get(file.resolve()) for file in files]
     here = np.array([table is not None for table in looked], bool)[truth.image]
-    truth = replace(
-        truth, **{part: getattr(truth, part)[here] for part in ("image", "category", "box", "area", "crowd")}
-    )
-    rows = [np.column_stack((np.full(len(t), i), t)) for i, t in enumerate(looked) if t is not None and len(t)]
-    table = np.concatenate((np.zeros((0, 7)), *rows))
-    found = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
+    truth, found = truth[here], of_images(looked)
     told: dict[int, list[Suspicion]] = {}
     for one in suspicions(truth, found, thresholds, known):
         told.setdefault(one.image, []).append(one)

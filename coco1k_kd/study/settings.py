@@ -31,7 +31,7 @@ from coco1k_kd.study.hyperparameters import read_train_args
 from coco1k_kd.study.judge import AUTO
 from coco1k_kd.verdict.looks import LOOKS, sequential
 
-_STRIDE = 32
+STRIDE = 32
 SEEDS_AUTO = FIT_AUTO = "auto"
 AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
 DATA, WHAT, HOW, JUDGED, WHERE = (  # groups of flags
@@ -222,7 +222,7 @@ class Settings:
     )
     epochs: int = flag(100, "passes over the train images", HOW, type=int, metavar="N")
     batch: int = flag(16, "images in a step, on all devices of a run together", HOW, type=int, metavar="N")
-    imgsz: int = flag(640, f"pixels of an image's longer side, a multiple of {_STRIDE}", HOW, type=int, metavar="N")
+    imgsz: int = flag(640, f"pixels of an image's longer side, a multiple of {STRIDE}", HOW, type=int, metavar="N")
     device: str = flag(
         "",
         "as Ultralytics': cpu, 0, mps. 0,1 trains every run on two GPUs, which share the batch (default: the first "
@@ -304,8 +304,7 @@ class Settings:
             raise UserError(f"--fit-teacher {fit_teacher}: no arm learns from a teacher; add one that distils")
         hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf
         for name, size in (("--imgsz", self.imgsz), ("--teacher-imgsz", self.teacher_imgsz)):
-            if size is not None and (size < _STRIDE or size % _STRIDE):
-                raise UserError(f"{name} {size}: must be a multiple of {_STRIDE}")
+            check_imgsz(size, name)
         if self.start not in STARTS:
             raise UserError(f"unknown --start {self.start}: choose of {', '.join(STARTS)}")
         if self.freeze_bn and (self.start != WEIGHTS or not self.student.endswith(".pt")):
@@ -355,3 +354,9 @@ def read_fit(asked: int | str | None) -> int | str | None:
     if epochs < 1:
         raise UserError(f"--fit-teacher {asked}: give a number of epochs from 1 on, or {FIT_AUTO}")
     return epochs
+
+
+def check_imgsz(imgsz: int | None, flag: str) -> None:
+    """UserError if images cannot have this size, which `flag` gave."""
+    if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
+        raise UserError(f"{flag} {imgsz}: must be a multiple of {STRIDE}")

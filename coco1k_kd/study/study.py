@@ -265,7 +265,7 @@ class Course:
             stopped=stopped,
             unplanned=self.unplanned,
             changed=in_order(self.changed),
-            unit="draw" if self.study.settings.draws > 1 else "seed",
+            unit=self.study.unit_name,
             hours_spent=self.hours.spent / SECONDS,
             hours_next=None if missing is None else missing / SECONDS,
         )

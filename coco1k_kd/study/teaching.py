@@ -13,17 +13,15 @@ from typing import Any
 import numpy as np
 
 from coco1k_kd.data.dataset import Split
-from coco1k_kd.data.images import see
-from coco1k_kd.data.pool import PoolImage
+from coco1k_kd.data.pool import PoolImage, readable
 from coco1k_kd.distill.weights import Weights, load_model
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import sha256
 from coco1k_kd.runs.taught import LOW, BoxStore, teach
-from coco1k_kd.verdict.coco import Detections, Truth, overlap, rankings, read_truth
+from coco1k_kd.study.settings import STRIDE
+from coco1k_kd.verdict.coco import Detections, Truth, of_images, overlap, rankings, read_truth
 from coco1k_kd.verdict.matching import of_rankings
 from coco1k_kd.verdict.thresholds import best_thresholds
 
-STRIDE = 32
 _IOU, _MOST = 0.7, 300  # Ultralytics' own overlap and number of boxes
 _SHARES = (0.5, 0.75, 1, 1.25, 1.5)  # of the resolution that the teacher was trained at
 
@@ -147,21 +145,14 @@ class Labeller:
 
     def tables(self, split: Split, imgsz: int, what: str) -> dict[Path, np.ndarray]:
         """What the teacher finds in the images of a split that can be read, by file, links resolved (`boxes`)."""
-        seen = {file: image for file in split.files if (image := self._picture(file, file.name))}
+        seen = {image.file: image for image in readable(split.files)}
         unread = self.detect(seen.values(), imgsz, f"{what} at {imgsz}")
         return {file.resolve(): self.boxes(one.sha256, imgsz) for file, one in seen.items() if file not in unread}
 
     def _labelled(self, split: Split, imgsz: int) -> tuple[Truth, Detections]:
         """What is in labelled images, and what the teacher finds there."""
         truth, tables = read_truth(split.annotations), self.tables(split, imgsz, "val")
-        places = [(split.images / name).resolve() for name in truth.files]
-        rows = [np.column_stack((np.full(len(tables[f]), n), tables[f])) for n, f in enumerate(places) if f in tables]
-        table = np.concatenate((np.zeros((0, 7)), *rows))
-        return truth, Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 3:], table[:, 2])
-
-    def _picture(self, file: Path, name: str) -> PoolImage | None:
-        seen = see(file) if file.is_file() else "is missing"
-        return None if isinstance(seen, str) else PoolImage(file, name, name, sha256(file), seen.width, seen.height)
+        return truth, of_images(tables.get((split.images / name).resolve()) for name in truth.files)
 
     def _settings(self, imgsz: int) -> dict[str, Any]:
         return {"imgsz": imgsz, "iou": _IOU, "max_det": _MOST, "device": self.device, "batch": self.batch}
@@ -170,9 +161,3 @@ class Labeller:
 def best_imgsz(aps: dict[int, float]) -> int:
     """The resolution of the highest AP; of equals the smallest, which is the fastest."""
     return min(aps, key=lambda size: (-aps[size], size))
-
-
-def check_imgsz(imgsz: int | None, flag: str) -> None:
-    """UserError if a teacher cannot be given images of this size."""
-    if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
-        raise UserError(f"{flag} {imgsz}: must be a multiple of {STRIDE}")

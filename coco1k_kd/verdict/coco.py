@@ -9,7 +9,8 @@ https://github.com/cocodataset/cocoapi/blob/master/PythonAPI/pycocotools/cocoeva
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,11 @@ class Truth:
     box: np.ndarray  # (G, 4)
     area: np.ndarray  # (G,) of the object, not of its box
     crowd: np.ndarray  # (G,) bool
+
+    def __getitem__(self, chosen: np.ndarray) -> Truth:
+        """The same images and classes with these boxes alone."""
+        parts = {name: getattr(self, name)[chosen] for name in ("image", "category", "box", "area", "crowd")}
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,16 @@ def read_detections(path: Path, truth: Truth) -> Detections:
         np.array([one.score for one in found], float),
     )
     return detections[np.isin(wanted, truth.category_ids)]
+
+
+def of_images(tables: Iterable[np.ndarray | None]) -> Detections:
+    """What was found in each image, in the order of the truth's images: (n, 6) class, score, left, top, width, height.
+
+    None, or an empty table, for an image in which there is nothing.
+    """
+    found = [(i, table) for i, table in enumerate(tables) if table is not None and len(table)]
+    rows = np.concatenate((np.zeros((0, 7)), *(np.column_stack((np.full(len(of), i), of)) for i, of in found)))
+    return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), rows[:, 3:], rows[:, 2])
 
 
 def pairs(image: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

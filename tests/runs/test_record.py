@@ -12,7 +12,7 @@ from msgspec import structs
 from coco1k_kd.runs import record, train
 from coco1k_kd.runs.initial import WEIGHTS
 from coco1k_kd.runs.record import Recorder, RunError, batch_hash, peak_memory, state_hash, steps_taken
-from coco1k_kd.runs.spec import Trained, TrainSpec
+from coco1k_kd.runs.spec import UNTAUGHT, Trained, TrainSpec
 
 CPU = torch.device("cpu")
 
@@ -97,11 +97,7 @@ def spec(subset: Path, models: Path, tmp_path: Path) -> TrainSpec:
         student=str(models / "student.pt"),
         start=WEIGHTS,
         freeze_bn=False,
-        teacher=None,
-        random_teacher=False,
-        placebo_images=[],
-        distillation=None,
-        distillation_settings={},
+        **UNTAUGHT,
         train_args={
             **{"data": str(subset / "coco1k.yaml"), "imgsz": 32, "batch": 16, "device": "cpu", "workers": 0},
             **{"optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 0, "epochs": 3, "seed": 5, "deterministic": True},

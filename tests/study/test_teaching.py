@@ -13,9 +13,11 @@ from pycocotools.cocoeval import COCOeval
 
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.given import open_data
+from coco1k_kd.data.pool import readable
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError
-from coco1k_kd.study.teaching import Labeller, best_imgsz, check_imgsz, classes_of_labels
+from coco1k_kd.study.settings import check_imgsz
+from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_the_resolution_is_the_one_of_the_best_ap(teacher: Weights, data: Data, 
     truth = COCO(str(data.val.annotations))
     ids = sorted(truth.getCatIds())
     pictures = {image["file_name"]: image["id"] for image in truth.dataset["images"]}
-    images = {file: ours._picture(file, file.name) for file in data.val.files}
+    images = {image.file: image for image in readable(data.val.files)}
     found = [
         {"image_id": pictures[file.name], "category_id": ids[int(row[0])], "score": row[1], "bbox": row[2:].tolist()}
         for file, image in images.items()
