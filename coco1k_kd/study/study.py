@@ -39,7 +39,7 @@ from coco1k_kd.study.fitting import fit
 from coco1k_kd.study.foresight import power_of
 from coco1k_kd.study.hours import SECONDS, Hours
 from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
-from coco1k_kd.study.lessons import prepare
+from coco1k_kd.study.lessons import labelling_seconds, prepare
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
@@ -138,7 +138,7 @@ class Course:
         self.design, self.unplanned, self.changed = comparing.looks_of(study)
         done = [result for key in study.plan() if (result := finished(study.folder(*key)))]
         done += [teacher.result for teacher in study.fitted.values()]
-        spent = sum(result.seconds / result.at_once for result in done)
+        spent = sum(result.seconds / result.at_once for result in done) + labelling_seconds(study)
         self.hours = Hours(study.settings.hours or math.inf, spent, clock)
         self.evaluator = Evaluator(study, slots, judge)
         self.training = Training(study, slots, self.hours, self.evaluator.of_run)

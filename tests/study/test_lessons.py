@@ -21,7 +21,7 @@ from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study import comparing, store, training
-from coco1k_kd.study.lessons import LESSONS, keep, labels_of, placebo, truth
+from coco1k_kd.study.lessons import LESSONS, keep, labelling_seconds, labels_of, placebo, truth
 from coco1k_kd.study.settings import Settings
 
 ARMS = ("baseline", "pool:share=0.25", "fill+response", "pool_self")
@@ -158,6 +158,17 @@ def test_labelling_is_counted_once_at_equal_time() -> None:
         if key[0].name == "pool":
             results[key] = structs.replace(results[key], labelling_seconds=40.0)
     assert training.same_time_epochs(study, results) == 12
+
+
+def test_labelling_is_counted_in_the_hours_once_a_teacher(tmp_path: Path) -> None:
+    study = plan("pool", "pool:share=0.25", "pool_placebo")
+    classes = list(study.data.classes)
+    lesson = Lesson(teacher="t", classes=classes, thresholds=[0.5] * len(classes), seconds=40.0)
+    other = structs.replace(lesson, teacher="u", seconds=2.0)
+    places = {("", "", 0): keep(lesson, tmp_path, "pool"), ("", "u", 0): keep(other, tmp_path, "pool")}
+    again = {("", "", 1): places["", "", 0], ("pool_placebo", "", 0): keep(placebo(lesson), tmp_path, "placebo")}
+    assert labelling_seconds(replace(study, lessons=places | again)) == 42.0
+    assert labelling_seconds(replace(study, lessons={})) == 0.0
 
 
 LESSON = Lesson(
