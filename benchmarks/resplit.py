@@ -2,8 +2,11 @@
 """Pool both splits of a COCO root and split them anew at random, so that a small root has many val images to judge.
 
     python benchmarks/resplit.py COCO OUT --val 1150 --seed 2
+    python benchmarks/resplit.py COCO OUT --val 1150 --seed 2 --pixels 256
 
-Writes OUT in COCO's layout: images are links to those of COCO, ids are new, and annotations stay as they are.
+Writes OUT in COCO's layout: images are links to those of COCO, ids are new, and annotations stay as they are. With
+--pixels they are copies whose long side is that, with their boxes and without outlines: a study at 192 px on two cores
+would else spend half of its time on decoding pixels that it then throws away.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,7 +27,22 @@ from coco1k_kd.files import write_json
 SPLITS = ("train", "val")
 
 
-def resplit(root: Path, out: Path, val: int, seed: int) -> None:
+def shrink(source: Path, target: Path, image: dict[str, Any], pixels: int) -> float:
+    """Write a copy whose long side is `pixels`, put its size into `image`, and return the scale."""
+    scale = pixels / max(image["width"], image["height"])
+    image["width"], image["height"] = (max(round(image[side] * scale), 1) for side in ("width", "height"))
+    copy = cv2.resize(cv2.imread(str(source)), (image["width"], image["height"]), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(target), copy, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return scale
+
+
+def scaled(annotation: dict[str, Any], scale: float) -> dict[str, Any]:
+    """An annotation in another size of its image; outlines are left out."""
+    kept = {key: value for key, value in annotation.items() if key != "segmentation"}
+    return kept | {"bbox": [scale * side for side in kept["bbox"]], "area": scale**2 * kept["area"]}
+
+
+def resplit(root: Path, out: Path, val: int, seed: int, pixels: int | None = None) -> None:
     """Write `out` with `val` of all images of `root` for validation, and the rest for training."""
     documents = {split: json.loads((root / f"annotations/instances_{split}2017.json").read_bytes()) for split in SPLITS}
     images = [(split, image) for split in SPLITS for image in documents[split]["images"]]
@@ -39,9 +58,14 @@ def resplit(root: Path, out: Path, val: int, seed: int) -> None:
         annotations: list[dict[str, Any]] = []
         for place in sorted(chosen.tolist()):
             split, image = images[place]
-            (folder / image["file_name"]).symlink_to((root / f"{split}2017" / image["file_name"]).resolve())
+            source, own = (root / f"{split}2017" / image["file_name"]).resolve(), boxes.get((split, image["id"]), [])
+            if pixels:
+                scale = shrink(source, folder / image["file_name"], image, pixels)
+                own = [scaled(annotation, scale) for annotation in own]
+            else:
+                (folder / image["file_name"]).symlink_to(source)
             kept.append({**image, "id": place + 1})
-            for annotation in boxes.get((split, image["id"]), []):
+            for annotation in own:
                 annotations.append({**annotation, "id": len(annotations) + 1, "image_id": place + 1})
         document = {**documents[name], "images": kept, "annotations": annotations}
         write_json(out / f"annotations/instances_{name}2017.json", document)
@@ -54,8 +78,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--val", type=int, required=True, help="images for validation")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pixels", type=int, help="of the long side of each image, as a copy (default: links)")
     args = parser.parse_args()
-    resplit(args.root, args.out, args.val, args.seed)
+    resplit(args.root, args.out, args.val, args.seed, args.pixels)
 
 
 if __name__ == "__main__":
