@@ -42,8 +42,11 @@ def scaled(annotation: dict[str, Any], scale: float) -> dict[str, Any]:
     return kept | {"bbox": [scale * side for side in kept["bbox"]], "area": scale**2 * kept["area"]}
 
 
-def resplit(root: Path, out: Path, val: int, seed: int, pixels: int | None = None) -> None:
-    """Write `out` with `val` of all images of `root` for validation, and the rest for training."""
+def resplit(
+    root: Path, out: Path, val: int, seed: int, pixels: int | None = None, train: int | None = None, holes: float = 0
+) -> None:
+    """Write `out` with `val` of all images of `root` for validation, and the rest, or `train` of it, for training."""
+    dropped = np.random.default_rng([seed, 1])
     documents = {split: json.loads((root / f"annotations/instances_{split}2017.json").read_bytes()) for split in SPLITS}
     images = [(split, image) for split in SPLITS for image in documents[split]["images"]]
     boxes: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -51,7 +54,7 @@ def resplit(root: Path, out: Path, val: int, seed: int, pixels: int | None = Non
         for annotation in documents[split]["annotations"]:
             boxes.setdefault((split, annotation["image_id"]), []).append(annotation)
     order = np.random.default_rng(seed).permutation(len(images))
-    for name, chosen in (("train", order[:-val]), ("val", order[-val:])):
+    for name, chosen in (("train", order[:-val][:train]), ("val", order[-val:])):
         folder = out / f"{name}2017"
         folder.mkdir(parents=True)
         kept: list[dict[str, Any]] = []
@@ -65,6 +68,8 @@ def resplit(root: Path, out: Path, val: int, seed: int, pixels: int | None = Non
             else:
                 (folder / image["file_name"]).symlink_to(source)
             kept.append({**image, "id": place + 1})
+            if name == "train" and holes:  # an image keeps one box at least, so that the same images can be drawn
+                own = [own[i] for i in np.flatnonzero(dropped.random(len(own)) >= holes)] or own[:1]
             for annotation in own:
                 annotations.append({**annotation, "id": len(annotations) + 1, "image_id": place + 1})
         document = {**documents[name], "images": kept, "annotations": annotations}
@@ -79,8 +84,10 @@ def main() -> None:
     parser.add_argument("--val", type=int, required=True, help="images for validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pixels", type=int, help="of the long side of each image, as a copy (default: links)")
+    parser.add_argument("--train", type=int, help="images for training (default: all others)")
+    parser.add_argument("--holes", type=float, default=0.0, help="share of the train boxes to leave out (default 0)")
     args = parser.parse_args()
-    resplit(args.root, args.out, args.val, args.seed, args.pixels)
+    resplit(args.root, args.out, args.val, args.seed, args.pixels, args.train, args.holes)
 
 
 if __name__ == "__main__":
