@@ -36,7 +36,7 @@ TESTS = {
     "verdict/intervals.py": ["tests/verdict/test_intervals.py"],
     "verdict/looks.py": ["tests/verdict/test_looks.py"],
     "data/identity.py": ["tests/data/test_identity.py"],
-    "study/store.py": ["tests/study/test_store.py", "tests/study/test_plan.py"],
+    "study/store.py": ["tests/study/test_store.py"],
     "runs/record.py": ["tests/runs/test_record.py"],
 }
 SHARED = ("coco_root", "subset", "models")  # fixtures that are paths

@@ -16,19 +16,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import IMG_FORMATS, img2label_paths
-from ultralytics.utils.patches import imread
 
 import create_coco1k
 from coco1k_kd.data.accept import accept, judge_faults
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import read_data, read_split
-from coco1k_kd.data.entries import SUFFIXES
-from coco1k_kd.data.images import Seen, image_fault, see, without_trailer
-from coco1k_kd.data.labels import label_file
-from coco1k_kd.data.leaks import leaks
+from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.matching import coco_metrics
@@ -507,18 +502,6 @@ def test_further_judges_need_no_labels_but_right_images(base: tuple[Path, Path],
     assert [re.search(r"val0\d.jpg", fault)[0] for fault in judge()] == ["val05.jpg", "val02.jpg"]
 
 
-def test_leaks_read_no_file_whose_size_is_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, sizes in (("a", (1, 2, 3)), ("b", (3, 4))):
-        (tmp_path / folder).mkdir()
-        for size in sizes:
-            (tmp_path / folder / f"{size}.jpg").write_bytes(b"x" * size)
-    one, two = ([*(tmp_path / folder).iterdir()] for folder in "ab")
-    asked: list[Path] = []
-    monkeypatch.setattr("coco1k_kd.data.leaks.sha256", lambda path: asked.append(path) or path.read_text())
-    assert len(leaks(one, two)) == 1
-    assert sorted(path.name for path in asked) == ["3.jpg", "3.jpg"]
-
-
 def test_a_leak_is_seen_behind_bytes_that_ultralytics_would_remove(base: tuple[Path, Path], tmp_path: Path) -> None:
     """Data with annotations and no manifest: their JPEGs may have a trailer, and may be written anew."""
     made = create(base[0], tmp_path / "made")
@@ -548,45 +531,6 @@ def test_a_study_leaves_the_subset_as_its_manifest_says(base: tuple[Path, Path],
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(UserError, match="1 JPEGs have bytes after their end marker"):
         study(made)
-
-
-def test_what_ultralytics_reads_is_known_here() -> None:
-    assert SUFFIXES == IMG_FORMATS
-
-
-@given(
-    parts=st.lists(st.sampled_from(["images", "labels", "a", "b.c", "x images"]), max_size=4),
-    name=st.sampled_from(["a.jpg", "b.c.png"]),
-)
-def test_labels_lie_where_ultralytics_looks_for_them(parts: list[str], name: str) -> None:
-    path = "/".join(["", "data", *parts, name])
-    assert label_file(path) == img2label_paths([path])[0]
-
-
-def test_what_is_seen_is_what_ultralytics_sees(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8))
-    for suffix in ["jpg", "png", "tiff", "webp", "bmp", *["avif"] * features.check("avif")]:
-        for orientation in range(1, 9) if suffix != "bmp" else [1]:
-            path, exif = tmp_path / f"{orientation}.{suffix}", Image.Exif()
-            exif[0x0112] = orientation
-            picture.save(path, **({"exif": exif.tobytes()} if suffix != "bmp" else {}))
-            seen, pixels = see(path), imread(path)
-            assert isinstance(seen, Seen)
-            assert (seen.height, seen.width) == pixels.shape[:2], path
-            assert seen.orientation == orientation
-
-
-def test_a_jpeg_ends_at_its_own_end_marker(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
-    for kind in ({}, {"progressive": True}, {"restart_marker_blocks": 1}, {"comment": b"\xff\xd9 \xff\xd8"}):
-        picture.save(tmp_path / "x.jpg", **kind)
-        data = (tmp_path / "x.jpg").read_bytes()
-        assert without_trailer(data + b"\0\0SEFT") == without_trailer(data + data + b"\0") == data
-        assert without_trailer(data) is data
-        (tmp_path / "y.jpg").write_bytes(data + b"\0")
-        assert see(tmp_path / "y.jpg") == Seen(80, 80, 1, trailer=True)
-        (tmp_path / "y.jpg").write_bytes(data[:-2] + b"\0" * 9)
-        assert see(tmp_path / "y.jpg") == "is cut short"
 
 
 def test_what_is_written_is_read_as_it_was(base: tuple[Path, Path]) -> None:

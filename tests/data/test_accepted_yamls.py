@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_own import absolute
+from layouts import absolute
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 

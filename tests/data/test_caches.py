@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_own import absolute
+from layouts import absolute
 
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.scan import read

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 from ultralytics.utils.patches import imread
 
 from coco1k_kd.data import images
@@ -64,3 +64,29 @@ def test_a_small_file_that_would_fill_the_memory_is_refused_by_its_header(
 
 def test_the_limit_is_that_of_pillow() -> None:
     assert images._MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+
+
+def test_what_is_seen_is_what_ultralytics_sees(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8))
+    for suffix in ["jpg", "png", "tiff", "webp", "bmp", *["avif"] * features.check("avif")]:
+        for orientation in range(1, 9) if suffix != "bmp" else [1]:
+            path, exif = tmp_path / f"{orientation}.{suffix}", Image.Exif()
+            exif[0x0112] = orientation
+            picture.save(path, **({"exif": exif.tobytes()} if suffix != "bmp" else {}))
+            seen, pixels = see(path), imread(path)
+            assert isinstance(seen, Seen)
+            assert (seen.height, seen.width) == pixels.shape[:2], path
+            assert seen.orientation == orientation
+
+
+def test_a_jpeg_ends_at_its_own_end_marker(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
+    for kind in ({}, {"progressive": True}, {"restart_marker_blocks": 1}, {"comment": b"\xff\xd9 \xff\xd8"}):
+        picture.save(tmp_path / "x.jpg", **kind)
+        data = (tmp_path / "x.jpg").read_bytes()
+        assert without_trailer(data + b"\0\0SEFT") == without_trailer(data + data + b"\0") == data
+        assert without_trailer(data) is data
+        (tmp_path / "y.jpg").write_bytes(data + b"\0")
+        assert see(tmp_path / "y.jpg") == Seen(80, 80, 1, trailer=True)
+        (tmp_path / "y.jpg").write_bytes(data[:-2] + b"\0" * 9)
+        assert see(tmp_path / "y.jpg") == "is cut short"

@@ -25,51 +25,13 @@ import pytest
 import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from subsets import annotations, content, cut, first, make
 
 import create_coco1k
 from coco1k_kd.data.entries import Image
 from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError
-
-SMALL = ("--target-size", "40", "--val-size", "20", "--workers", "2")
-
-
-def make(root: Path, output: Path, *flags: str) -> Path:
-    """Run create_coco1k.py's own code in this process."""
-    command = ["--coco-root", str(root), "--output-dir", str(output), *SMALL, *flags]
-    create_coco1k.create(create_coco1k.parser().parse_args(command))
-    return output
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Digest of every file, links not followed."""
-    return {
-        str(path.relative_to(folder)): str(path.readlink())
-        if path.is_symlink()
-        else sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_symlink() or path.is_file()
-    }
-
-
-@pytest.fixture
-def copy(coco_root: Path, tmp_path: Path) -> Path:
-    """A COCO root that a test may harm; its files share nothing with the session's."""
-    return Path(shutil.copytree(coco_root, tmp_path / "coco"))
-
-
-@pytest.fixture
-def made(copy: Path, tmp_path: Path) -> Path:
-    return make(copy, tmp_path / "made")
-
-
-def first(folder: Path) -> str:
-    return min(path.name for path in folder.iterdir())
-
-
-def annotations(folder: Path, split: str) -> Path:
-    return folder / "annotations" / f"instances_{split}2017.json"
 
 
 def test_layout_and_manifest(coco_root: Path, subset: Path):
@@ -190,110 +152,6 @@ def test_ground_truth_as_predictions_has_ap_1(subset: Path):
         evaluation.accumulate()
         evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1.0)
-
-
-def test_from_manifest_makes_the_same_again(made: Path, copy: Path, tmp_path: Path):
-    again = make(copy, tmp_path / "again", "--from-manifest", str(made / "manifest.json"), "--seed", "9")
-    assert (again / "manifest.json").read_bytes() == (made / "manifest.json").read_bytes()
-    assert verify(again) == []
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (lambda root, _: edit(annotations(root, "val"), "{", "{ "), "not the file"),
-        (lambda _, manifest: cut(manifest, 0.9), "not a whole manifest"),
-        (lambda _, manifest: edit(manifest, '"schema_version": 1', '"schema_version": 9'), "schema_version"),
-        (lambda _, manifest: edit(manifest, '"image_ids": [', '"image_ids": [99999999,'), "99999999"),
-        (lambda _, manifest: manifest.unlink(), "cannot read"),
-    ],
-)
-def test_from_manifest_refuses_what_cannot_be_the_same(made: Path, copy: Path, tmp_path: Path, harm, says: str):
-    harm(copy, made / "manifest.json")
-    with pytest.raises(UserError, match=says):
-        make(copy, tmp_path / "again", "--from-manifest", str(made / "manifest.json"))
-    assert not (tmp_path / "again").exists()
-
-
-def test_from_manifest_refuses_another_image(made: Path, copy: Path, tmp_path: Path):
-    name = first(made / "images/train2017")
-    one = copy / "train2017" / name
-    data = one.read_bytes()
-    one.unlink()
-    one.write_bytes(data[:-2] + b"\x00\x00" + data[-2:])
-    with pytest.raises(UserError, match=f"not what the manifest says, the first: images/train2017/{name}"):
-        make(copy, tmp_path / "again", "--from-manifest", str(made / "manifest.json"))
-    assert not (tmp_path / "again").exists()
-
-
-# What is done to a val image's files (m: the subset, n: the image's stem), and what --verify says of it.
-FAULTS = {
-    "no label": (lambda m, n: label(m, n).unlink(), "labels/val2017/{n}.txt: missing"),
-    "other label": (lambda m, n: label(m, n).write_text("0 1 1 1 1\n"), "labels/val2017/{n}.txt: boxes differ"),
-    "extra label": (lambda m, n: label(m, "x").write_text(""), "labels/val2017/x.txt: not in the manifest"),
-    "no image": (lambda m, n: image(m, n).unlink(), "images/val2017/{n}.jpg: missing"),
-    "cut image": (lambda m, n: cut(image(m, n), 0.7), "images/val2017/{n}.jpg is cut short"),
-    "end of image lost": (lambda m, n: image(m, n).write_bytes(endless(m, n)), "images/val2017/{n}.jpg is cut short"),
-    "extra image": (lambda m, n: shutil.copy(image(m, n), image(m, "x")), "images/val2017/x.jpg: not in the manifest"),
-    "leak": (lambda m, n: leak(m, n), "images/val2017/{n}.jpg: the same image as images/train2017/"),
-    "torn json": (lambda m, n: cut(annotations(m, "val"), 0.5), "not a whole COCO instances file"),
-    "no json": (lambda m, n: annotations(m, "val").unlink(), "annotations/instances_val2017.json: missing"),
-    "other json": (lambda m, n: drop_annotation(annotations(m, "val")), "instances_per_class is not what"),
-    "no yaml": (lambda m, n: (m / "coco1k.yaml").unlink(), "coco1k.yaml: missing"),
-    "other yaml": (lambda m, n: (m / "coco1k.yaml").write_text("path: /x\n"), "coco1k.yaml: path, folders or names"),
-}
-
-
-def label(folder: Path, stem: str) -> Path:
-    return folder / f"labels/val2017/{stem}.txt"
-
-
-def image(folder: Path, stem: str) -> Path:
-    return folder / f"images/val2017/{stem}.jpg"
-
-
-def endless(folder: Path, stem: str) -> bytes:
-    """The image without its end marker; what PIL needs to decode it is there, as after a torn download's last block."""
-    data = image(folder, stem).read_bytes()
-    image(folder, stem).unlink()
-    return data[:-2] + b"\0" * 200
-
-
-def leak(folder: Path, stem: str) -> None:
-    data = (folder / "images/train2017" / first(folder / "images/train2017")).read_bytes()
-    image(folder, stem).unlink()
-    image(folder, stem).write_bytes(data)
-
-
-def cut(path: Path, share: float) -> None:
-    data = path.read_bytes()
-    path.unlink()  # it may be a hard link: the source must stay whole
-    path.write_bytes(data[: min(int(len(data) * share), len(data) - 1)])
-
-
-def drop_annotation(path: Path) -> None:
-    data = json.loads(path.read_text())
-    data["annotations"].remove(next(a for a in data["annotations"] if not a["iscrowd"]))
-    path.write_text(json.dumps(data))
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_verify_names_the_fault(made: Path, fault: str):
-    name = Path(first(made / "images/val2017")).stem
-    harm, says = FAULTS[fault]
-    harm(made, name)
-    assert any(says.format(n=name) in line for line in verify(made)), verify(made)
-
-
-def test_verify_sees_that_a_subset_was_moved(made: Path, tmp_path: Path):
-    made.rename(tmp_path / "elsewhere")
-    assert [line for line in verify(tmp_path / "elsewhere") if "has it been moved?" in line]
 
 
 def test_an_interrupt_loses_no_file_of_the_users(made: Path, copy: Path, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import ultralytics
-from test_distillation import TINY
+from trainings import TINY
 
 import coco1k_kd
 from coco1k_kd import YOLO, UserError

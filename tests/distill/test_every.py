@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_distillation import TINY, tiny_batch, tiny_detector
+from trainings import TINY, tiny_batch, tiny_detector
 
 from coco1k_kd import YOLO, UserError
 from coco1k_kd.distill.criterion import TARGET, DistillationCriterion

@@ -9,15 +9,13 @@ import pytest
 import torch
 import ultralytics
 from studies import with_signal
-from test_distillation import final_weights, rows, tiny_batch, tiny_detector, train
 from torchvision.ops import generalized_box_iou
+from trainings import criterion_of, final_weights, rows, tiny_detector, train
 
 from coco1k_kd import YOLO, UserError
-from coco1k_kd.distill.criterion import TARGET, DistillationCriterion
-from coco1k_kd.distill.distiller import FIT_BATCHES, Distiller
+from coco1k_kd.distill.criterion import TARGET
 from coco1k_kd.distill.response import LEAST, Response, ResponseLoss, localisation_distance, of_levels, shared_classes
-from coco1k_kd.distill.seams import branch_gains, branches_of, detect_head, neck_channels, student_answer
-from coco1k_kd.distill.settings import Distillation
+from coco1k_kd.distill.seams import branch_gains, branches_of, detect_head, student_answer
 from coco1k_kd.distill.teacher import Teacher
 
 SIZES = [(4, 6), (2, 3)]  # of two levels: 30 anchors
@@ -165,18 +163,6 @@ def test_the_teacher_answers_what_its_head_says(name):
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
     plain = Teacher(model, torch.device("cpu"), torch.float32, False)
     assert not [part for part in plain.network.state_dict() if part.startswith(f"model.{len(model.model) - 1}.")]
-
-
-def criterion_of(student, teacher, loss: str, branches=(), **settings) -> tuple[DistillationCriterion, dict]:
-    head = student.model[-1]
-    teacher = Teacher(teacher, torch.device("cpu"), torch.float32, False, branches)
-    classes = [(i, i) for i in range(head.nc)]
-    distiller = Distiller(neck_channels(head), teacher.channels, loss, settings={"classes": classes})
-    distiller.fitted_batches = FIT_BATCHES
-    criterion = DistillationCriterion(
-        student.init_criterion(), head, teacher, distiller, Distillation("", loss=loss, **settings)
-    )
-    return criterion, tiny_batch(teacher)
 
 
 def test_gradients_reach_head_and_body_and_nothing_else():

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_distillation import tiny_detector
-from test_response import criterion_of
 from torch.utils._python_dispatch import TorchDispatchMode
+from trainings import criterion_of, tiny_detector
 
 from coco1k_kd.distill.distiller import Answer, Distiller
 from coco1k_kd.distill.losses import MGDLoss

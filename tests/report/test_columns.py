@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 import pytest
-from test_report import comparison
+from comparisons import comparison
 
 from coco1k_kd.report import columns, markdown
 from coco1k_kd.report.columns import COLUMNS, Column

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparisons import STAMP, change, comparison
 from detections import detections, truth, write
+from pages import Page
 from PIL import Image
-from test_page import Page
-from test_report import STAMP, change, comparison
 
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Comparison, Judged

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import ultralytics.utils
+from comparisons import comparison
 from studies import PROGRAM
-from test_report import comparison
 
 from coco1k_kd.report import loggers
 from coco1k_kd.report.comparison import read_comparison

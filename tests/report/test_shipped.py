@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 
 import pytest
-from test_page import made
-from test_report import comparison, valid
+from comparisons import comparison, valid
+from pages import made
 
 from coco1k_kd.report.comparison import Comparison, Export, Model
 from coco1k_kd.report.markdown import markdown

@@ -7,8 +7,8 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+from comparisons import comparison
 from msgspec import structs
-from test_report import comparison
 
 from coco1k_kd.report import words
 from coco1k_kd.report.comparison import Comparison, Progress

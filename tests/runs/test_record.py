@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from msgspec import structs
 from coco1k_kd.runs import record, train
 from coco1k_kd.runs.initial import WEIGHTS
 from coco1k_kd.runs.record import Recorder, RunError, batch_hash, peak_memory, state_hash, steps_taken
-from coco1k_kd.runs.spec import UNTAUGHT, Trained, TrainSpec
+from coco1k_kd.runs.spec import UNTAUGHT, Figures, Trained, TrainSpec
 
 CPU = torch.device("cpu")
 
@@ -156,3 +157,40 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_by_the_same_steps(
     assert state_hash(last[0]) == state_hash(last[1])
     rows = [(tmp_path / name / "results.csv").read_text().splitlines() for name in ("whole", "killed")]
     assert [row.split(",")[2:] for row in rows[0]] == [row.split(",")[2:] for row in rows[1]] and len(rows[0]) == 4
+
+
+def test_a_halved_batch_is_no_fair_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cut the batch from 16 to 8"):
+        Recorder(tmp_path, batch=16, seed=0).on_train_epoch_start(SimpleNamespace(batch_size=8))
+
+
+def test_the_batch_hash_sees_images_boxes_and_order() -> None:
+    batch = {key: torch.arange(8.0).reshape(2, 4) for key in ("img", "bboxes", "cls", "batch_idx")}
+    first = batch_hash(batch)
+    assert batch_hash(batch) == first and batch_hash(batch, first) != first
+    for key in batch:
+        changed = {**batch, key: batch[key] + (torch.arange(8).reshape(2, 4) == 5)}
+        assert batch_hash(changed) != first
+
+
+def test_a_snapshot_holds_the_checkpoints_once_in_memory(tmp_path: Path) -> None:
+    """As pickled bytes they were held five times: 2 GB more than the training itself took."""
+    last, best = tmp_path / "weights/last.pt", tmp_path / "weights/best.pt"
+    last.parent.mkdir()
+    size = 4 << 20
+    for file, byte in ((last, b"l"), (best, b"b")):
+        file.write_bytes(byte * size)
+    model = torch.nn.Linear(2, 2)
+    trainer = SimpleNamespace(
+        last=last, best=best, csv=tmp_path / "results.csv", model=model, ema=SimpleNamespace(ema=model), epoch=0,
+        optimizer=torch.optim.SGD(model.parameters()), scaler=torch.amp.GradScaler("cpu", enabled=False),
+    )  # fmt: skip
+    tracemalloc.start()
+    record._save_snapshot(trainer, tmp_path, Figures(), 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2 * size <= peak < 3 * size
+    last.write_bytes(b"torn")
+    best.unlink()
+    assert record.load_snapshot(tmp_path)["epoch"] == 0
+    assert last.read_bytes() == b"l" * size and best.read_bytes() == b"b" * size

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_lessons import unlabelled
 
 from coco1k_kd import YOLO, UserError
 from coco1k_kd.study import api
 
-__all__ = ["unlabelled"]  # a fixture
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

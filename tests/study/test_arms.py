@@ -106,6 +106,7 @@ def test_an_arm_may_have_a_teacher_of_its_own() -> None:
         ("cwd+respons", "unknown arm cwd+respons (did you mean response?)"),
         ("baseline+cwd", "unknown arm baseline+cwd"),
         ("zzz", "unknown arm zzz: choose of"),
+        ("kl:tau=2", "unknown arm kl"),
         ("cwd+", "unknown arm cwd+: choose of"),
         ("", "unknown arm : choose of"),
         ("cwd+cwd", "the loss cwd+cwd names cwd twice"),
@@ -127,7 +128,8 @@ def test_what_is_no_arm_is_refused(name: str, message: str) -> None:
     ("name", "message"),
     [
         ("cwd:tua=2", "arm cwd:tua=2: unknown setting 'tua' (did you mean tau?): choose of weight, schedule, tau,"),
-        ("cwd:tau=0", "tau='0' must be above 0"),
+        ("cwd:taecher=x", "unknown setting 'taecher' (did you mean teacher?): choose of weight, schedule, tau,"),
+        ("mgd:levels=x", "distillation_levels='x' must be strides, as 16,32"),
         ("cwd:mask_ratio=0.4", "arm cwd:mask_ratio=0.4: mask_ratio is not a setting of the loss cwd"),
     ],
 )

@@ -14,8 +14,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from plans import made, timed
 from studies import PROGRAM, assert_figures_of_pycocotools, environment, run, wait_for
-from test_plan import made, timed
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256

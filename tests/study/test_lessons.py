@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +10,9 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from plans import key_of, made, pairs, specs_of
 from studies import run
-from test_plan import made, pairs, specs_of
-from test_plan import run as key_of
 
-from coco1k_kd.data.dataset import read_data
 from coco1k_kd.data.lesson import Found, Lesson, read_lesson
 from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.errors import UserError
@@ -25,16 +22,6 @@ from coco1k_kd.study.lessons import LESSONS, keep, labelling_seconds, labels_of,
 from coco1k_kd.study.settings import Settings
 
 ARMS = ("baseline", "pool:share=0.25", "fill+response", "pool_self")
-
-
-@pytest.fixture(scope="module")
-def unlabelled(coco_root: Path, subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images that are in no split."""
-    folder = tmp_path_factory.mktemp("photos")
-    used = {Path(name).name for name in read_data(subset / "coco1k.yaml").train.names}
-    for file in [file for file in sorted((coco_root / "train2017").iterdir()) if file.name not in used][:12]:
-        shutil.copy(file, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

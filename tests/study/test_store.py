@@ -11,11 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
+from plans import key_of, made
 
-from coco1k_kd.data.dataset import read_data
+from coco1k_kd.data.dataset import Data, read_data
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
@@ -160,3 +162,79 @@ def test_a_run_of_other_code_does_not_start(study: Study) -> None:
     spec = structs.replace(store.begin(study).spec(BASELINE, (0, 0), 3), code="0")
     with pytest.raises(UserError, match="code has changed"):
         train.train(spec)
+
+
+def begun(project: Path, stamp: str, finished: bool = False, **settings: Any) -> Study:
+    """A study whose record lies in `project`; `finished`: also its comparison."""
+    plan = replace(made(**settings), project=project, stamp=stamp)
+    (project / f"study_{stamp}.json").write_text(json.dumps(plan.record(), default=str))
+    if finished:
+        (project / f"comparison_{stamp}.json").write_text('{"design": {"stopped": "fixed"}}')
+    return plan
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project; the data of its studies are not read."""
+    monkeypatch.setattr(Data, "record", lambda self: {"train_images": 100, "val_annotations_sha256": "0" * 64})
+    return tmp_path
+
+
+def asked(project: Path, **settings: Any) -> Study | None:
+    """What --resume finds for these settings."""
+    return store.find(replace(made(**settings), project=project, stamp=""))
+
+
+def test_the_study_that_matches_is_found_and_no_other(shelf: Path) -> None:
+    assert asked(shelf, epochs=5) is None
+    for number, epochs in ((1, 5), (2, 6), (3, 5)):
+        begun(shelf, f"20260101_00000{number}", epochs=epochs)
+    assert asked(shelf, epochs=5).stamp == "20260101_000003"
+    ended = '{"design": {"stopped": "fixed"}}'
+    (shelf / "comparison_20260101_000003.json").write_text(ended)
+    assert asked(shelf, epochs=5).stamp == "20260101_000001", "an unfinished one goes before a finished one"
+    (shelf / "comparison_20260101_000001.json").write_text(ended)
+    assert asked(shelf, epochs=5).stamp == "20260101_000003", "all done: the newest, to be reported again"
+    assert asked(shelf, epochs=7) is None, "other settings are another study"
+
+
+@pytest.mark.parametrize(
+    "more", [{"seeds": [1, 0, 4]}, {"draws": 2}, {"arms": ["cwd", "mgd"]}, {"controls": True}, {"seeds": [0, 1, 2]}]
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_resume_adds_to_a_study_and_keeps_its_runs(shelf: Path, more: dict[str, Any], finished: bool) -> None:
+    first = begun(shelf, "20260101_000001", finished, seeds=[0, 1])
+    plan = store.begin(asked(shelf, **{"seeds": [0, 1], **more}))
+    assert plan.base.stamp == first.stamp != plan.stamp
+    assert set(first.plan()) < set(plan.plan())
+    for key in plan.plan():
+        kept = key in first.plan()
+        assert plan.folder(*key) == (first.folder(*key) if kept else replace(plan, base=None).folder(*key))
+    again = asked(shelf, **{"seeds": [0, 1], **more})
+    assert again.stamp == plan.stamp and [again.folder(*key) for key in again.plan()] == [
+        plan.folder(*key) for key in plan.plan()
+    ]
+    third = asked(shelf, **{"seeds": [0, 1], **more, "arms": ["cwd", "mgd", "ultralytics"]})
+    assert third.base.base.stamp == first.stamp and third.folder(*key_of("cwd", seed=1)) == first.folder(
+        *key_of("cwd", seed=1)
+    )
+    with store.locked(plan), pytest.raises(UserError, match="another process"), store.locked(first):
+        pass
+
+
+def test_a_baseline_alone_gets_arms_with_a_teacher(shelf: Path) -> None:
+    lone = replace(made(arms=["baseline"]), project=shelf, stamp="20260101_000001", teacher=None)
+    (shelf / "study_20260101_000001.json").write_text(json.dumps(lone.record(), default=str))
+    assert asked(shelf, arms=["cwd"]).base.stamp == lone.stamp
+
+
+@pytest.mark.parametrize("less", [{"seeds": [0]}, {"arms": ["baseline"]}, {"seeds": [0, 2]}, {"epochs": 3}])
+def test_a_resume_leaves_nothing_out(shelf: Path, less: dict[str, Any]) -> None:
+    begun(shelf, "20260101_000001", seeds=[0, 1], draws=1)
+    assert asked(shelf, **{"seeds": [0, 1], **less}) is None
+
+
+def test_two_processes_cannot_do_the_same_study(shelf: Path) -> None:
+    plan = begun(shelf, "20260101_000001")
+    with store.locked(plan), pytest.raises(UserError, match="another process"), store.locked(plan):
+        pass

@@ -7,14 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
 import jsonschema
 import pytest
-import torch
-from msgspec import structs
 from studies import (
     EPOCHS,
     PROGRAM,
@@ -27,11 +24,8 @@ from studies import (
     wait_for,
 )
 
-from coco1k_kd.runs import record
-from coco1k_kd.runs.launch import RunFailed, launch
-from coco1k_kd.runs.record import Recorder, RunError, batch_hash
 from coco1k_kd.runs.results import finished, write_result
-from coco1k_kd.runs.spec import EvaluateSpec, Figures, read_spec
+from coco1k_kd.runs.spec import read_spec
 from coco1k_kd.study.collect import state_difference
 from coco1k_kd.verdict.matching import coco_metrics
 
@@ -226,57 +220,3 @@ def test_a_report_is_drawn_again_from_its_json_alone(whole: SimpleNamespace, tmp
     assert (tmp_path / picture).read_bytes() == (whole.project / picture).read_bytes()
     path.write_text("{}")
     assert run([sys.executable, str(PROGRAM)], "--report-only", str(path)).returncode == 2
-
-
-def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_path: Path) -> None:
-    spec = read_spec(Path(whole.content["arms"]["cwd"]["runs"][0]["dir"]))
-    spec = structs.replace(spec, folder=str(tmp_path), distillation_settings={"weight": 1e38})
-    with pytest.raises(Exception, match="cwd, seed 0") as caught:
-        launch(spec, "cwd, seed 0")
-    assert "loss" in str(caught.value) and "epoch" in str(caught.value)
-    assert not (tmp_path / "result.json").exists()
-
-
-def test_a_run_that_crashes_shows_the_end_of_its_log(subset: Path, tmp_path: Path) -> None:
-    truth, images = subset / "annotations" / "instances_val2017.json", subset / "images" / "val2017"
-    given = {"folder": str(tmp_path), "annotations": str(truth), "images": str(images)}
-    spec = EvaluateSpec(**given, weights={"given": "gone.pt"}, val_args={})
-    with pytest.raises(RunFailed, match=r"(?s)the teacher failed.*gone\.pt.*train\.log"):
-        launch(spec, "the teacher")
-
-
-def test_a_halved_batch_is_no_fair_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cut the batch from 16 to 8"):
-        Recorder(tmp_path, batch=16, seed=0).on_train_epoch_start(SimpleNamespace(batch_size=8))
-
-
-def test_the_batch_hash_sees_images_boxes_and_order() -> None:
-    batch = {key: torch.arange(8.0).reshape(2, 4) for key in ("img", "bboxes", "cls", "batch_idx")}
-    first = batch_hash(batch)
-    assert batch_hash(batch) == first and batch_hash(batch, first) != first
-    for key in batch:
-        changed = {**batch, key: batch[key] + (torch.arange(8).reshape(2, 4) == 5)}
-        assert batch_hash(changed) != first
-
-
-def test_a_snapshot_holds_the_checkpoints_once_in_memory(tmp_path: Path) -> None:
-    """As pickled bytes they were held five times: 2 GB more than the training itself took."""
-    last, best = tmp_path / "weights/last.pt", tmp_path / "weights/best.pt"
-    last.parent.mkdir()
-    size = 4 << 20
-    for file, byte in ((last, b"l"), (best, b"b")):
-        file.write_bytes(byte * size)
-    model = torch.nn.Linear(2, 2)
-    trainer = SimpleNamespace(
-        last=last, best=best, csv=tmp_path / "results.csv", model=model, ema=SimpleNamespace(ema=model), epoch=0,
-        optimizer=torch.optim.SGD(model.parameters()), scaler=torch.amp.GradScaler("cpu", enabled=False),
-    )  # fmt: skip
-    tracemalloc.start()
-    record._save_snapshot(trainer, tmp_path, Figures(), 0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert 2 * size <= peak < 3 * size
-    last.write_bytes(b"torn")
-    best.unlink()
-    assert record.load_snapshot(tmp_path)["epoch"] == 0
-    assert last.read_bytes() == b"l" * size and best.read_bytes() == b"b" * size

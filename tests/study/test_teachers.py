@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+from plans import made
 from studies import PROGRAM, run
-from test_plan import made
 
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.distill.weights import read_weights

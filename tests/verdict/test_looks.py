@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
+from simulation import simulated
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.compare import decide
@@ -122,15 +122,6 @@ def test_a_look_asks_for_more_than_a_fixed_design():
 def test_what_settles_as_no_difference_leaves_its_share_to_none():
     none, sure = made(0.0, 1e-8, "a"), made(2.1 * 0.004, 0.004**2, "b")
     assert [e.verdict for e in decide([none, sure])] == ["no_difference", "inconclusive"]
-
-
-def simulated():
-    """benchmarks/looks.py, whose tables docs/statistics.md shows."""
-    path = Path(__file__).parents[2] / "benchmarks" / "looks.py"
-    specification = util.spec_from_file_location("looks_benchmark", path)
-    module = util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(("share", "truth", "heavy"), [(0.0, 0.0, False), (0.6, -0.003, True)])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_looks import simulated
+from simulation import simulated
 
 from coco1k_kd.verdict.intervals import Estimate
 from coco1k_kd.verdict.looks import FIXED, Design, sequential

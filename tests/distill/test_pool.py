@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import ultralytics
-from test_distillation import TINY
+from trainings import TINY
 from ultralytics.cfg import get_cfg
 from ultralytics.data import build_yolo_dataset
 from ultralytics.utils import YAML

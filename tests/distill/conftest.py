@@ -1,0 +1,17 @@
+"""A teacher that the trainings of this folder share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coco1k_kd.runs.train import random_teacher
+
+
+@pytest.fixture(scope="session")
+def teacher_file(subset, tmp_path_factory) -> Path:
+    """A wider teacher of another family, with random weights and 80 classes: the data have 12."""
+    file = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    random_teacher("yolov8s.yaml", sorted((subset / "images" / "train2017").iterdir())[:8], 64, 1, file)
+    return file
