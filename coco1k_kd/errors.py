@@ -30,6 +30,10 @@ class DistillationError(UserError):
     """The distillation is not happening, or does harm: the message names the cause."""
 
 
+class RunError(Exception):
+    """A training that cannot count. The message is one line that says why and what to do."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt word, to stand behind it: " (did you mean cwd?)"; "" where none of `known` is near."""
     near = difflib.get_close_matches(word, list(known), 1)

@@ -1,4 +1,4 @@
-"""What one training really did: its work, its time, its memory; and snapshots from which it continues exactly.
+"""What one training really did: its work, its time, its memory; and when it has a snapshot (`snapshot.py`).
 
 Ultralytics' own resume starts again from half-precision weights, forgets gradients that it had accumulated and draws
 the random augmentations of the first epoch once more: a resumed run would be a different run. Here each epoch's data
@@ -15,26 +15,22 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-import torch.distributed as dist
-from msgspec import structs
 from torch import nn
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.files import atomic, write_atomic
+from coco1k_kd.errors import RunError
 from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.ranks import gathered
+from coco1k_kd.runs.snapshot import SNAPSHOT_SECONDS, average_outside, parameters, restore, save_snapshot
 from coco1k_kd.runs.spec import Figures
 
-SNAPSHOT = "resume.pt"
-SNAPSHOT_SECONDS = 30.0  # between two: with MGD one takes 441 MB and a second (docs/lab/scaling-on-paper.md)
 _FIRST_BATCHES = 3
 _NEVER = 10**9
 _EVENTS = (
@@ -46,10 +42,6 @@ _EVENTS = (
     "on_fit_epoch_end",
     "on_train_end",
 )
-
-
-class RunError(Exception):
-    """A training that cannot count. The message is one line that says why and what to do."""
 
 
 class Recorder:
@@ -87,7 +79,7 @@ class Recorder:
 
     def on_train_start(self, trainer: Any) -> None:
         if self.snapshot:
-            _restore(trainer, self.snapshot)
+            restore(trainer, self.snapshot)
         else:
             self.figures.init_hash = state_hash(student_of(trainer))
         self.figures.world_size = world = max(trainer.world_size, 1)
@@ -117,7 +109,7 @@ class Recorder:
                 f"the arms unequal; start again with --batch {trainer.batch_size} or a smaller --imgsz"
             )
         if self.snapshot:
-            for parameter, gradient in zip(_parameters(trainer), self.snapshot["gradients"], strict=True):
+            for parameter, gradient in zip(parameters(trainer), self.snapshot["gradients"], strict=True):
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
             self._accumulate, self.snapshot = trainer.accumulate, None
         self._batch_index = -1
@@ -151,10 +143,10 @@ class Recorder:
         peak = max(gathered(peak_memory(trainer.device)))
         self.figures.peak_memory_bytes = max(self.figures.peak_memory_bytes, peak)
         if trainer.epoch + 1 < trainer.epochs:  # a kill after the last epoch repeats that one: it ends the run properly
-            _average_outside(trainer)
+            average_outside(trainer)
             ends = trainer.stop  # by its patience, as after the last epoch
             if RANK in {-1, 0} and not ends and time.monotonic() - self._saved_at >= SNAPSHOT_SECONDS:
-                _save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
+                save_snapshot(trainer, self.folder, self.figures, self._stepped_at)
                 self._saved_at = time.monotonic()
 
     def on_train_end(self, trainer: Any) -> None:
@@ -237,70 +229,6 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def read_snapshot(folder: Path) -> dict[str, Any] | None:
-    """The run folder's snapshot; None where there is none to continue from."""
-    path = folder / "weights" / SNAPSHOT
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-
-
-def load_snapshot(folder: Path) -> dict[str, Any] | None:
-    """The same, and the run folder's files put back as they were."""
-    snapshot = read_snapshot(folder)
-    if snapshot is None:
-        return None
-    for name, content in snapshot["files"].items():
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise RunError(f"the snapshot would write {name}, which is outside {folder}")
-        write_atomic(folder / name, content.numpy().tobytes())
-    return snapshot
-
-
-def _average_outside(trainer: Any) -> None:
-    """Give all ranks the mean of gradients that wait for a step outside DDP's model: the distiller's.
-
-    The step would take their mean anyway; taken here, the snapshot of rank 0 is that of every rank.
-    """
-    inside = {id(parameter) for parameter in trainer.model.parameters()}
-    for parameter in _parameters(trainer) if trainer.world_size > 1 else ():
-        if id(parameter) not in inside and parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= trainer.world_size
-
-
-def _save_snapshot(trainer: Any, folder: Path, figures: Figures, stepped_at: int) -> None:
-    paths = [path for path in (trainer.last, trainer.best, trainer.csv) if path.exists()]
-    # As tensors, and written as they come: pickled bytes are copied again and again, 2 GB in a run with MGD.
-    files = {str(path.relative_to(folder)): torch.from_numpy(np.fromfile(path, np.uint8)) for path in paths}
-    snapshot = {
-        "epoch": trainer.epoch,
-        "figures": structs.asdict(figures),
-        "stepped_at": stepped_at,
-        "files": files,
-        "model": _without_teacher(unwrap_model(trainer.model).state_dict()),
-        "ema": _without_teacher(trainer.ema.ema.state_dict()),
-        "parameters": [parameter.detach() for parameter in _parameters(trainer)],
-        "gradients": [parameter.grad for parameter in _parameters(trainer)],
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-    }
-    with atomic(folder / "weights" / SNAPSHOT) as file:
-        torch.save(snapshot, file)
-
-
-def _restore(trainer: Any, snapshot: dict[str, Any]) -> None:
-    if trainer.start_epoch != snapshot["epoch"] + 1:
-        raise RunError(f"resume went to epoch {trainer.start_epoch}, the snapshot is of epoch {snapshot['epoch']}")
-    for module, state in ((unwrap_model(trainer.model), "model"), (trainer.ema.ema, "ema")):
-        left_out = module.load_state_dict(snapshot[state], strict=False)
-        if left_out.unexpected_keys or any("teacher" not in key for key in left_out.missing_keys):
-            raise RunError(f"the snapshot does not fit the model: {left_out}")
-    trainer.optimizer.load_state_dict(snapshot["optimizer"])
-    trainer.scaler.load_state_dict(snapshot["scaler"])
-    with torch.no_grad():
-        for parameter, value in zip(_parameters(trainer), snapshot["parameters"], strict=True):
-            parameter.copy_(value)
-
-
 def _describe(trainer: Any) -> dict[str, Any]:
     """What the audit compares: settings in effect, not settings asked for."""
     own = {id(parameter) for parameter in student_of(trainer).parameters()}
@@ -350,14 +278,6 @@ def _seed_epoch(loader: Any, seed: int, epoch: int) -> None:
     torch.manual_seed(entropy)
     loader.generator.manual_seed(entropy)
     loader.reset()
-
-
-def _parameters(trainer: Any) -> Iterable[nn.Parameter]:
-    return [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
-
-
-def _without_teacher(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in state.items() if "teacher" not in key}
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -25,7 +25,7 @@ from torch import nn
 from ultralytics.utils import RANK
 
 from coco1k_kd.data.identity import check_unchanged, digest, listed_as
-from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, UserError
+from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, RunError, UserError
 from coco1k_kd.files import atomic, leftovers, sha256, write_json
 from coco1k_kd.runs.code import code_hash, versions
 from coco1k_kd.runs.devices import read_devices
@@ -34,8 +34,9 @@ from coco1k_kd.runs.initial import FROZEN, WEIGHTS, frozen_layers, keep_statisti
 from coco1k_kd.runs.launch import FAILURE, LOCK, LOG, TIED
 from coco1k_kd.runs.predict import predict_each
 from coco1k_kd.runs.ranks import run_ranks
-from coco1k_kd.runs.record import SNAPSHOT, Recorder, RunError, load_snapshot, read_snapshot
+from coco1k_kd.runs.record import Recorder
 from coco1k_kd.runs.results import write_result
+from coco1k_kd.runs.snapshot import SNAPSHOT, load_snapshot, read_snapshot
 from coco1k_kd.runs.spec import (
     SPEC,
     EvaluateSpec,

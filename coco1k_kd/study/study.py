@@ -11,15 +11,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from coco1k_kd.data.accept import accept, judge_faults
-from coco1k_kd.data.given import open_data
-from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
-from coco1k_kd.data.pool import accept_pool
-from coco1k_kd.distill.weights import read_weights
-from coco1k_kd.errors import UserError, visible
+from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Comparison, Power, Progress, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
@@ -38,22 +32,18 @@ from coco1k_kd.study.config import write_config
 from coco1k_kd.study.fitting import fit
 from coco1k_kd.study.foresight import power_of
 from coco1k_kd.study.hours import SECONDS, Hours
-from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
+from coco1k_kd.study.judge import WrittenJudge
 from coco1k_kd.study.lessons import labelling_seconds, prepare
+from coco1k_kd.study.opening import open_study
 from coco1k_kd.study.plan import Study
-from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.reviewing import review_of_study
 from coco1k_kd.study.settings import Settings
-from coco1k_kd.study.store import check_disk
-from coco1k_kd.study.teachers import read_teachers
 from coco1k_kd.study.training import Training
-from coco1k_kd.study.unlabelled import kept_out
 from coco1k_kd.verdict.compare import has_effect
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.futility import futile
 from coco1k_kd.verdict.looks import ALPHA, settled
-from coco1k_kd.verdict.matching import check_truth
 
 _AFTER_A_FAILURE = "finished runs are kept: give the same command with --resume"
 
@@ -84,7 +74,7 @@ def run(
     """
     given, settings = settings, settings.checked()
     with slots or Slots() as slots:
-        study, judge = _open(settings, resume, slots)
+        study, judge = open_study(settings, resume, slots)
         with store.locked(study):
             write_config(given, study.project)
             try:
@@ -308,55 +298,3 @@ def _told(entry: Entry) -> str:
     word = entry.verdict.replace("_", " ")
     runs = f"{entry.units} {'draw' if len(entry.draws) > 1 else 'seed'}{'s' * (entry.units > 1)}"
     return f"{entry.arm} {word} after {runs}, {100 * entry.d_ap.mean:+.1f} AP ({low:+.1f} to {high:+.1f})"
-
-
-def _open(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, WrittenJudge | None]:
-    """Read and check every input, and find or begin the study. Nothing is written before all is well."""
-    project = settings.project.absolute()
-    data = open_data(settings.data, project, settings.run_download)
-    student = read_weights(settings.student, "student")
-    teacher, teachers = read_teachers(settings, student)
-    judge = find_judge(settings.judge, data, settings.coco_root, project)
-    if settings.groups:
-        groups_of(settings.groups, (judge.judging if judge else data.val).names)
-    further = further_draws(data, settings.draws, settings.coco_root, project)
-    study = Study(settings, data, student, teacher, project, "", further, teachers=teachers)
-    if settings.unlabelled:
-        pool = accept_pool(settings.unlabelled, kept_out(study.drawn, judge), project)
-        study = replace(study, pool=pool)
-    found = store.find(study) if resume else None
-    study = found or study
-    slots.check(settings.device, project, study.files())
-    warnings = [warning for drawn in study.drawn for warning in accept(drawn)]
-    if judge and (faults := judge_faults(judge.split, study.drawn)):
-        if settings.judge != AUTO:
-            raise UserError(faults[0])
-        warnings.append(
-            f"the verdict is taken on the val images, since the rest of the source cannot judge: {faults[0]}"
-        )
-        judge = None
-    for split in (data.val, *([judge.split] if judge else [])):
-        check_truth(split.annotations)
-    judging = judge.judging if judge else data.val
-    if settings.groups:
-        trained = [name for drawn in study.drawn for name in drawn.train.names]
-        told = notes_on(groups_of(settings.groups, judging.names), trained)
-        print("\n".join(f"note: {line}" for line in told), flush=True)
-    else:
-        warnings += ungrouped_note(judging)
-    for warning in dict.fromkeys(warnings):
-        print(f"warning: {visible(warning)}", flush=True)
-    if study.stamp:
-        print(f"going on with the study of {study.stamp} in {project}")
-    else:
-        if study.base:
-            print(f"adding to the study of {study.base.stamp} in {project}")
-        elif resume:
-            print(f"there is no study of these settings in {project}: starting one")
-        left = [key for key in study.plan() if not finished(study.folder(*key))]
-        largest = max((weights.parameters for weights in study.given().values()), default=0)
-        check_disk(project, len(left), student.parameters, data.val.size, largest if settings.fit_teacher else 0)
-        study = store.begin(study)
-    judged_by = f"{judge.size:,} images of {judge.name.replace('_', ' ')}" if judge else "the val images"
-    print(f"the verdict is taken on {judged_by}", flush=True)
-    return study, judge.written(data.classes, project) if judge else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +9,11 @@ import pytest
 import torch
 from msgspec import structs
 
+from coco1k_kd.errors import RunError
 from coco1k_kd.runs import record, train
 from coco1k_kd.runs.initial import WEIGHTS
-from coco1k_kd.runs.record import Recorder, RunError, batch_hash, peak_memory, state_hash, steps_taken
-from coco1k_kd.runs.spec import UNTAUGHT, Figures, Trained, TrainSpec
+from coco1k_kd.runs.record import Recorder, batch_hash, peak_memory, state_hash, steps_taken
+from coco1k_kd.runs.spec import UNTAUGHT, Trained, TrainSpec
 
 CPU = torch.device("cpu")
 
@@ -132,14 +132,14 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_by_the_same_steps(
     assert (tmp_path / "whole/weights/resume.pt").exists(), "the first epoch always has a snapshot"
 
     monkeypatch.setattr(record, "SNAPSHOT_SECONDS", 0.0)
-    save, killed = record._save_snapshot, structs.replace(spec, folder=str(tmp_path / "killed"))
+    save, killed = record.save_snapshot, structs.replace(spec, folder=str(tmp_path / "killed"))
 
     def save_and_die(trainer: object, *args: object) -> None:
         save(trainer, *args)
         if trainer.epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(record, "_save_snapshot", save_and_die)
+    monkeypatch.setattr(record, "save_snapshot", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         trained(killed)
     resumed = trained(killed)
@@ -171,26 +171,3 @@ def test_the_batch_hash_sees_images_boxes_and_order() -> None:
     for key in batch:
         changed = {**batch, key: batch[key] + (torch.arange(8).reshape(2, 4) == 5)}
         assert batch_hash(changed) != first
-
-
-def test_a_snapshot_holds_the_checkpoints_once_in_memory(tmp_path: Path) -> None:
-    """As pickled bytes they were held five times: 2 GB more than the training itself took."""
-    last, best = tmp_path / "weights/last.pt", tmp_path / "weights/best.pt"
-    last.parent.mkdir()
-    size = 4 << 20
-    for file, byte in ((last, b"l"), (best, b"b")):
-        file.write_bytes(byte * size)
-    model = torch.nn.Linear(2, 2)
-    trainer = SimpleNamespace(
-        last=last, best=best, csv=tmp_path / "results.csv", model=model, ema=SimpleNamespace(ema=model), epoch=0,
-        optimizer=torch.optim.SGD(model.parameters()), scaler=torch.amp.GradScaler("cpu", enabled=False),
-    )  # fmt: skip
-    tracemalloc.start()
-    record._save_snapshot(trainer, tmp_path, Figures(), 0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert 2 * size <= peak < 3 * size
-    last.write_bytes(b"torn")
-    best.unlink()
-    assert record.load_snapshot(tmp_path)["epoch"] == 0
-    assert last.read_bytes() == b"l" * size and best.read_bytes() == b"b" * size

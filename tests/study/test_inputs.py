@@ -26,8 +26,8 @@ from coco1k_kd.files import sha256
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.predict import predict
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.study import study
 from coco1k_kd.study.hyperparameters import resolve_optimizer
+from coco1k_kd.study.opening import open_study
 from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
 
@@ -261,7 +261,7 @@ def test_every_annotation_file_is_parsed_once_in_a_start(
         data=copy / "coco1k.yaml", coco_root=coco_root, judge="full", project=tmp_path / "project", seeds=[0],
         epochs=1, imgsz=64, device="cpu", **models,
     )  # fmt: skip
-    study._open(asked.checked(), False, Slots(1))
+    open_study(asked.checked(), False, Slots(1))
     files = [copy / f"annotations/instances_{split}2017.json" for split in ("train", "val")]
     files.append(coco_root / "annotations/instances_val2017.json")
     assert {file.resolve() for file in files} <= set(parsed)
