@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.flags import Parser
+from coco1k_kd.flags import DATA, HOW, JUDGED, WHAT, WHERE, Parser
 from coco1k_kd.report.words import languages
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study.config import read_config
-from coco1k_kd.study.settings import DATA, HOW, JUDGED, WHAT, WHERE, Settings
+from coco1k_kd.study.settings import Settings
 
 MACHINE, INSTEAD = "where runs go", "what is done instead, or again"
 

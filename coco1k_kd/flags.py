@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import PurePath
 from typing import Any, NoReturn
 
 from coco1k_kd.errors import UserError, nearest
 
 INSTALLED = "coco1k-kd"
+DATA, WHAT, HOW, JUDGED, WHERE = (  # groups of flags
+    "the data",
+    "what is compared",
+    "how it is trained, the same for all arms",
+    "how it is judged",
+    "what is written, and where",
+)
 SCRIPTS = {"create": "create_coco1k.py", "compare": "test_coco1k_kd.py"}
 
 
@@ -24,6 +32,12 @@ def command_line(command: str) -> str:
     """The same as a whole line of a shell begins: a script has Python before it."""
     name = typed(command)
     return f"python {name}" if name == SCRIPTS[command] else name
+
+
+def flag(default: Any, text: str, group: str = WHAT, **options: Any) -> Any:
+    """A setting that is a flag of its name, too; `options` are those of argparse's `add_argument`."""
+    given = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
+    return field(**given, metadata={"group": group, "help": text, **options})
 
 
 class Parser(argparse.ArgumentParser):

@@ -183,9 +183,7 @@ class Power(Struct):
     units: Annotated[Count, Meta(description="seeds or draws at most")]
     unit: Literal["seed", "draw"] = "seed"
     hours: Annotated[Positive | None, Meta(description="of the whole study; null before anything has run")] = None
-    prior: Annotated[bool, Meta(description="the spread between seeds is that of other studies, not yet its own")] = (
-        True
-    )
+    prior: Annotated[bool, Meta(description="the spread between seeds is so far that of other studies")] = True
     ways: list[Way] = []
     best: Annotated[
         Literal["images", "seeds", "epochs"] | None, Meta(description="the way that helps most per hour")

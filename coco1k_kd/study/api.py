@@ -17,8 +17,8 @@ from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill import yolo
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
+from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.lessons import Source, keep, labels_of, teach_once
-from coco1k_kd.study.settings import check_imgsz
 from coco1k_kd.study.unlabelled import kept_out
 
 _BY_LABELS = ("pool", "fill")

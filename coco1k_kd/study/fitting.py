@@ -27,9 +27,8 @@ from coco1k_kd.runs.initial import WEIGHTS
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import UNTAUGHT, EvaluateSpec, Result, TrainSpec, checkpoints
-from coco1k_kd.study.hyperparameters import read_train_args, resolve_optimizer
+from coco1k_kd.study.hyperparameters import FIT_AUTO, read_train_args, resolve_optimizer
 from coco1k_kd.study.plan import Fitted, Study
-from coco1k_kd.study.settings import FIT_AUTO
 from coco1k_kd.verdict.matching import coco_metrics
 
 AUTO_EPOCHS = 100  # with auto: at most so many,

@@ -1,4 +1,4 @@
-"""Ultralytics' training settings of a study: what the user gives, and what `auto` would choose."""
+"""How a study trains: what the user gives, and what Ultralytics' `auto` would choose."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from coco1k_kd.errors import UserError
 
+STRIDE = 32
+FIT_AUTO = "auto"
 _NOMINAL_BATCH = 64  # Ultralytics' `nbs`
 # Settings of Ultralytics that have flags of their own, or with which there would be nothing left to compare.
 _SETTLED = (
@@ -54,3 +56,22 @@ def read_train_args(pairs: Sequence[str]) -> dict[str, Any]:
     except (TypeError, ValueError, SyntaxError) as error:
         raise UserError(f"--train: {str(error).splitlines()[0]}") from None
     return chosen
+
+
+def read_fit(asked: int | str | None) -> int | str | None:
+    """What --fit-teacher asks for: a number of epochs, "auto", or None for nothing. UserError if it is none of them."""
+    if asked in (None, FIT_AUTO):
+        return asked
+    try:
+        epochs = int(asked)
+    except ValueError:
+        epochs = 0
+    if epochs < 1:
+        raise UserError(f"--fit-teacher {asked}: give a number of epochs from 1 on, or {FIT_AUTO}")
+    return epochs
+
+
+def check_imgsz(imgsz: int | None, flag: str) -> None:
+    """UserError if images cannot have this size, which `flag` gave."""
+    if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
+        raise UserError(f"{flag} {imgsz}: must be a multiple of {STRIDE}")

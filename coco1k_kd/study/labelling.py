@@ -25,7 +25,7 @@ from coco1k_kd.report.review import Mark, Picture, taught_caption, taught_page
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.taught import LOW
-from coco1k_kd.study.settings import check_imgsz
+from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
 FORMATS = ("yolo", "cvat", "label-studio")

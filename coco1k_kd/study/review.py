@@ -20,8 +20,8 @@ from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, run_cli
 from coco1k_kd.report.words import Words, languages
 from coco1k_kd.runs.devices import check_device
+from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.reviewing import LIST, PAGE, review
-from coco1k_kd.study.settings import check_imgsz
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
 _LEAST = 0.3  # the threshold of all classes, where the teacher finds nothing right in the labelled val images

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coco1k_kd.data.groups import read_pattern
 from coco1k_kd.distill import registry
 from coco1k_kd.errors import UserError
-from coco1k_kd.flags import typed
+from coco1k_kd.flags import DATA, HOW, JUDGED, WHERE, flag, typed
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.formats import FORMATS, check_formats
 from coco1k_kd.runs.initial import STARTS, WEIGHTS
@@ -27,26 +26,12 @@ from coco1k_kd.study.arms import (
     in_order,
     read_arm,
 )
-from coco1k_kd.study.hyperparameters import read_train_args
+from coco1k_kd.study.hyperparameters import STRIDE, check_imgsz, read_fit, read_train_args
 from coco1k_kd.study.judge import AUTO
 from coco1k_kd.verdict.looks import LOOKS, sequential
 
-STRIDE = 32
-SEEDS_AUTO = FIT_AUTO = "auto"
+SEEDS_AUTO = "auto"
 AUTO_HOURS = 6.0  # with seeds auto: what the recommended run takes
-DATA, WHAT, HOW, JUDGED, WHERE = (  # groups of flags
-    "the data",
-    "what is compared",
-    "how it is trained, the same for all arms",
-    "how it is judged",
-    "what is written, and where",
-)
-
-
-def flag(default: Any, text: str, group: str = WHAT, **options: Any) -> Any:
-    """A setting that is a flag of its name, too; `options` are those of argparse's `add_argument`."""
-    given = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
-    return field(**given, metadata={"group": group, "help": text, **options})
 
 
 @dataclass(frozen=True)
@@ -286,14 +271,14 @@ class Settings:
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
         if self.groups is not None:
             read_pattern(self.groups)
-        for flag, value, least in (
+        for name, value, least in (
             ("--epochs", self.epochs, 1),
             ("--batch", self.batch, 1),
             ("--workers", self.workers, 0),
             ("--draws", draws, 1),
         ):
             if value < least:
-                raise UserError(f"{flag} {value}: must be at least {least}")
+                raise UserError(f"{name} {value}: must be at least {least}")
         if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:  # numpy's
             raise UserError(f"--seeds {wrong[0]}: must be at least 0 and below 2^32")
         if self.hours is not None and not self.hours > 0:
@@ -341,22 +326,3 @@ def _number(flag: str, value: int | str) -> int:
         return int(value)
     except ValueError:
         raise UserError(f"{flag} {value}: give auto, or a number") from None
-
-
-def read_fit(asked: int | str | None) -> int | str | None:
-    """What --fit-teacher asks for: a number of epochs, "auto", or None for nothing. UserError if it is none of them."""
-    if asked in (None, FIT_AUTO):
-        return asked
-    try:
-        epochs = int(asked)
-    except ValueError:
-        epochs = 0
-    if epochs < 1:
-        raise UserError(f"--fit-teacher {asked}: give a number of epochs from 1 on, or {FIT_AUTO}")
-    return epochs
-
-
-def check_imgsz(imgsz: int | None, flag: str) -> None:
-    """UserError if images cannot have this size, which `flag` gave."""
-    if imgsz is not None and (imgsz < STRIDE or imgsz % STRIDE):
-        raise UserError(f"{flag} {imgsz}: must be a multiple of {STRIDE}")

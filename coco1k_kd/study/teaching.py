@@ -17,7 +17,7 @@ from coco1k_kd.data.pool import PoolImage, readable
 from coco1k_kd.distill.weights import Weights, load_model
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.taught import LOW, BoxStore, teach
-from coco1k_kd.study.settings import STRIDE
+from coco1k_kd.study.hyperparameters import STRIDE
 from coco1k_kd.verdict.coco import Detections, Truth, of_images, overlap, rankings, read_truth
 from coco1k_kd.verdict.matching import of_rankings
 from coco1k_kd.verdict.thresholds import best_thresholds

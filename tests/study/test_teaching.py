@@ -16,7 +16,7 @@ from coco1k_kd.data.given import open_data
 from coco1k_kd.data.pool import readable
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError
-from coco1k_kd.study.settings import check_imgsz
+from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
 
