@@ -54,17 +54,21 @@ def digest(lesson: Lesson) -> str:
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(lesson, seconds=0.0))).hexdigest()
 
 
-class _Sealed(msgspec.Struct):
+class Sealed(msgspec.Struct):
     """A lesson's file: what was changed by hand is known by its hash."""
 
     sha256: str
     lesson: Lesson
 
+    @classmethod
+    def of(cls, lesson: Lesson) -> Sealed:
+        """The lesson as it will be read: its numbers are floats there."""
+        as_read = msgspec.json.decode(msgspec.json.encode(lesson), type=Lesson)
+        return cls(digest(as_read), as_read)
 
-def write_lesson(path: Path, lesson: Lesson) -> None:
-    """Write the file, whole or not at all."""
-    as_read = msgspec.json.decode(msgspec.json.encode(lesson), type=Lesson)  # numbers are floats there
-    write_atomic(path, msgspec.json.encode(_Sealed(digest(as_read), as_read)))
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_atomic(path, msgspec.json.encode(self))
 
 
 def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
@@ -75,7 +79,7 @@ def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
             in its place.
     """
     try:
-        sealed = msgspec.json.decode(Path(path).read_bytes(), type=_Sealed)
+        sealed = msgspec.json.decode(Path(path).read_bytes(), type=Sealed)
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(
             f"{path} does not hold a teacher's boxes ({error}): give the images again, by unlabelled="

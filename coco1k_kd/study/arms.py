@@ -115,10 +115,6 @@ class Arm:
         """The same with these settings of its own, and no others."""
         return replace(self, name=":".join([self.plain, *(f"{key}={value}" for key, value in own.items())]), own=own)
 
-    def bare(self) -> Arm:
-        """The same without settings."""
-        return self.having({})
-
     def with_teacher(self, file: str) -> Arm:
         """The same, taught by the teacher of this file; by that of the study for ""."""
         return self.having(self.settings | ({_TEACHER: file} if file else {}))

@@ -16,12 +16,24 @@ from coco1k_kd.report.words import languages
 from coco1k_kd.study.labelling import FORMATS, Order, label
 
 
+def looking(text: str | None) -> Parser:
+    """A parser with the flags of every command in which a teacher looks at images."""
+    p = Parser(text)
+    p.add_argument("--teacher", required=True, metavar="PT", help="the detector that looks at the images")
+    p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where all results are written")
+    p.add_argument("--device", default="", help="cpu, mps, or the number of a GPU (default: Ultralytics' choice)")
+    p.add_argument("--batch", type=int, default=16, metavar="N", help="images at a time (default: 16)")
+    p.add_argument(
+        "--class-map", nargs="+", default=[], metavar="FROM=TO", help="teacher's classes that have another name here"
+    )
+    p.add_argument("--language", default="en", choices=languages(), help="of the page to review (default: en)")
+    return p
+
+
 def parser() -> Parser:
     """The flags: the fields of `Order`."""
-    p = Parser(__doc__)
-    p.add_argument("--teacher", required=True, metavar="PT", help="the detector that labels")
+    p = looking(__doc__)
     p.add_argument("--images", required=True, type=Path, metavar="DIR|FILE", help="a folder, or a list of images")
-    p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where all results are written")
     p.add_argument(
         "--data",
         type=Path,
@@ -43,15 +55,9 @@ def parser() -> Parser:
         metavar="X",
         help="least score of a label, without --data (default: 0.3)",
     )
-    p.add_argument("--device", default="", help="cpu, mps, or the number of a GPU (default: Ultralytics' choice)")
-    p.add_argument("--batch", type=int, default=16, metavar="N", help="images at a time (default: 16)")
-    p.add_argument(
-        "--class-map", nargs="+", default=[], metavar="FROM=TO", help="teacher's classes that have another name here"
-    )
     p.add_argument(
         "--format", nargs="+", default=["yolo"], choices=FORMATS, help="what is written besides (default: yolo alone)"
     )
-    p.add_argument("--language", default="en", choices=languages(), help="of the page to review (default: en)")
     return p
 
 

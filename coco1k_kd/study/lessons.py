@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import structs
 
 from coco1k_kd.data.dataset import Data
-from coco1k_kd.data.lesson import Found, Lesson, digest, read_lesson, write_lesson
+from coco1k_kd.data.lesson import Found, Lesson, Sealed, read_lesson
 from coco1k_kd.data.own import count
 from coco1k_kd.data.pool import Pool, PoolImage, readable
 from coco1k_kd.distill.weights import Weights, read_weights
@@ -28,8 +28,6 @@ from coco1k_kd.study.arms import BASELINE, POOL_PLACEBO, POOL_SELF, POOL_TRUTH, 
 from coco1k_kd.study.plan import LESSONS, Study
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 from coco1k_kd.verdict.coco import read_truth
-
-_LEAST = 0.3  # the threshold of all classes, where the teacher finds nothing right in the labelled val images
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def teach_once(source: Source, teacher: Weights) -> Lesson:
     folder = source.project / LESSONS / teacher.sha256[:16]
     labeller = Labeller(teacher, numbers, folder, source.device, source.batch)
     imgsz = source.imgsz or best_imgsz(labeller.aps(data.val))
-    thresholds = labeller.thresholds(data.val, imgsz, _LEAST)
+    thresholds = labeller.thresholds(data.val, imgsz)
     pool = source.pool.images if source.pool else ()
     unread = labeller.detect([*pool, *source.train], imgsz)
     for line in source.pool.notes(unread) if source.pool else ():
@@ -103,9 +101,10 @@ def labels_of(found: dict[str, Found], lesson: Lesson) -> int:
 
 def keep(lesson: Lesson, project: Path, name: str) -> Path:
     """Write a lesson into the project, by what it holds."""
-    path = project / LESSONS / f"{name}_{digest(lesson)[:12]}.json"
+    content = Sealed.of(lesson)
+    path = project / LESSONS / f"{name}_{content.sha256[:12]}.json"
     if not path.exists():
-        write_lesson(path, lesson)
+        content.write(path)
     return path
 
 
@@ -188,7 +187,7 @@ def prepare_run(study: Study, key: Key) -> None:
         return
     student = read_weights(checkpoints(study.folder(BASELINE, replicate))["best"], "teacher")
     source = replace(source_of(study, fill=False), imgsz=study.settings.imgsz, class_map=())
-    write_lesson(study.lesson(arm, replicate), teach_once(source, student))
+    Sealed.of(teach_once(source, student)).write(study.lesson(arm, replicate))
 
 
 def labelling(study: Study) -> Labelling | None:

@@ -7,7 +7,6 @@ Writes a page of pictures, label_review.html, and a list, label_review.json. Lab
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,31 +17,23 @@ from coco1k_kd.data.made import Made
 from coco1k_kd.data.own import count
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, run_cli
-from coco1k_kd.report.words import Words, languages
+from coco1k_kd.flags import Parser
+from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device
+from coco1k_kd.study.doubts import LIST, PAGE, review
 from coco1k_kd.study.hyperparameters import check_imgsz
-from coco1k_kd.study.reviewing import LIST, PAGE, review
+from coco1k_kd.study.label import looking
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
-_LEAST = 0.3  # the threshold of all classes, where the teacher finds nothing right in the labelled val images
 
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--teacher", required=True, metavar="PT", help="the detector that looks")
+    p = looking(__doc__)
     p.add_argument("--data", required=True, type=Path, metavar="YAML", help="labelled data")
-    p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the page and the list are written")
     p.add_argument("--split", default="train", choices=("train", "val", "test"), help="default: train")
     p.add_argument(
         "--imgsz", type=int, metavar="N", help="pixels (default: of a few the one of the best AP on the val images)"
     )
-    p.add_argument("--device", default="", help="cpu, mps, or the number of a GPU (default: Ultralytics' choice)")
-    p.add_argument("--batch", type=int, default=16, metavar="N", help="images at a time (default: 16)")
-    p.add_argument(
-        "--class-map", nargs="+", default=[], metavar="FROM=TO", help="teacher's classes that have another name here"
-    )
-    p.add_argument("--language", default="en", choices=languages(), help="of the page (default: en)")
     return p
 
 
@@ -63,7 +54,7 @@ def main() -> int:
         labeller = Labeller(teacher, numbers, args.output, args.device, args.batch)
         made = Made(args.output, (PAGE, LIST))
         imgsz = args.imgsz or best_imgsz(labeller.aps(data.val))
-        thresholds = labeller.thresholds(data.val, imgsz, _LEAST)
+        thresholds = labeller.thresholds(data.val, imgsz)
         known = np.isin(np.arange(len(data.classes)), numbers)
         tables = labeller.tables(split, imgsz, args.split)
         files, number = review(split, tables, thresholds, known, Path(teacher.path).name, Words(args.language))

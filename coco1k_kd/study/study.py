@@ -29,6 +29,7 @@ from coco1k_kd.study.audit import audit
 from coco1k_kd.study.changed import changed, in_order, more_hours
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.config import write_config
+from coco1k_kd.study.doubts import review_of_study
 from coco1k_kd.study.fitting import fit
 from coco1k_kd.study.foresight import power_of
 from coco1k_kd.study.hours import SECONDS, Hours
@@ -37,7 +38,6 @@ from coco1k_kd.study.lessons import labelling_seconds, prepare
 from coco1k_kd.study.opening import open_study
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
-from coco1k_kd.study.reviewing import review_of_study
 from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.training import Training
 from coco1k_kd.verdict.compare import has_effect

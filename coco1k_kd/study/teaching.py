@@ -134,8 +134,11 @@ class Labeller:
                 best = found[size]
         return found
 
-    def thresholds(self, split: Split, imgsz: int, default: float) -> np.ndarray:
-        """(C,) the score of each class from which on a box is a label, from labelled images."""
+    def thresholds(self, split: Split, imgsz: int, default: float = 0.3) -> np.ndarray:
+        """(C,) the score of each class from which on a box is a label, from labelled images.
+
+        `default` is that of all classes, where the teacher finds nothing right in them.
+        """
         truth, found = self._labelled(split, imgsz)
         return best_thresholds(rankings(truth, found), default)
 

@@ -19,7 +19,7 @@ from ultralytics.utils import YAML
 
 from coco1k_kd import YOLO, UserError
 from coco1k_kd.data.dataset import read_data
-from coco1k_kd.data.lesson import Found, Lesson, read_lesson, write_lesson
+from coco1k_kd.data.lesson import Found, Lesson, Sealed, read_lesson
 from coco1k_kd.distill import pool
 from coco1k_kd.distill.doubt import attach, coded, weights_of
 from coco1k_kd.distill.pool import Fill, Mixture, Pool
@@ -170,7 +170,7 @@ def test_a_mixture_has_the_baselines_length_and_its_share_everywhere(
 @pytest.fixture(scope="module")
 def lesson_file(lesson: Lesson, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("lesson") / "lesson.json"
-    write_lesson(file, lesson)
+    Sealed.of(lesson).write(file)
     return file
 
 
@@ -306,6 +306,6 @@ def test_a_lesson_that_does_not_fit_is_refused(lesson: Lesson, lesson_file: Path
     with pytest.raises(UserError, match="does not hold"):
         read_lesson(torn, lesson.classes)
     gone = tmp_path / "gone.json"
-    write_lesson(gone, Lesson(teacher="", classes=["a"], thresholds=[0.5], pool={"/gone.jpg": Found(1, 1, [])}))
+    Sealed.of(Lesson(teacher="", classes=["a"], thresholds=[0.5], pool={"/gone.jpg": Found(1, 1, [])})).write(gone)
     with pytest.raises(UserError, match=r"/gone.jpg is gone"):
         read_lesson(gone, ["a"])

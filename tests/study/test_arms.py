@@ -35,14 +35,18 @@ def test_a_name_that_is_read_is_the_arms_name_again() -> None:
         assert str(arm) == arm.name == name and read_arm(str(arm)) == arm == read_arm(name.upper())
         assert hash(read_arm(name)) == hash(arm) and arm != name, "an arm is no text"
         assert ":".join([arm.plain, *(f"{key}={value}" for key, value in arm.own.items())]) == name
-        assert arm.bare().name == arm.plain and not arm.bare().own and arm.bare().parts == arm.parts
+        assert read_arm(arm.plain).parts == arm.parts
 
 
 def test_an_arm_says_what_it_is() -> None:
     arm = read_arm("cwd+response:every=4:tau=2")
     assert [part.name for part in arm.parts] == ["cwd", "response"] and arm.loss == arm.plain == "cwd+response"
     assert dict(arm.own) == {"every": "4", "tau": "2"} and arm.learns and not arm.control
-    assert (arm.simpler, arm.bare().simpler, read_arm("cwd").simpler) == (["cwd+response"], ["cwd", "response"], [])
+    assert (arm.simpler, read_arm(arm.plain).simpler, read_arm("cwd").simpler) == (
+        ["cwd+response"],
+        ["cwd", "response"],
+        [],
+    )
     assert arm.folder == "kd_cwd+response_every=4_tau=2"
     assert arm.distillation(2.0).every == 4 and arm.distillation(2.0).weight == 2.0
     assert [one.learns for one in (BASELINE, STOCK, SAME_TIME)] == [False, True, False]

@@ -14,10 +14,12 @@ import pytest
 from studies import environment
 
 from coco1k_kd.data.given import open_data
-from coco1k_kd.data.lesson import Found, Lesson, write_lesson
+from coco1k_kd.data.lesson import Found, Lesson, Sealed
 from coco1k_kd.distill.weights import read_weights
+from coco1k_kd.errors import UserError
 from coco1k_kd.report.words import Words
-from coco1k_kd.study.reviewing import review, review_of_study
+from coco1k_kd.study import review as program
+from coco1k_kd.study.doubts import review, review_of_study
 from coco1k_kd.verdict.coco import read_truth
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -70,7 +72,7 @@ def test_a_study_shows_what_its_teacher_doubts(subset: Path, models: Path, tmp_p
     data, teacher = open_data(subset / "coco1k.yaml", tmp_path), read_weights(str(models / "teacher.pt"), "teacher")
     found = {str(file.resolve()): Found(640, 480, [[0.0, 0.9, 0.0, 0.0, 9.0, 9.0]]) for file in data.train.files}
     lesson = Lesson(teacher=teacher.sha256, classes=list(data.classes), thresholds=[0.5] * 12, labelled=found)
-    write_lesson(tmp_path / "lesson.json", lesson)
+    Sealed.of(lesson).write(tmp_path / "lesson.json")
     study = SimpleNamespace(
         data=data, project=tmp_path, teacher=teacher, teachers={}, settings=SimpleNamespace(class_map=[])
     )
@@ -81,3 +83,10 @@ def test_a_study_shows_what_its_teacher_doubts(subset: Path, models: Path, tmp_p
     assert "teacher.pt doubts 48 labels of the train images" in capsys.readouterr().out
     study.lessons = {}
     assert review_of_study(study, "en") == []
+
+
+def test_a_misspelt_flag_is_one_line_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["review", "--teacher", "t.pt", "--data", "my.yaml", "--output", "out", "--clas-map", "a=b"]
+    monkeypatch.setattr(sys, "argv", typed)
+    with pytest.raises(UserError, match=r"unknown flag --clas-map \(did you mean --class-map\?\)"):
+        program.main()
