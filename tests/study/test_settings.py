@@ -13,7 +13,7 @@ from coco1k_kd.errors import UserError
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"arms": ["cwd:tau=0"]}, "arm cwd:tau=0: distillation_tau='0' must be above 0"),
+        ({"arms": ["cwd:tau=0"]}, "distillation_tau='0' must be above 0"),
         ({"start": "nowhere"}, "unknown --start nowhere: choose of weights, frozen, neck, backbone"),
         ({"start": "backbone", "student": "yolo11n.yaml"}, "no weights to keep"),
         ({"train": ["lr=0.1"]}, "--train lr=0.1: did you mean cos_lr or lr0 or lrf?"),
