@@ -10,8 +10,10 @@ from coco1k_kd.runs.train import random_teacher
 
 
 @pytest.fixture(scope="session")
-def teacher_file(subset, tmp_path_factory) -> Path:
+def teacher_file(subset, once) -> Path:
     """A wider teacher of another family, with random weights and 80 classes: the data have 12."""
-    file = tmp_path_factory.mktemp("teacher") / "teacher.pt"
-    random_teacher("yolov8s.yaml", sorted((subset / "images" / "train2017").iterdir())[:8], 64, 1, file)
-    return file
+    images = sorted((subset / "images" / "train2017").iterdir())[:8]
+    return (
+        once("wider", lambda folder: random_teacher("yolov8s.yaml", images, 64, 1, folder / "teacher.pt"))
+        / "teacher.pt"
+    )

@@ -285,14 +285,20 @@ def teacher_file(models):
     return models / "teacher.pt"
 
 
+@pytest.fixture(scope="module")
+def plain(subset, tmp_path_factory):
+    """The weights of the baseline after an epoch."""
+    weights: dict[str, torch.Tensor] = {}
+    train(subset, tmp_path_factory.mktemp("plain"), final_weights(weights))
+    return weights
+
+
 @pytest.mark.parametrize("loss", ["response", "cwd+response"])
-def test_weight_0_is_the_baseline(loss, subset, teacher_file, tmp_path):
-    plain, distilled = {}, {}
-    train(subset, tmp_path / "a", final_weights(plain))
+def test_weight_0_is_the_baseline(loss, plain, subset, teacher_file, tmp_path):
+    distilled = {}
     train(
-        subset, tmp_path / "b", final_weights(distilled), teacher=teacher_file, distillation_loss=loss,
-        distillation_weight=0,
-    )  # fmt: skip
+        subset, tmp_path, final_weights(distilled), teacher=teacher_file, distillation_loss=loss, distillation_weight=0
+    )
     assert plain.keys() == distilled.keys()
     assert all(torch.equal(plain[k], distilled[k]) for k in plain)
 

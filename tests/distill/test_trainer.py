@@ -35,7 +35,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def distilled(subset, teacher_file, tmp_path_factory):
+def distilled(one_thread, subset, teacher_file, tmp_path_factory):
     """One distilled run that several tests look at."""
     seen: dict[str, Any] = {"globals": set(), "checkpoints": []}
 
@@ -97,10 +97,9 @@ def test_checkpoints_hold_a_plain_student(distilled, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_exports_like_a_plain_student(distilled, subset, tmp_path):
+def test_exports_like_a_plain_student(distilled, plain):
     onnx = pytest.importorskip("onnx")
-    trainer, _ = distilled
-    plain = train(subset, tmp_path).trainer
+    (trainer, _), (base, _) = distilled, plain
 
     def graph(file: Path) -> list:
         exported = ultralytics.YOLO(file).export(format="onnx", imgsz=64, simplify=False, verbose=False)
@@ -109,7 +108,7 @@ def test_exports_like_a_plain_student(distilled, subset, tmp_path):
         nodes = [(n.op_type, len(n.input), len(n.output)) for n in graph.node if n.op_type != "Identity"]
         return [*nodes, *(str(value.type) for value in (*graph.input, *graph.output))]
 
-    assert graph(trainer.best) == graph(plain.best)
+    assert graph(trainer.best) == graph(base.best)
 
 
 def test_distiller_is_trained_and_clipped_apart(distilled):
@@ -124,16 +123,22 @@ def test_distiller_is_trained_and_clipped_apart(distilled):
     assert not trainer.teacher.network.training
 
 
+@pytest.fixture(scope="module")
+def plain(one_thread, subset, tmp_path_factory):
+    """The baseline of several tests, and its weights after two epochs."""
+    weights: dict[str, torch.Tensor] = {}
+    return train(subset, tmp_path_factory.mktemp("plain"), final_weights(weights), epochs=2).trainer, weights
+
+
 @pytest.mark.parametrize("loss", ["cwd", "mgd"])
-def test_weight_0_is_the_baseline(loss, subset, teacher_file, tmp_path):
-    plain, distilled = {}, {}
-    base = train(subset, tmp_path / "a", final_weights(plain), epochs=2).trainer
+def test_weight_0_is_the_baseline(loss, plain, subset, teacher_file, tmp_path):
+    (base, weights), distilled = plain, {}
     control = train(
-        subset, tmp_path / "b", final_weights(distilled), epochs=2, teacher=teacher_file,
-        distillation_loss=loss, distillation_weight=0,
+        subset, tmp_path, final_weights(distilled), epochs=2, teacher=teacher_file, distillation_loss=loss,
+        distillation_weight=0,
     ).trainer  # fmt: skip
-    assert plain.keys() == distilled.keys()
-    assert all(torch.equal(plain[k], distilled[k]) for k in plain)
+    assert weights.keys() == distilled.keys()
+    assert all(torch.equal(weights[k], distilled[k]) for k in weights)
     for a, b in zip(rows(base.save_dir), rows(control.save_dir), strict=True):
         same = [k for k in a if k not in ("time",)]
         assert [a[k] for k in same] == [b[k] for k in same]

@@ -143,10 +143,13 @@ def test_controls_equal_time_and_a_judge_of_all_val_images(command: list[str], c
     assert "controls, weight0: passed" in report and "controls, random_teacher: " in report
 
 
-def test_killed_at_any_moment_it_goes_on_and_ends_the_same(whole: SimpleNamespace, command: list[str]) -> None:
+def test_killed_at_any_moment_it_goes_on_and_ends_the_same(
+    whole: SimpleNamespace, command: list[str], tmp_path: Path
+) -> None:
+    command = [*command[:-1], str(tmp_path)]
+    shutil.copytree(whole.project / "references", tmp_path / "references")
     study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    before = {Path(entry["dir"]) for arm in whole.content["arms"].values() for entry in arm["runs"]}
-    folder = wait_for(lambda: next(iter(set(whole.project.glob("kd_cwd_*")) - before), None))
+    folder = wait_for(lambda: next(tmp_path.glob("kd_cwd_*"), None))
     wait_for((folder / "weights" / "resume.pt").exists)  # in the middle of the second run
     (child,) = children_of(study.pid)
     study.kill()
@@ -154,14 +157,14 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(whole: SimpleNamespac
     wait_for(lambda: not alive(child))
     assert not (folder / "result.json").exists(), "killed too late to show anything"
     stamp = folder.name.removeprefix("kd_cwd_")
-    baseline = whole.project / f"baseline_{stamp}" / "result.json"
+    baseline = tmp_path / f"baseline_{stamp}" / "result.json"
     finished_at = baseline.stat().st_mtime_ns
 
     done = run(command, "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert baseline.stat().st_mtime_ns == finished_at, "a finished run was repeated"
     assert "evaluating" not in done.stdout, "a reference was evaluated twice"
-    content = json.loads((whole.project / f"comparison_{stamp}.json").read_bytes())
+    content = json.loads((tmp_path / f"comparison_{stamp}.json").read_bytes())
     assert content["arms"]["cwd"]["runs"][0]["resumed_after_epochs"]
     assert_same_study(content, whole.content)
 
