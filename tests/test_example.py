@@ -63,7 +63,7 @@ def test_faults_are_one_line(tmp_path):
         (["--data", data, "--student", "nothing.pt"], "cannot load the student"),
         (["--data", data, "--student", "yolo11n.yaml", "--teacher", "nothing.pt"], "cannot load the teacher"),
         (["--data", data, "--student", "yolo11n-cls.yaml"], "the student is a classifier"),
-        (["--data", data, "--student", "yolo11n.yaml", "--loss", "l2"], "l2"),
+        (["--data", data, "--student", "yolo11n.yaml", "--loss", "no_such_loss"], "no_such_loss"),
     ):
         done = run(tmp_path, *arguments)
         assert done.returncode == 2
