@@ -48,22 +48,21 @@ def process(*command: str) -> dict[str, float]:
 
 
 def speed(coco_root: Path) -> dict:
-    """The whole program without images, beside what merely loads the train annotations."""
+    """The whole program without images, in both ways to balance, beside what merely loads the train annotations."""
     train = str(annotation_file(coco_root, "train"))
-    with tempfile.TemporaryDirectory() as folder:
-        result = {
-            "pycocotools.COCO(train)": process(
-                sys.executable, "-c", f"from pycocotools.coco import COCO; COCO({train!r})"
-            ),
-            "json.load(train)": process(sys.executable, "-c", f"import json; json.load(open({train!r}))"),
-            "create_coco1k.py --no-images": process(
-                sys.executable, str(PROJECT / "create_coco1k.py"), "--no-images",
+    result = {
+        "pycocotools.COCO(train)": process(sys.executable, "-c", f"from pycocotools.coco import COCO; COCO({train!r})"),
+        "json.load(train)": process(sys.executable, "-c", f"import json; json.load(open({train!r}))"),
+    }
+    theirs = result["pycocotools.COCO(train)"]
+    for balance in BALANCES:
+        with tempfile.TemporaryDirectory() as folder:
+            ours = process(
+                sys.executable, str(PROJECT / "create_coco1k.py"), "--no-images", "--balance", balance,
                 "--coco-root", str(coco_root), "--output-dir", f"{folder}/coco1k",
-            ),
-        }  # fmt: skip
-    ours, theirs = result["create_coco1k.py --no-images"], result["pycocotools.COCO(train)"]
-    result["time_ratio"] = round(ours["seconds"] / theirs["seconds"], 3)
-    result["cpu_ratio"] = round(ours["cpu_seconds"] / theirs["cpu_seconds"], 3)
+            )  # fmt: skip
+        ratios = {f"{key}_ratio": round(ours[key] / theirs[key], 3) for key in ("seconds", "cpu_seconds")}
+        result[f"create_coco1k.py --no-images --balance {balance}"] = ours | ratios
     return result
 
 

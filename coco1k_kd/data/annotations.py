@@ -7,9 +7,7 @@ and all. This is the only reader of COCO annotation files. Format: https://cocod
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from numpy.lib.recfunctions import structured_to_unstructured
 
 from coco1k_kd.data.entries import (
     SIDES,
+    Beyond,
     Box,
     Category,
     Image,
@@ -32,8 +31,8 @@ from coco1k_kd.data.entries import (
     entered_twice,
     entry_fault,
     malformed_entry,
-    shown,
 )
+from coco1k_kd.data.raws import fields_of, not_json
 from coco1k_kd.errors import UserError, visible
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
@@ -76,9 +75,7 @@ class Annotations:
     area: np.ndarray
     valid: np.ndarray
     description: str
-    _top: dict[str, msgspec.Raw]
-    _images: list[msgspec.Raw]
-    _annotations: list[msgspec.Raw]
+    _fields: dict[str, Any]
 
     @property
     def names(self) -> list[str]:
@@ -95,9 +92,19 @@ class Annotations:
         """Say that there is no box to learn from, where there is none."""
         return None if self.valid.any() else f"{self.path}: none of the {len(self.image_ids):,} images has a valid box"
 
+    def beyond_boxes(self) -> tuple[bool, bool]:
+        """Whether there are outlines besides boxes, and whether there are keypoints."""
+        found = [False, False]
+        for entry in map(msgspec.json.Decoder(Beyond).decode, self._fields["annotations"]):
+            found[0] |= bool(entry.segmentation)
+            found[1] |= bool(entry.keypoints)
+            if all(found):
+                break
+        return found[0], found[1]
+
     def images(self) -> Iterator[Image]:
         """Decode every image entry, in the order of the ids."""
-        return map(msgspec.json.Decoder(Image).decode, self._images)
+        return map(msgspec.json.Decoder(Image).decode, self._fields["images"])
 
     def label_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """The boxes to learn from, (B, 5) class index, centre x, centre y, width, height as shares of the image, and
@@ -150,14 +157,12 @@ class Annotations:
     def extract(self, image_ids: np.ndarray) -> bytes:
         """Return a COCO file of these images, all of their annotations and the rest of the source, unchanged."""
         chosen = np.isin(self.image_ids, image_ids)
-        entries = {
-            "images": [self._images[i] for i in np.flatnonzero(chosen)],
-            "annotations": [self._annotations[i] for i in np.flatnonzero(chosen[self.image])],
-            "categories": _entries(self._top["categories"], "categories", self.path, Category)[1],
-        }
+        entries = {"categories": self._fields["categories"]}
+        for key, taken in (("images", chosen), ("annotations", chosen[self.image])):
+            entries[key] = [self._fields[key][i] for i in np.flatnonzero(taken)]
         fields = []
-        for key in sorted(self._top, key=lambda key: (_rank(key), key)):
-            value = b"[" + b",\n".join(map(bytes, entries[key])) + b"]" if key in entries else bytes(self._top[key])
+        for key in sorted(self._fields, key=lambda key: (_rank(key), key)):
+            value = b"[" + b",\n".join(map(bytes, entries[key])) + b"]" if key in entries else bytes(self._fields[key])
             fields.append(msgspec.json.encode(key) + b":" + value)
         return b"{" + b",\n".join(fields) + b"}\n"
 
@@ -189,18 +194,16 @@ def parse(data: bytes, path: Path) -> Annotations:
         try:
             return _parse(data, path, digest.result)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: {_not_json(data, error)}") from None
+            raise UserError(f"{path}: {not_json(data, error)}") from None
         except OverflowError:
             raise UserError(f"{path}: an id or a size is too large for 64 bits; number the entries anew") from None
 
 
 def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
-    top = msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=dict[str, msgspec.Raw])
-    if missing := [key for key in ("images", "annotations", "categories") if key not in top]:
-        raise UserError(f"{path}: not a COCO instances file, it has no {' and no '.join(missing)}")
-    images, raw_images = _entries(top["images"], "images", path, Image)
+    fields = fields_of(data, path)
+    images = _entries(fields, "images", path, Image)
     bad_images = {entry.id: fault for entry in images if (fault := entry_fault(entry))} | entered_twice(images)
-    categories, _ = _entries(top["categories"], "categories", path, Category)
+    categories = _entries(fields, "categories", path, Category)
     names = [visible(category.name) for category in categories]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two categories have the same name")
@@ -208,10 +211,10 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     sizes = np.fromiter((n for image in images for n in (image.width, image.height)), np.int64).reshape(-1, 2)
     del images  # 20 MB of COCO's train split
 
-    raws = _list(top["annotations"], "annotations", path)
-    table = np.fromiter(_rows(raws, path), _ROW, len(raws))
+    table = np.fromiter(_rows(fields["annotations"], path), _ROW, len(fields["annotations"]))
     order = _order(table["id"], "annotations", path)
-    raws, table = [raws[i] for i in order], table[order]
+    raws = fields["annotations"] = [fields["annotations"][i] for i in order]
+    table = table[order]
     category_ids = np.array([category.id for category in categories], np.int64)
     image = _index(image_ids, table["image"], table["id"], "image", path)
     category = _index(category_ids, table["category"], table["id"], "category", path)
@@ -249,10 +252,8 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
         crowd=crowd,
         area=area,
         valid=valid,
-        description=_description(top),
-        _top=top,
-        _images=raw_images,
-        _annotations=raws,
+        description=_description(fields),
+        _fields=fields,
     )
 
 
@@ -288,16 +289,11 @@ def _shares(box: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.concatenate(((box[:, :2] + box[:, 2:] / 2) / sizes, box[:, 2:] / sizes), axis=1)
 
 
-def _list(raw: msgspec.Raw, what: str, path: Path) -> list[msgspec.Raw]:
-    try:
-        return msgspec.json.decode(raw, type=list[msgspec.Raw])
-    except msgspec.ValidationError:
-        raise UserError(f"{path}: not a COCO instances file, {what} is not a list") from None
-
-
-def _entries(raw: msgspec.Raw, what: str, path: Path, kind: type[T]) -> tuple[list[T], list[msgspec.Raw]]:
-    """Decode a list of entries, in the order of the ids, so that the order in the source does not matter."""
-    raws, decode = _list(raw, what, path), msgspec.json.Decoder(kind).decode
+def _entries(fields: dict[str, Any], what: str, path: Path, kind: type[T]) -> list[T]:
+    """Decode a list of entries; it and its raw ones are put in the order of the ids, so that the source's is no
+    matter.
+    """
+    raws, decode = fields[what], msgspec.json.Decoder(kind).decode
     entries = []
     for position, entry in enumerate(raws):
         try:
@@ -305,25 +301,13 @@ def _entries(raw: msgspec.Raw, what: str, path: Path, kind: type[T]) -> tuple[li
         except msgspec.ValidationError as error:
             raise malformed_entry(entry, what, position, error, path) from None
     order = _order(np.fromiter((entry.id for entry in entries), np.int64, len(entries)), what, path)
-    return [entries[i] for i in order], [raws[i] for i in order]
+    fields[what] = [raws[i] for i in order]
+    return [entries[i] for i in order]
 
 
-def _not_json(data: bytes, error: Exception) -> str:
-    """What is wrong with a file that cannot be parsed as a whole."""
-    if not data.strip():
-        return "the file is empty; write or fetch it again"
-    place = re.search(r"\(byte (\d+)\)", str(error))
-    near = data[max(0, int(place[1]) - 30) :][:40].decode(errors="replace") if place else ""
-    if re.search(r"\b(NaN|-?Infinity)\b", near):
-        return f"not valid JSON, which knows neither NaN nor Infinity (near {shown(near)}); write numbers or null"
-    if "truncated" in str(error):
-        return f"not a whole COCO instances file ({error}); write or fetch it again"
-    return f"not a COCO instances file in UTF-8 JSON ({error}{f', near {shown(near)}' if near else ''})"
-
-
-def _description(top: dict[str, msgspec.Raw]) -> str:
+def _description(fields: dict[str, Any]) -> str:
     """What the file says of itself: `info.description`."""
-    info = msgspec.json.decode(top["info"]) if "info" in top else None
+    info = msgspec.json.decode(fields["info"]) if "info" in fields else None
     return str(info.get("description") or "") if isinstance(info, dict) else ""
 
 

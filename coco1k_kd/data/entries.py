@@ -53,6 +53,13 @@ class Box(msgspec.Struct, frozen=True, gc=False):
     iscrowd: int | bool | None = 0
 
 
+class Beyond(msgspec.Struct):
+    """What an annotation may say besides its box, for other tasks than detection."""
+
+    segmentation: Any = None
+    keypoints: Any = None
+
+
 class LooseBox(msgspec.Struct):
     """An annotation whose ids are sound; the rest may be anything."""
 

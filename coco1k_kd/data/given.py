@@ -46,13 +46,15 @@ def check(path: Path, further: Callable[[Data], list[str]] | None = None, groups
     wrong: list[str] = []
     with TemporaryDirectory() as folder:
         if _has_annotations(path):
-            data = _read_with_annotations(path)
-            print(describe(data))
+            data, told = _read_with_annotations(path), []
+            more = [annotations.read(split.annotations).beyond_boxes() for split in data.splits.values()]
         else:
             found = read(path, download=False)
             wrong, data = faults(found), write(found, Path(folder))
-            print(describe(data))
-            _print("note", [*notes(found), *boxes_alone(found), *_unread(found)])
+            told = [*notes(found), *_unread(found)]
+            more = [(split.outlines.rows > 0, "kpt_shape" in found.keys) for split in found.splits.values()]
+        print(describe(data))
+        _print("note", [*told, *boxes_alone(*map(any, zip(*more, strict=True)))])
         _print("fault", wrong)
         if not wrong:
             judging = data.test or data.val

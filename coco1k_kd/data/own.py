@@ -103,13 +103,9 @@ def notes(data: OwnData) -> list[str]:
     return found
 
 
-def boxes_alone(data: OwnData) -> list[str]:
+def boxes_alone(outlines: bool, keypoints: bool) -> list[str]:
     """What of labels for other tasks than detection a study leaves aside, in a line; empty where there is nothing."""
-    more = []
-    if any(split.outlines.rows for split in data.splits.values()):
-        more.append("outlines (segmentation, oriented boxes)")
-    if "kpt_shape" in data.keys:
-        more.append("keypoints (pose)")
+    more = ["outlines (segmentation, oriented boxes)"] * outlines + ["keypoints (pose)"] * keypoints
     told = "a study is of detectors: it trains and judges the upright boxes, and none of the"
     return [f"{told} {' and '.join(more)}"] if more else []
 

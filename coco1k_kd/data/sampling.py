@@ -14,17 +14,15 @@ from functools import cached_property
 import numpy as np
 
 from coco1k_kd.data.annotations import MEDIUM, SMALL, Annotations
+from coco1k_kd.data.repair import NONE, Goals, repair
 from coco1k_kd.errors import UserError
 
 ALGORITHM_VERSION = 1
 PERSON = "person"
 BALANCES = ("context", "strict")
 TOLERANCE = {"train": 2, "val": 5}  # points: how far a draw's context may be from the source's
-NONE = (0, 0, 0)  # nothing out of bounds
 UNIT = 1 << 20  # weight of an image that is certainly drawn
 SPARE = 8  # images that repair may choose among, per image drawn
-FEW, MANY = 6, 8  # images that repair looks for partners for, in a common and in a stuck step
-PATIENCE, IDLE = 150, 20  # stuck steps after which repair gives up: since the best draw, and without any swap
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,10 @@ class Pool:
         valid, images, classes = annotations.valid, len(annotations.image_ids), len(annotations.names)
         image, area = annotations.image[valid], annotations.area[valid]
         size = (area >= SMALL).astype(np.int64) + (area >= MEDIUM)
-        instances = np.bincount(image * classes + annotations.category[valid], minlength=images * classes)
-        instances = instances.reshape(images, classes)
+        instances = np.zeros((images, classes), np.int32)  # 64 bits are 40 MB more of COCO's train split
+        np.add.at(instances.reshape(-1), image * classes + annotations.category[valid], 1)
         sizes = np.bincount(image * 3 + size, minlength=images * 3).reshape(images, 3)
-        drawable = instances.any(axis=1)
+        drawable = sizes.any(axis=1)
         return cls(tuple(annotations.names), annotations.image_ids[drawable], instances[drawable], sizes[drawable])
 
     @cached_property
@@ -68,7 +66,8 @@ class Pool:
 
     def ordered(self, seed: int) -> Pool:
         """The pool in the order in which it is drawn from: like beside like, and by seed where there is no other."""
-        rarest = np.where(self.presence, self.supply, len(self.ids) + 1).argmin(axis=1)
+        rare = np.argsort(self.supply, kind="stable")
+        rarest = rare[self.presence[:, rare].argmax(axis=1)]
         order = np.lexsort((priorities(self.ids, seed), self.presence.sum(axis=1), rarest))
         return replace(self, ids=self.ids[order], instances=self.instances[order], sizes=self.sizes[order])
 
@@ -190,42 +189,6 @@ def levels(pool: Pool, size: int, balance: str, tolerance: int) -> tuple[int, in
     return min(bisect_left(needed, fewest), highest), highest
 
 
-@dataclass(frozen=True)
-class Goals:
-    """What a draw should be like: F yes/no features of images, and how many of the drawn images shall have each.
-
-    Shapes: `features` (F, I) bool; all others (F,) int64. `low` and `high` are bounds that must hold, `target` is where
-    to be between them, `weight` what a distance from it costs. `classes`: the first so many features are the balanced
-    classes, whose bounds matter before those of the others.
-    """
-
-    features: np.ndarray
-    target: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    weight: np.ndarray
-    classes: int
-
-    def of(self, images: np.ndarray) -> Goals:
-        """The same goals for a part of the pool."""
-        return replace(self, features=self.features[:, images])
-
-    def at(self, k: int, supply: np.ndarray, equal: bool) -> Goals:
-        """The same goals with every balanced class in min(k, supply) images: exactly, or at least."""
-        level = np.minimum(k, supply)
-        target, low, high = (
-            np.concatenate((ours, rest[self.classes :]))
-            for ours, rest in ((level, self.target), (level, self.low), (level if equal else supply, self.high))
-        )
-        return replace(self, target=target, low=low, high=high)
-
-    def violations(self, counts: np.ndarray) -> tuple[int, int, int]:
-        """How far counts are out of bounds, the worst kind first: classes short, context off, classes in surplus."""
-        short, over = np.maximum(self.low - counts, 0), np.maximum(counts - self.high, 0)
-        n = self.classes
-        return int(short[:n].sum()), int(short[n:].sum() + over[n:].sum()), int(over[:n].sum())
-
-
 def goals(pool: Pool, size: int, balance: str, tolerance: int) -> Goals:
     """Ask for scenes like the pool's; `Goals.at` adds how many images each balanced class shall be in.
 
@@ -238,7 +201,7 @@ def goals(pool: Pool, size: int, balance: str, tolerance: int) -> Goals:
     context = _bins(presence.sum(axis=1), range(2, 13))
     if balance == "context" and pool.person is not None:
         context.append(presence[:, pool.person])
-    wishes = _bins(pool.instances.sum(axis=1), (2, 3, 5, 9, 17))
+    wishes = _bins(pool.sizes.sum(axis=1), (2, 3, 5, 9, 17))
     for boxes, edges in zip(pool.sizes.T, ((1, 2, 4, 8, 16), (1, 2, 4, 8), (1, 2, 3)), strict=True):
         wishes += _bins(boxes, edges)
     features = np.array(classes + context + wishes)
@@ -287,79 +250,3 @@ def systematic(weights: np.ndarray, size: int) -> np.ndarray:
     missing = size - int(drawn.sum())  # an image that is heavier than a step takes several
     drawn[np.flatnonzero(~drawn)[np.argsort(-weights[~drawn], kind="stable")[:missing]]] = True
     return drawn
-
-
-def repair(goals: Goals, drawn: np.ndarray, polish: bool = False) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Swap images until every bound holds (`polish`: until nothing helps); return the best mask and its violations.
-
-    Takes the best swap of the few images that are the best to lose; where there is none, of those that take part in
-    what is out of bounds. Where no swap helps, that gets dearer (the breakout method, Morris 1993), which leads out of
-    the local minimum.
-    """
-    features, weight = goals.features, goals.weight
-    members = [np.flatnonzero(feature) for feature in features]
-    drawn = drawn.copy()
-    counts = features[:, drawn].sum(axis=1)
-    dear = np.where((goals.low > 0) | (goals.high < int(drawn.sum())), 64, 0)
-    joining, leaving = np.zeros(len(drawn), np.int64), np.zeros(len(drawn), np.int64)
-    one_more, one_less = np.zeros_like(counts), np.zeros_like(counts)
-    best, fewest, waited, idle = drawn.copy(), goals.violations(counts), 0, 0
-
-    def cost(counts: np.ndarray) -> np.ndarray:
-        out = np.maximum(goals.low - counts, 0) + np.maximum(counts - goals.high, 0)
-        return weight * (counts - goals.target) ** 2 + dear * out**2
-
-    def swap(one: int, prices: np.ndarray, barred: np.ndarray) -> tuple[int, int, int]:
-        """Cheapest partner for one image; what both have does not change."""
-        prices = prices.copy()
-        for f in np.flatnonzero(features[:, one]):
-            prices[members[f]] -= one_more[f] + one_less[f]
-        prices[barred] = np.iinfo(np.int64).max // 2
-        other = int(prices.argmin())
-        return int(prices[other]), one, other
-
-    for _ in range(2000 + 4 * int(drawn.sum())):
-        if fewest == NONE and not polish:
-            break
-        now = cost(counts)
-        for change, prices, total in (
-            (cost(counts + 1) - now, one_more, joining),
-            (cost(counts - 1) - now, one_less, leaving),
-        ):
-            for f in np.flatnonzero(change != prices):
-                total[members[f]] += change[f] - prices[f]
-            prices[:] = change
-
-        violations = goals.violations(counts)
-        leavers = _cheapest(leaving, drawn, FEW)
-        gain, leaver, joiner = min(
-            (p + int(leaving[i]), i, j) for p, i, j in (swap(i, joining, drawn) for i in leavers)
-        )
-        if gain >= 0 and violations != NONE:
-            over, short = counts > goals.high, counts < goals.low
-            leavers = _cheapest(leaving, drawn & features[over].any(axis=0), MANY)
-            joiners = _cheapest(joining, ~drawn & features[short].any(axis=0), MANY)
-            swaps = [(gain, leaver, joiner)]
-            swaps += [(p + int(leaving[i]), i, j) for p, i, j in (swap(i, joining, drawn) for i in leavers)]
-            swaps += [(p + int(joining[j]), i, j) for p, j, i in (swap(j, leaving, ~drawn) for j in joiners)]
-            gain, leaver, joiner = min(swaps)
-        if gain < 0:
-            idle = 0
-            drawn[leaver], drawn[joiner] = False, True
-            counts = counts + features[:, joiner] - features[:, leaver].astype(np.int64)
-            violations = goals.violations(counts)
-            if violations <= fewest:
-                waited = waited if violations == fewest else 0
-                best, fewest = drawn.copy(), violations
-        elif fewest == NONE or waited == PATIENCE or idle == IDLE or sum(violations) > 2 * goals.classes:
-            break
-        else:
-            waited, idle = waited + 1, idle + 1
-            dear = dear + 32 * ((counts < goals.low) | (counts > goals.high))
-    return best, fewest
-
-
-def _cheapest(prices: np.ndarray, allowed: np.ndarray, number: int) -> list[int]:
-    """Indexes of the lowest prices among the allowed, ties in the order of the pool."""
-    images = np.flatnonzero(allowed)
-    return images[np.argsort(prices[images], kind="stable")[:number]].tolist()

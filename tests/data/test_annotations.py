@@ -54,6 +54,18 @@ def test_chosen_entries_are_the_sources_own_bytes():
     assert parse(written.encode(), Path("y")).extract(np.array([7, 2])).decode() == written
 
 
+def test_a_file_with_further_fields_is_read_as_one_without():
+    usual = coco().replace(b'"more":[1, 2],', b"")
+    assert b"more" not in usual
+    for part in (usual, usual.replace(b'{"info"', b'{"licenses":[{"id": 3}],"info"', 1)):
+        one, other = parse(part, Path("x")), parse(b'{"more":1,' + part[1:], Path("x"))
+        for column in ("ids", "image_ids", "image", "category", "box", "area"):
+            assert (getattr(one, column) == getattr(other, column)).all()
+        written = one.extract(np.array([7])).decode()
+        assert other.extract(np.array([7])).decode() == written.removesuffix("}\n") + ',\n"more":1}\n'
+        assert ('"licenses":[{"id": 3}]' in written) == (b"licenses" in part)
+
+
 def test_the_order_of_the_source_does_not_matter():
     expected = parse(coco(), Path("x")).extract(np.array([7, 90]))
     for seed in range(5):

@@ -352,6 +352,34 @@ def test_a_split_may_be_a_list_of_one_folder_beside_annotations_too(subset: Path
     assert check(path).stdout == check(subset / "coco1k.yaml").stdout
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"segmentation": []}, None),
+        ({"keypoints": [3, 4, 2], "num_keypoints": 1}, "none of the keypoints (pose)\n"),
+        (
+            {"segmentation": [[0, 0, 9, 0, 9, 9]], "keypoints": []},
+            "none of the outlines (segmentation, oriented boxes)\n",
+        ),
+    ],
+)
+def test_check_says_what_of_coco_annotations_is_left_aside(
+    more: dict[str, Any], said: str | None, subset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(subset, root, ignore=shutil.ignore_patterns("manifest.json"), symlinks=True)
+    for file in (root / "annotations").iterdir():
+        content = json.loads(file.read_bytes())
+        content["annotations"] = [{**entry, "segmentation": []} for entry in content["annotations"]]
+        content["annotations"][-1] |= more
+        file.write_text(json.dumps(content))
+    path = root / "coco1k.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"path": str(root)}))
+    given.check(path)
+    out = capsys.readouterr().out
+    assert (said in out) if said else ("a study is of detectors" not in out)
+
+
 @pytest.mark.parametrize("val", ["val.txt", ["images/val", "images/more"]])
 def test_annotations_that_are_not_read_are_named(val: str | list[str], tmp_path: Path, capsys) -> None:
     absolute(tmp_path)
