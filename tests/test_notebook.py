@@ -12,6 +12,18 @@ PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOK = PROJECT / "docs" / "notebook.ipynb"
 
 
+def test_where_nothing_is_installed_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "".join(next(c for c in json.loads(NOTEBOOK.read_bytes())["cells"] if c["cell_type"] == "code")["source"])
+    ran: list[list[str]] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", lambda command, check: ran.append(command))
+    with pytest.raises(SystemExit, match="set REPOSITORY in this cell"):
+        exec(cell, {})
+    assert not ran
+    exec(cell.replace('REPOSITORY = ""', 'REPOSITORY = "git+https://example.org/o/n"'), {})
+    assert ran[0][1:6] == ["-m", "pip", "install", "-q", "git+https://example.org/o/n"]
+
+
 def test_the_notebook_goes_from_images_to_the_report(
     subset: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
