@@ -196,7 +196,7 @@ def made(folder: Path) -> list[str]:
     names = [category["name"] for category in sorted(truth["categories"], key=lambda category: category["id"])]
     likely_models(folder, names)
     flags = {"--data": folder / "coco1k/coco1k.yaml", "--student": folder / "student.pt"}
-    flags |= {"--teacher": folder / "teacher.pt", "--epochs": 3, "--batch": 8, "--imgsz": 64, "--workers": 0}
+    flags |= {"--teacher": folder / "teacher.pt", "--epochs": 2, "--batch": 8, "--imgsz": 64, "--workers": 0}
     flags |= {"--device": "cpu", "--judge": "val"}
     study = [sys.executable, str(ROOT / "test_coco1k_kd.py"), *(str(part) for flag in flags.items() for part in flag)]
     return [*study, "--arms", "baseline", "cwd", "--seeds", "0", "1"]
