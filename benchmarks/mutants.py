@@ -2,7 +2,8 @@
 """How many of a random sample of mutants do the tests kill? docs/lab/mutants.md.
 
     pip install cosmic-ray
-    nice python benchmarks/mutants.py --sample 100     # 5 minutes of CPU
+    nice python benchmarks/mutants.py --sample 100                  # 5 minutes of CPU
+    nice python benchmarks/mutants.py --sample 100 --only 12 64     # of these the ones that had survived
 
 cosmic-ray makes the mutants. Each is tested in a fork of a process that has imported torch and its like already, on a
 copy of the repository, by the test files of its module; what is shared by tests is made once.
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modules", nargs="+", default=list(TESTS), choices=list(TESTS))
+    parser.add_argument("--only", nargs="+", type=int, help="numbers of the drawn ones, as an earlier start gave them")
     args = parser.parse_args()
     every = [(module, *mutant) for module in TESTS for mutant in mutants(module)]
     chosen = random.Random(args.seed).sample(every, args.sample)
@@ -149,22 +151,23 @@ def main() -> None:
         for module in args.modules:
             if code := tested(copy, module, None, shared, log):
                 raise SystemExit(f"the tests of {module} fail without a mutant ({code}):\n{log.read_text()[-2000:]}")
-        survivors, number = [], 0
-        for module, place, make in sorted(chosen, key=lambda mutant: list(TESTS).index(mutant[0])):
-            if module not in args.modules:
+        survivors, killed = [], 0
+        in_order = sorted(chosen, key=lambda mutant: list(TESTS).index(mutant[0]))
+        for number, (module, place, make) in enumerate(in_order, 1):
+            if module not in args.modules or (args.only and number not in args.only):
                 continue
-            number += 1
             began = time.monotonic()
             code = tested(copy, module, make(), shared, log)
             print(
                 f"{number} {place}: {'killed' if code else 'SURVIVED'} ({time.monotonic() - began:.0f} s)", flush=True
             )
+            killed += bool(code)
             if not code:
                 was = (copy / "coco1k_kd" / module).read_text().splitlines()
                 now = make().splitlines()
                 differing = next((pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]), ("", ""))
                 survivors.append({"place": place, "was": differing[0].strip(), "now": differing[1].strip()})
-        print(json.dumps({"mutants": number, "killed": number - len(survivors), "survivors": survivors}, indent=1))
+        print(json.dumps({"tested": killed + len(survivors), "killed": killed, "survivors": survivors}, indent=1))
 
 
 if __name__ == "__main__":

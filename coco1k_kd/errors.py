@@ -15,8 +15,9 @@ from typing import NoReturn
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 128 + signal.SIGPIPE  # as a shell says it of any program that `| head` has ended
-# What the machine refuses: an access, or room. No defect of ours, wherever it happens.
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG}
+# What the machine refuses: an access, room, or a place that cannot be. No defect of ours, wherever it happens.
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_REFUSED |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # kinds of signs: controls, halves of signs, line ends
 _TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # they turn the text behind them around

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+import msgspec
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what a JSON file of anybody's may raise
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # Lustre without -o flock, NFS without lockd
 
 
@@ -54,6 +57,16 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def state(path: Path) -> tuple[int, int, int, int]:
+    """What tells a file from the one that it was, unread: size, inode, time of change, and that of any change.
+
+    A copy can be given the first three of another file; nobody sets the last, which every write moves. OSError if there
+    is none.
+    """
+    found = path.stat()
+    return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def lock(file: IO[Any]) -> bool:

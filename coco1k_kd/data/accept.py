@@ -21,6 +21,7 @@ from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
 from coco1k_kd.data.images import brightest, see, size_fault
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
 from coco1k_kd.data.leaks import CHOOSES, copies, leaks
+from coco1k_kd.data.listing import images_found
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
@@ -201,11 +202,11 @@ def _read_as_ultralytics(split: Split, data: dict[str, Any]) -> tuple[set[str], 
     """The images that Ultralytics finds, and (N, 5) class and box of those it keeps, by name."""
     from ultralytics.data.dataset import YOLODataset
 
-    check_cache(map(str, split.files))
     with quiet():
         try:
+            listed = images_found(str(split.place), data)
+            check_cache(listed)
             dataset = YOLODataset(img_path=str(split.place), data=data, augment=False)
-            listed = dataset.get_img_files(str(split.place))
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"Ultralytics cannot read {split.images}: {' '.join(str(error).split())}") from None
     rows = {known_as(one["im_file"], split.images): np.hstack((one["cls"], one["bboxes"])) for one in dataset.labels}

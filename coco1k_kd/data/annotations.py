@@ -34,6 +34,7 @@ from coco1k_kd.data.entries import (
 )
 from coco1k_kd.data.raws import fields_of, not_json
 from coco1k_kd.errors import UserError, visible
+from coco1k_kd.files import NOT_JSON, state
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
 TOLERATED = 0.01  # of the boxes, or of the images: what may be unusable before the whole file is refused
@@ -173,10 +174,10 @@ def read(path: Path) -> Annotations:
     Raise UserError when it is missing, torn or not COCO detection data.
     """
     try:
-        state = path.stat()
-        if state.st_size > _KEPT_BYTES:
+        size, *rest = state(path)
+        if size > _KEPT_BYTES:
             return parse(path.read_bytes(), path)
-        kept = _kept(path.absolute(), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        kept = _kept(path.absolute(), size, *rest)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     return kept if kept.path == path else replace(kept, path=path)
@@ -193,7 +194,7 @@ def parse(data: bytes, path: Path) -> Annotations:
         digest = pool.submit(lambda: hashlib.sha256(data).hexdigest())
         try:
             return _parse(data, path, digest.result)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise UserError(f"{path}: {not_json(data, error)}") from None
         except OverflowError:
             raise UserError(f"{path}: an id or a size is too large for 64 bits; number the entries anew") from None

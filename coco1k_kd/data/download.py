@@ -158,16 +158,19 @@ def _fetch_archive(url: str, partial: Path, bar: tqdm) -> None:
 def _span(response: requests.Response, have: int) -> tuple[int, int | None]:
     """Where in the file a response begins, and the file's size where the server tells."""
     if response.status_code == 416:  # nothing behind what we have: complete, or another file
-        total = response.headers.get("Content-Range", "").rpartition("/")[2]
-        return have, int(total) if total.isdigit() else 0
+        return have, _number(response.headers.get("Content-Range", "").rpartition("/")[2]) or 0
     if response.status_code == 206:
         place, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         begin = place.partition("-")[0]
         if begin != str(have):
             raise Again(f"a range from {begin or 'nowhere'} came instead of one from {have}")
-        return have, int(total) if total.isdigit() else None
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+        return have, _number(total)
+    return 0, _number(response.headers.get("Content-Length", ""))
+
+
+def _number(text: str) -> int | None:
+    """A number of bytes as a server gives it; None for what is none."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _expected_hash() -> str:

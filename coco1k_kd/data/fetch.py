@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -44,14 +46,10 @@ def get(url: str, begin: int = 0) -> requests.Response:
 
     Raises UserError where the server's answer is final, Again where it may change.
     """
-    if not hasattr(_local, "session"):
-        _local.session = requests.Session()  # keeps connections alive; not shared between threads
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begin}-"} if begin else {})
     place = url
     for _ in range(_REDIRECTS):
-        response = _local.session.get(
-            place, headers=headers, stream=True, timeout=PATIENCE_SECONDS, allow_redirects=False
-        )
+        response = _answer(place, headers)
         if not response.is_redirect:
             break
         response.close()
@@ -73,6 +71,31 @@ def get(url: str, begin: int = 0) -> requests.Response:
 _local = threading.local()
 
 
+def _answer(place: str, headers: dict[str, str]) -> requests.Response:
+    """The response without its body. `requests.Timeout` where it is not whole in time, and not just its next byte."""
+    if not hasattr(_local, "session"):
+        _local.session = requests.Session()  # keeps connections alive; not shared between threads
+    session, came = _local.session, SimpleQueue[requests.Response | Exception]()
+
+    def ask() -> None:
+        try:
+            came.put(session.get(place, headers=headers, stream=True, timeout=PATIENCE_SECONDS, allow_redirects=False))
+        except Exception as error:
+            came.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = came.get(timeout=2 * PATIENCE_SECONDS)  # to connect, and to answer
+    except Empty:
+        del _local.session  # whose thread may never end
+        raise requests.Timeout from None
+    if isinstance(answer, ValueError) and not isinstance(answer, requests.RequestException):
+        raise UserError(f"cannot fetch {place}: it redirects to what is no address ({answer})")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def _moved(url: str, location: str) -> str:
     """The address that a redirect leads to. UserError where that is another host, or no longer encrypted."""
     there = urljoin(url, location)
@@ -92,17 +115,35 @@ def blocks(response: requests.Response, most: int, stop: threading.Event | None 
     """
     if response.status_code == 416:
         return
-    begun, size = time.monotonic(), 0
-    while block := response.raw.read1(_BLOCK):
-        size += len(block)
-        if size > most:
-            raise UserError(f"cannot fetch {response.url}: it is longer than the {most:,} bytes that it may have")
-        seconds = time.monotonic() - begun
-        if seconds > PATIENCE_SECONDS and size < SLOWEST * seconds:
-            raise Again(f"too slow: {size:,} bytes in {seconds:.0f} s")
-        if stop and stop.is_set():
-            raise UserError("stopped")
-        yield block
+    size, ended, slow = 0, threading.Event(), threading.Event()
+
+    def watch() -> None:
+        """Stop reading a body that is too slow, also where its next byte comes and its next block does not."""
+        begun = time.monotonic()
+        while not ended.wait(PATIENCE_SECONDS / 10):
+            seconds = time.monotonic() - begun
+            if seconds > PATIENCE_SECONDS and size < SLOWEST * seconds:
+                slow.set()
+                with suppress(RuntimeError, ValueError, OSError):  # it has just ended
+                    response.raw.shutdown()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        while block := response.raw.read1(_BLOCK):
+            size += len(block)
+            if size > most:
+                raise UserError(f"cannot fetch {response.url}: it is longer than the {most:,} bytes that it may have")
+            if stop and stop.is_set():
+                raise UserError("stopped")
+            yield block
+    except urllib3.exceptions.HTTPError:
+        if not slow.is_set():
+            raise
+    finally:
+        ended.set()
+    if slow.is_set():
+        raise Again(f"too slow: {size:,} bytes in {PATIENCE_SECONDS:g} s and more")
 
 
 def retrying(

@@ -13,7 +13,7 @@ from pathlib import Path
 from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import sha256, write_json
+from coco1k_kd.files import sha256, state, write_json
 
 CACHE = "hashes.json"  # in the project folder
 Hashes = dict[str, str]  # SHA-256 by path: of what lies in the project relative to it, since a project may be moved
@@ -27,8 +27,7 @@ def listed_as(file: str | Path, project: Path) -> str:
 def hashes(files: Iterable[Path], project: Path) -> Hashes:
     """SHA-256 of each file by its path, which is absolute; "" where there is none.
 
-    A file of the size, time of change and inode that the project's cache knows is not read again. A torn cache is made
-    anew.
+    A file of which the file system says what the project's cache knows is not read again. A torn cache is made anew.
     """
     cache = project / CACHE
     try:
@@ -38,11 +37,10 @@ def hashes(files: Iterable[Path], project: Path) -> Hashes:
     found, new, files = {}, {}, list(files)
     for file, name in zip(files, _names(files, project), strict=True):
         try:
-            state = file.stat()
+            key = " ".join(map(str, (name, *state(file))))
         except OSError:
             found[name] = ""
             continue
-        key = f"{name} {state.st_size} {state.st_mtime_ns} {state.st_ino}"
         if not isinstance(known.get(key), str):
             new[key] = sha256(file)
         found[name] = new.get(key) or known[key]

@@ -72,6 +72,8 @@ class _Content(NamedTuple):
 
 def _content(path: Path) -> _Content | None:
     try:
+        if not path.is_file():  # it may be a pipe, which is waited for
+            return None
         if not may_have_trailer(path):
             return _Content(path, path.stat().st_size)
         data = path.read_bytes()

@@ -10,7 +10,7 @@ import numpy as np
 
 from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import write_atomic
+from coco1k_kd.files import NOT_JSON, write_atomic
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
     """
     try:
         sealed = msgspec.json.decode(Path(path).read_bytes(), type=Sealed)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UserError(
             f"{path} does not hold a teacher's boxes ({error}): give the images again, by unlabelled="
         ) from None

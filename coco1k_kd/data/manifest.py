@@ -12,6 +12,7 @@ import numpy as np
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.sampling import Pool, balanced, level_of
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import NOT_JSON
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -81,7 +82,7 @@ def read_manifest(path: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{path}: not a whole manifest of a subset ({error})") from None
     if manifest.schema_version != SCHEMA_VERSION or set(manifest.source) != {"train", "val"}:
         raise UserError(f"{path}: not a manifest of schema_version {SCHEMA_VERSION} with train and val")

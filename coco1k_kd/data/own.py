@@ -132,9 +132,10 @@ def write(data: OwnData, project: Path) -> Data:
     content = {"path": str(folder), **{name: f"{name}.txt" for name in data.splits}, **data.keys}
     content |= {"names": dict(enumerate(data.classes))}
     files = truth | lists | {"data.yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}
-    for name, text in files.items():
-        if not (folder / name).exists():
-            write_atomic(folder / name, text)
+    for name, text in files.items():  # those of a project that was copied name the place that it was copied from
+        place, content = folder / name, text if isinstance(text, bytes) else text.encode()
+        if not place.exists() or place.read_bytes() != content:
+            write_atomic(place, content)
     splits = {
         name: Split(folder / f"{name}.json", split.root, split.names, folder / f"{name}.txt", description)
         for name, split in data.splits.items()

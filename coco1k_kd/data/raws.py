@@ -15,6 +15,7 @@ from coco1k_kd.errors import UserError
 
 _LISTS = ("images", "annotations", "categories")
 _NONE = msgspec.Raw()
+_PACKED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class _Usual(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,6 +52,8 @@ def not_json(data: bytes, error: Exception) -> str:
     """What is wrong with a file that cannot be parsed as a whole."""
     if not data.strip():
         return "the file is empty; write or fetch it again"
+    if packed := next((name for begin, name in _PACKED.items() if data.startswith(begin)), None):
+        return f"the file is packed ({packed}); unpack it"
     place = re.search(r"\(byte (\d+)\)", str(error))
     near = data[max(0, int(place[1]) - 30) :][:40].decode(errors="replace") if place else ""
     if re.search(r"\b(NaN|-?Infinity)\b", near):

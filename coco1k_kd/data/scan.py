@@ -24,6 +24,7 @@ from coco1k_kd.data.columns import Outlines, outlines
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_file, left_out
 from coco1k_kd.data.leaks import twins
+from coco1k_kd.data.listing import images_found
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
@@ -234,14 +235,8 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
 
 def _listed(path: Path, split: str, resolved: dict[str, Any]) -> list[str]:
     """The images that Ultralytics finds in a split, of which it has read nothing yet."""
-    from ultralytics.data.dataset import YOLODataset
-
-    class Unread(YOLODataset):
-        def get_labels(self) -> list[dict[str, Any]]:
-            return []
-
     with in_one_line(f"{path}, {split}"):
-        return Unread(img_path=resolved[split], data=resolved, augment=False).im_files
+        return images_found(resolved[split], resolved)
 
 
 def _absolute(files: Iterable[str]) -> list[Path]:

@@ -147,6 +147,8 @@ def load(file: str | Path) -> None:
     if spec is None or spec.loader is None:
         raise UserError(f"{file} is not a Python file: give the one that registers your loss")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    if (folder := str(path.parent)) not in sys.path:
+        sys.path.append(folder)  # what it imports may lie beside it, also where that is asked for only in training
     try:
         spec.loader.exec_module(module)
     except UserError:

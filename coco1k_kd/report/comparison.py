@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import NOT_JSON
 from coco1k_kd.verdict.entry import Entry, Word
 
 SCHEMA_VERSION = 1
@@ -335,7 +336,7 @@ def read_comparison(path: Path) -> Comparison:
         return msgspec.json.decode(path.read_bytes(), type=Comparison)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{path} is not a comparison of this program: {error}") from None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import sha256
+from coco1k_kd.files import sha256, state
 from coco1k_kd.runs.spec import RESULT, SPEC, Outcome, Result, Spec, TrainSpec, read, read_spec, write
 
 S = TypeVar("S", bound=Outcome)
@@ -68,10 +68,10 @@ def _seal(result: Outcome) -> str:
 
 def _hash(path: Path) -> str:
     try:
-        state = path.stat()
+        known = state(path)
     except OSError:
         return ""
-    return _hash_of(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    return _hash_of(path, *known)
 
 
 @lru_cache(maxsize=4096)

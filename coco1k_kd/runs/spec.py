@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import write_json
+from coco1k_kd.files import NOT_JSON, write_json
 
 SPEC, RESULT = "spec.json", "result.json"
 PREDICTIONS = "predictions.json"  # of an exported file; checkpoints have theirs by name
@@ -170,7 +170,7 @@ def read(path: Path, kind: type[T]) -> T:
     """Read one of these from its file. UserError if the file holds something else."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UserError(f"{path} was not written by this version ({error}); remove its folder") from None
 
 

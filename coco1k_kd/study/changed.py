@@ -13,6 +13,7 @@ from typing import get_args
 
 import msgspec
 
+from coco1k_kd.files import NOT_JSON
 from coco1k_kd.report.comparison import Change
 
 _ORDER = get_args(Change)
@@ -60,7 +61,7 @@ class Earlier(msgspec.Struct):
 
 def read_earlier(path: Path) -> Earlier | None:
     """What a comparison on disk says; None where there is none."""
-    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+    with contextlib.suppress(OSError, *NOT_JSON):
         return msgspec.json.decode(path.read_bytes(), type=Earlier)
     return None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from coco1k_kd.data.yamls import load
 from coco1k_kd.errors import UserError, nearest
 from coco1k_kd.files import write_atomic
 from coco1k_kd.flags import command_line
@@ -30,8 +31,8 @@ def read_config(path: Path, flags: Collection[str]) -> list[str]:
         UserError: it cannot be read, or has a key that is no flag.
     """
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load(path.read_text(), f"--config {path}") or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
         why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UserError(f"--config {path}: {why}") from None
     if not isinstance(content, dict):

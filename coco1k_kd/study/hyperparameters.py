@@ -47,6 +47,8 @@ def read_train_args(pairs: Sequence[str]) -> dict[str, Any]:
         if key in _SETTLED.split() or key in chosen:
             raise UserError(f"--train {pair}: {'given twice' if key in chosen else 'a study settles that itself'}")
         chosen[key] = smart_value(value)
+        if key == "cache" and str(chosen[key]).lower() == "disk":
+            raise UserError(f"--train {pair}: it would write an array beside each of your images; take cache=ram")
         if key == "optimizer" and str(chosen[key]).lower() == "auto":
             raise UserError(f"--train {pair}: a study pins the optimizer, as auto would choose it; leave it out")
     if "optimizer" in chosen and "lr0" not in chosen:

@@ -243,6 +243,10 @@ class Settings:
         if same := [arm for arm in arms if arm.teacher == teacher]:
             raise UserError(f"arm {same[0]}: {teacher} is --teacher; leave it out of the arm")
         arms += [arm.with_teacher(other) for arm in arms if arm.learns and not arm.teacher for other in others]
+        places = [("--project", self.project), ("--student", self.student), *(("--teacher", file) for file in teachers)]
+        for name, place in places:
+            if "'" in str(Path(place).absolute()):
+                raise UserError(f"{name} {place}: Ultralytics drops ' from paths of checkpoints; choose one without it")
         looks, seeds = sequential(self.looks).looks, self.seeds
         draws = self.draws if self.draws == SEEDS_AUTO else _number("--draws", self.draws)
         if seeds == SEEDS_AUTO and draws not in (1, SEEDS_AUTO):

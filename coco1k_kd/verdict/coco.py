@@ -18,6 +18,7 @@ import numpy as np
 
 from coco1k_kd.data.annotations import MEDIUM, SMALL, read
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import NOT_JSON
 
 SIZES = ("all", "small", "medium", "large")
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -228,7 +229,7 @@ def _decoded(path: Path) -> list[_Found]:
         content = msgspec.json.decode(data)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{path} is not valid JSON ({error}): write it anew") from None
     if not isinstance(content, list):
         raise UserError(f"{path} holds no JSON list of detections: is it the right file?")

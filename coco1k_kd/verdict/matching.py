@@ -12,6 +12,7 @@ import numpy as np
 
 from coco1k_kd.data.groups import Groups
 from coco1k_kd.errors import UserError
+from coco1k_kd.files import state
 from coco1k_kd.verdict.coco import SIZES, Detections, Ranking, Truth, rankings, read_detections, read_truth
 from coco1k_kd.verdict.precision import figures
 
@@ -84,10 +85,10 @@ def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:
     )
 
 
-def file_state(path: Path) -> tuple[int, int] | None:
+def file_state(path: Path) -> tuple[int, ...] | None:
     """Changes when the file does."""
     with contextlib.suppress(OSError):
-        return path.stat().st_mtime_ns, path.stat().st_size
+        return state(path)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -472,6 +473,18 @@ def test_images_that_nobody_annotated_are_refused(base: tuple[Path, Path], tmp_p
     with pytest.raises(UserError, match=f"holds . images that .* does not list .the first: {name.split('/')[1]}"):
         study(made)
     assert any(name in line for line in verify(made))
+
+
+def test_a_pipe_beside_the_images_is_not_waited_for(base: tuple[Path, Path], tmp_path: Path) -> None:
+    made = create(base[0], tmp_path / "made")
+    os.mkfifo(made / "images/train2017/extra.jpg")
+    with pytest.raises(UserError, match=r"Ultralytics cannot read .*extra\.jpg is no file, and would be waited for"):
+        study(made)
+    (made / "images/train2017/extra.jpg").unlink()
+    (made / "images/val2017/val01.jpg").unlink()
+    os.mkfifo(made / "images/val2017/val01.jpg")
+    with pytest.raises(UserError, match=r"1 of \d+ images of .* are not in .*the first: val01\.jpg"):
+        study(made)
 
 
 def test_an_image_in_train_and_val_is_refused_by_name(base: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -80,6 +81,9 @@ def test_the_order_of_the_source_does_not_matter():
         (coco()[:-40], "not a whole COCO instances file"),
         (b"", "the file is empty"),
         (b"[1]", "not a COCO instances file"),
+        (gzip.compress(coco()), r"the file is packed \(gzip\); unpack it"),
+        (coco()[:-1] + b',"info":' + 99_999 * b"[" + 99_999 * b"]" + b"}", "maximum recursion depth"),
+        (coco().replace(b'"bbox"', b'"bbox":' + 99_999 * b"[" + 99_999 * b"]" + b',"x"'), "maximum recursion depth"),
         (b"\xff\xfe{}", "not a COCO instances file in UTF-8 JSON"),
         (b'{"images":[],"annotations":[]}', "no categories"),
         (coco(images=[*IMAGES, IMAGES[0]]), "id 7 occurs twice in images"),

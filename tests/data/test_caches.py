@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layouts import absolute
+from PIL import Image
 
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.scan import read
@@ -52,3 +54,42 @@ def test_what_ultralytics_writes_is_read_again(tmp_path: Path) -> None:
     first, second = read(path), read(path)
     assert (tmp_path / "data/labels/train.cache").exists()
     assert all(np.array_equal(a, b) for a, b in zip(first.splits["val"].boxes, second.splits["val"].boxes, strict=True))
+
+
+@pytest.mark.parametrize("place", ["labels/train/01.txt", "images/train/01.jpg"])
+def test_what_was_changed_with_its_size_and_time_kept_is_read_again(place: str, tmp_path: Path) -> None:
+    path, file = absolute(tmp_path), tmp_path / "data" / place
+    tag(tmp_path / "data/images/train/01.jpg")
+    before, state = read(path).splits["train"], file.stat()
+    file.write_bytes(file.read_bytes().replace(b"1 0.5", b"0 0.5", 1).replace(UPRIGHT, TURNED))
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat().st_size == state.st_size
+    after = read(path).splits["train"]
+    seen = [(split.boxes[1][0, 0], *split.sizes[1]) for split in (before, after)]
+    assert seen == [(1, 64, 48), (0, 64, 48) if file.suffix == ".txt" else (1, 48, 64)]
+
+
+def test_a_cache_that_cannot_be_written_anew_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = absolute(tmp_path)
+    read(path)
+    (tmp_path / "data/labels/val/01.txt").touch()
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(UserError, match=r"val\.cache is older than .*val/01\.txt and cannot be removed: Read-only"):
+        read(path)
+
+
+UPRIGHT = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x01"  # EXIF's tag 0x0112, of one short number
+TURNED = UPRIGHT[:-1] + b"\x06"
+
+
+def tag(file: Path) -> None:
+    """Give a picture the tag of an upright one."""
+    with Image.open(file) as picture:
+        exif, pixels = picture.getexif(), picture.copy()
+    exif[0x0112] = 1
+    pixels.save(file, exif=exif)
+    assert file.read_bytes().count(UPRIGHT) == 1

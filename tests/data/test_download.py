@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -38,6 +39,16 @@ def _zip() -> bytes:
     return buffer.getvalue()
 
 
+# What a server sends first, and then again and again: none of these is silent for long, and none gets anywhere.
+TRICKLES = {
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X"),
+    "one header": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nX: ", b"x"),
+    "not yet": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the length of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1", b";"),
+    "behind the last chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"x: y\r\n"),
+}
+
+
 class Server:
     """Answers every path with `files[path]`, in the manner of `manners[path]`, a list used up request by request."""
 
@@ -45,6 +56,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.manners: dict[str, list[str]] = {}
         self.requests: list[tuple[str, str | None]] = []
+        self.ends = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,7 +73,17 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
+    def trickle(self, to: BaseHTTPRequestHandler, begin: bytes, drop: bytes) -> None:
+        """Send a beginning, then drop by drop what never ends."""
+        to.close_connection = True
+        with contextlib.suppress(OSError):  # until the client hangs up, or the test ends
+            to.wfile.write(begin)
+            while not self.ends.wait(0.1):
+                to.wfile.write(drop)
+
     def answer(self, to: BaseHTTPRequestHandler, manner: str) -> None:
+        if manner in TRICKLES:
+            return self.trickle(to, *TRICKLES[manner])
         body, status, headers = self.files.get(to.path, b""), 200, {}
         if to.path not in self.files:
             status, body = 404, b"no"
@@ -113,6 +135,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("COCO_ANNOTATIONS_SHA256", "any")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     yield made
+    made.ends.set()
     made.http.shutdown()
     made.http.server_close()
     thread.join()
@@ -215,6 +238,23 @@ def test_too_slow_is_given_up_in_time(server, images, monkeypatch):
     assert time.monotonic() - begun < 3  # whatever the size of a block: the whole body would take seven seconds
 
 
+@pytest.mark.parametrize("manner", TRICKLES)
+def test_what_never_ends_is_given_up_in_time(server, images, monkeypatch, manner):
+    monkeypatch.setattr(fetch, "PATIENCE_SECONDS", 0.4)
+    monkeypatch.setattr(fetch, "ATTEMPTS", 2)
+    wanted = images(1)
+    server.manners["/train2017/0.jpg"] = [manner, manner]
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"0\.jpg: (no answer in time|too slow: .*) \(2 attempts\)"):
+        download.fetch_images(wanted, workers=1)
+    assert not wanted[0][1].exists() and time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1"])
+def test_a_size_that_is_none_is_passed_over(number):
+    assert download._number(number) is None
+
+
 def test_redirects_are_followed_on_the_same_host_alone(server, images):
     wanted = images(3)
     server.manners["/train2017/0.jpg"] = ["to /train2017/1.jpg", "to http://127.0.0.1:PORT/train2017/1.jpg"]
@@ -225,6 +265,9 @@ def test_redirects_are_followed_on_the_same_host_alone(server, images):
         download.fetch_images(wanted[:2], workers=1)
     server.manners["/train2017/1.jpg"] = ["to /train2017/1.jpg"] * 99
     with pytest.raises(UserError, match="redirects again and again"):
+        download.fetch_images(wanted[:2], workers=1)
+    server.manners["/train2017/1.jpg"] = ["to http://[", "to http://["]
+    with pytest.raises(UserError, match="redirects to what is no address"):
         download.fetch_images(wanted[:2], workers=1)
     assert not wanted[1][1].exists() and server.manners["/train2017/1.jpg"]
 

@@ -120,6 +120,15 @@ def test_other_labels_are_other_data_and_the_same_are_the_same(tmp_path: Path) -
     assert open_data(path, tmp_path / "project").yaml != before.yaml and before.val.annotations.exists()
 
 
+def test_a_project_that_was_copied_names_its_own_place(tmp_path: Path) -> None:
+    path = absolute(tmp_path)
+    before = open_data(path, tmp_path / "project")
+    shutil.copytree(tmp_path / "project", tmp_path / "copy")
+    data = open_data(path, tmp_path / "copy")
+    assert yaml.safe_load(data.yaml.read_text())["path"] == str(data.yaml.parent) != str(before.yaml.parent)
+    assert data.yaml.is_relative_to(tmp_path / "copy")
+
+
 SPOTS = [(0.3 + 0.03 * i, 0.35 + 0.02 * i) for i in range(12)]  # where the box of a row would lie within the image
 
 
@@ -195,6 +204,10 @@ def _link_to_itself(root: Path) -> None:
     (root / "data/images/val/loop").symlink_to(root / "data/images/val")
 
 
+def _pipe(root: Path) -> None:
+    os.mkfifo(root / "data/images/val/zz.jpg")
+
+
 def _empty_images(root: Path) -> None:
     for place in (root / "data/images/val").iterdir():
         place.write_bytes(b"")
@@ -234,6 +247,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     ),
     (_line_break, r"val: '.*a\\u2028b.jpg' has a control character or no UTF-8 in its path; rename it"),
     (_no_utf8, "has a control character or no UTF-8 in its path; rename it"),
+    (_pipe, "val: .*zz.jpg is no file, and would be waited for; move it away"),
     (_empty_images, "No valid images found .* no image that can be read"),
 ]
 

@@ -86,6 +86,20 @@ def test_the_api_takes_it_by_file_and_a_resumed_run_finds_it_again(pkd, subset, 
         assert [float(row["train/kd_loss"]) > 0 for row in csv.DictReader(file)] == [True, True]
 
 
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "deep.py").write_text("FACTOR = 2\n")
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom beside.deep import FACTOR\nfrom coco1k_kd import register_loss\n"
+        "@register_loss('with_a_part', weight=FACTOR)\nclass Loss(torch.nn.Module): pass\n"
+    )
+    asked = (
+        "import sys; from coco1k_kd.distill import registry as r; r.load(sys.argv[1]); print(r.parts('with_a_part'))"
+    )
+    done = run([sys.executable, "-c", asked, str(tmp_path / "own.py")])
+    assert "weight=2" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -72,6 +72,37 @@ def test_the_peak_is_the_resident_memory_that_the_process_has_had() -> None:
     assert most == 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
+def test_the_peak_is_in_bytes_where_the_system_has_no_files_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "Path", lambda _: SimpleNamespace(exists=lambda: False))
+    monkeypatch.setattr(record.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5000))
+    for platform, most in (("linux", 5000 * 1024), ("darwin", 5000)):
+        monkeypatch.setattr(record.sys, "platform", platform)
+        assert peak_memory(CPU) == most
+
+
+def test_batches_are_counted_over_epochs(recorder: Recorder) -> None:
+    recorder._batch_index = 1
+    assert recorder._iteration(SimpleNamespace(epoch=2, train_loader=range(3))) == 7
+
+
+@pytest.mark.parametrize("begins", [1, 3])
+def test_a_run_does_not_go_on_from_the_snapshot_of_another_epoch(begins: int) -> None:
+    with pytest.raises(RunError, match=f"resume went to epoch {begins}, the snapshot is of epoch 1"):
+        record._restore(SimpleNamespace(start_epoch=begins), {"epoch": 1})
+
+
+def test_gradients_outside_the_model_are_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those inside are DDP's; a parameter without a gradient has none to share."""
+    inside, outside, unused = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    inside.grad, outside.grad = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])
+    model = SimpleNamespace(parameters=lambda: [inside])
+    groups = SimpleNamespace(param_groups=[{"params": [inside, outside, unused]}])
+    monkeypatch.setattr(record.dist, "all_reduce", lambda gradient: gradient.add_(torch.tensor([3.0, 0.0])))
+    for ranks, mean in ((1, [1.0, 2.0]), (2, [2.0, 1.0])):
+        record._average_outside(SimpleNamespace(world_size=ranks, model=model, optimizer=groups))
+        assert (inside.grad.tolist(), outside.grad.tolist(), unused.grad) == ([1.0, 2.0], mean, None)
+
+
 def test_the_first_three_batches_and_the_first_of_each_epoch_are_hashed(recorder: Recorder) -> None:
     keys = ("img", "bboxes", "cls", "batch_idx")
     batches = [{key: torch.full((2, 2), float(number)) for key in keys} for number in range(5)]
@@ -120,8 +151,9 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_by_the_same_steps(
     whole = trained(spec)
     found = whole.figures
     assert (found.epochs, found.images, found.effective_batch, found.world_size) == (3, 3 * 48, 16, 1)
+    assert all(len(digest) == 64 for digest in (found.init_hash, found.batch_hash, found.stream_hash))
     assert found.train_seconds > found.val_seconds > 0 and found.resumed_after_epochs == []
-    assert found.earlier_seconds == 0 and found.peak_memory_bytes > 2**27
+    assert found.earlier_seconds == 0 and found.cpu_seconds > 0 and found.peak_memory_bytes > 2**27
     assert whole.work["accumulate"] == 4 and whole.work["optimizer_steps"] == whole.work["optimizer_steps_due"] == 2
     assert (whole.work["train_images"], whole.work["val_images"]) == (48, 24)
     assert (whole.work["device"], whole.work["amp"], whole.work["threads"] > 0) == ("cpu", False, True)
@@ -142,9 +174,11 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_by_the_same_steps(
     monkeypatch.setattr(record, "save_snapshot", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         trained(killed)
+    before = record.read_snapshot(tmp_path / "killed")["figures"]
     resumed = trained(killed)
     assert resumed.figures.resumed_after_epochs == [2]
-    assert 0 < resumed.figures.earlier_seconds < resumed.figures.train_seconds + resumed.figures.val_seconds
+    assert resumed.figures.earlier_seconds == before["train_seconds"] + before["val_seconds"] > 0
+    assert record.read_snapshot(tmp_path / "killed")["epoch"] == 1, "the last epoch has no snapshot"
     for name in ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "steps_taken", "effective_batch"):
         assert getattr(resumed.figures, name) == getattr(found, name), name
     own = ("save_dir", "model", "resume", "project", "name")

@@ -38,6 +38,9 @@ def test_a_file_stands_for_flags_and_what_is_typed_wins(tmp_path: Path) -> None:
         ("train: {lr0: 0.1}", "train is a mapping"),
         ("just words", "give flags by name"),
         ("a: [", "while parsing"),
+        ("epochs: 2026-99-99", "month must be in"),
+        (f"arms: {5000 * '['}", "nested too deeply"),
+        ("arms: &all [*all]", "aliases .* stand for more than can be read"),
         (None, "No such file"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -156,6 +158,18 @@ def test_the_images_of_further_draws_and_of_a_judge_are_checked_by_the_run_that_
     for reads in (lambda: train.what_it_reads(draw), lambda: train.evaluate(spec)):
         with pytest.raises(UserError, match=f"{image} has changed since the study began"):
             reads()
+
+
+def test_the_disk_must_hold_all_runs_and_one_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two checkpoints of 4 bytes a number and the predictions of each run, the fitted teacher's, and a snapshot."""
+    need = 3 * (8 * 2_600_000 + 70_000 * 400) + 8 * 20_000_000 + 60 * 20_000_000
+    for free in (need, need - 1):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        fits = contextlib.nullcontext() if free == need else pytest.raises(UserError, match="3 runs need about")
+        with fits:
+            store.check_disk(tmp_path / "new" / "p", 3, 2_600_000, 400, 20_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 10**6 + 70_000 + 60 * 10**6))
+    store.check_disk(tmp_path, 1, 10**6, 1)
 
 
 def test_a_run_of_other_code_does_not_start(study: Study) -> None:
