@@ -45,15 +45,15 @@ def finished(folder: Path, kind: type[S] = Result) -> S | None:
 
 
 def finished_as(spec: Spec, kind: type[S] = Result) -> S | None:
-    """The same of the run that `spec` asks for. UserError if its folder holds the result of another run."""
+    """The same of the run that `spec` asks for. UserError if its folder holds another run, finished or not."""
     folder = Path(spec.folder)
     result = finished(folder, kind)
-    if result is not None and (folder / SPEC).exists():
+    if (folder / SPEC).exists():
         asked, done = (_what(part) for part in (spec, read_spec(folder)))
         if differing := [name for name in sorted(asked | done) if asked.get(name) != done.get(name)]:
             name = differing[0]
             raise UserError(
-                f"{folder} holds the result of another run: its {name} is {done.get(name)}, and not {asked.get(name)}; "
+                f"{folder} holds another run: its {name} is {done.get(name)}, and not {asked.get(name)}; "
                 "move that folder away"
             )
     return result

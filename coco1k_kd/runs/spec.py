@@ -80,6 +80,7 @@ class Figures(msgspec.Struct, kw_only=True):
     peak_memory_bytes: int = 0
     resumed_after_epochs: list[int] = []
     earlier_seconds: float = 0.0  # of training and validation before the run was resumed
+    at_once: int = 1  # most runs that shared the machine with it, also before it was resumed
     steps_taken: int = 0
     pool_images: int = 0  # without labels of a person
     pool_boxes: int = 0  # labels that the teacher has given
@@ -97,7 +98,6 @@ class Result(Figures, kw_only=True):
     """A training and its evaluation. `ultralytics` has Ultralytics' own figures of the best epoch."""
 
     seconds: float
-    at_once: int = 1
     ultralytics: dict[str, float]
     ultralytics_last: dict[str, float]
     work: dict[str, Any]

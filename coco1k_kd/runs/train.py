@@ -85,7 +85,6 @@ def train(spec: TrainSpec) -> Result:
     (folder / "weights" / SNAPSHOT).unlink(missing_ok=True)
     return Result(
         **structs.asdict(trained.figures),
-        at_once=spec.at_once,
         seconds=trained.figures.earlier_seconds + time.monotonic() - spec.launched,
         ultralytics=own["best"],
         ultralytics_last=own["last"],
@@ -116,6 +115,7 @@ def fit(spec: TrainSpec) -> Trained:
     fresh = spec.student if spec.start == WEIGHTS else folder / _START
     model, extra = _model(spec, folder / "weights" / "last.pt" if snapshot else fresh)
     recorder = Recorder(folder, args["batch"], spec.seed, snapshot)
+    recorder.figures.at_once = max(recorder.figures.at_once, spec.at_once)
     recorder.attach(model)
     if spec.freeze_bn:
         model.add_callback("on_train_batch_start", keep_statistics)

@@ -10,6 +10,8 @@ from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
 from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, visible
+from coco1k_kd.runs.code import versions
+from coco1k_kd.runs.devices import machine
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import store
@@ -33,7 +35,8 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, W
     if settings.groups:
         groups_of(settings.groups, (judge.judging if judge else data.val).names)
     further = further_draws(data, settings.draws, settings.coco_root, project)
-    study = Study(settings, data, student, teacher, project, "", further, teachers=teachers)
+    computes = versions() | ({} if slots.grows else machine(settings.device))  # a cluster has several machines
+    study = Study(settings, data, student, teacher, project, "", further, teachers=teachers, computes=computes)
     if settings.unlabelled:
         pool = accept_pool(settings.unlabelled, kept_out(study.drawn, judge), project)
         study = replace(study, pool=pool)

@@ -76,6 +76,7 @@ class Study:
     pool: Pool | None = None  # images without labels
     lessons: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)  # boxes: by `Arm.lesson`, and the draw
     fitted: Mapping[tuple[str, int], Fitted] = field(default_factory=dict)  # by the path that was given, and the draw
+    computes: Mapping[str, str] = field(default_factory=dict)  # what trains: packages by version, and the machine
 
     def record(self) -> dict[str, Any]:
         """The settings and the hashes of what they name: equal records are the same study."""
@@ -92,7 +93,8 @@ class Study:
         teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         if self.teachers:
             chosen["teachers_sha256"] = {name: weights.sha256 for name, weights in self.teachers.items()}
-        return chosen | (teacher or {"teacher": None, "teacher_sha256": None}) | {"code": code_hash()}
+        chosen |= teacher or {"teacher": None, "teacher_sha256": None}
+        return chosen | {"code": code_hash(), "computes": dict(self.computes)}
 
     def _unlabelled(self) -> dict[str, Any]:
         """What identifies the images without labels, and what is known of them."""

@@ -24,6 +24,7 @@ _OF_A_POOL = ("unlabelled", "unlabelled_sha256", "pool_truth", "pool_truth_sha25
 _DESIGN = ("auto", "looks")  # when it is judged
 _HASH = "_sha256"  # ends the name of what identifies files
 _TEACHERS = "teachers_sha256"  # of arms that have their own: as many as arms
+_COMPUTES = "computes"  # packages by version, and the machine
 _EXTENDS = "extends"  # the stamp of the study that this one adds to
 
 
@@ -49,6 +50,8 @@ def find(study: Study) -> Study | None:
     or goes on where it has more hours; else `study` itself as an addition to the newest one that has fewer arms, seeds
     or draws, whose runs it takes over. Other settings are another study, and so is leaving out what was run: it could
     leave out what one does not like.
+
+    UserError if a study has begun with other files, or if something else has computed it.
     """
     wanted = _plain(study.record())
     there = _records(study.project)
@@ -64,6 +67,13 @@ def find(study: Study) -> Study | None:
         identity = {key: value for key, value in wanted.items() if key.endswith(_HASH)}
         if listed.exists() and _adds(wanted, record | identity):
             check_unchanged(listed)
+        if _adds(wanted, record | {_COMPUTES: wanted[_COMPUTES]}):
+            before, now = record.get(_COMPUTES, {}), wanted[_COMPUTES]
+            name = next(name for name in [*now, *before] if now.get(name) != before.get(name))
+            raise UserError(
+                f"{name} was {before.get(name)} when the study of {_stamp(path)} began, and is {now.get(name)}: go on "
+                "with what there was, or begin a new study without --resume"
+            )
     return None
 
 

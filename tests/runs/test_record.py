@@ -173,10 +173,11 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_by_the_same_steps(
 
     monkeypatch.setattr(record, "save_snapshot", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        trained(killed)
+        trained(structs.replace(killed, at_once=2))
     before = record.read_snapshot(tmp_path / "killed")["figures"]
     resumed = trained(killed)
     assert resumed.figures.resumed_after_epochs == [2]
+    assert (found.at_once, resumed.figures.at_once) == (1, 2), "its first epochs shared the machine"
     assert resumed.figures.earlier_seconds == before["train_seconds"] + before["val_seconds"] > 0
     assert record.read_snapshot(tmp_path / "killed")["epoch"] == 1, "the last epoch has no snapshot"
     for name in ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "steps_taken", "effective_batch"):

@@ -22,6 +22,7 @@ from coco1k_kd.errors import UserError
         ({"train": ["zzz=1"]}, "give KEY=VALUE"),
         ({"train": ["epochs=3"]}, "a study settles that itself"),
         ({"train": ["lr0=0.1", "lr0=0.2"]}, "given twice"),
+        ({"train": ["cache=disk"]}, "write an array beside each of your images; take cache=ram"),
         ({"train": ["lr0=fast"]}, "--train: 'lr0=fast'"),
         ({"train": ["nbs=[1"]}, "--train: 'nbs=[1'"),
         ({"train": ["optimizer=auto"]}, "--train optimizer=auto: a study pins the optimizer"),

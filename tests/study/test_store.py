@@ -84,7 +84,7 @@ def test_without_file_locks_it_goes_on_and_says_so(
 
 
 @pytest.mark.parametrize(("change", "named"), [({"seed": 7}, "seed is 7"), ({"arm": "cwd"}, "arm is cwd")])
-def test_the_result_of_another_run_is_not_taken_over(
+def test_the_folder_of_another_run_is_not_taken_over(
     spec: TrainSpec, change: dict[str, object], named: str, result_of: Callable[[], Result]
 ) -> None:
     folder = Path(spec.folder)
@@ -93,8 +93,10 @@ def test_the_result_of_another_run_is_not_taken_over(
     assert launch(spec, "baseline").work == result_of().work
     content = json.loads((folder / SPEC).read_bytes()) | change
     (folder / SPEC).write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"result of another run: its {named}"):
-        launch(spec, "baseline")
+    for file in ("result.json", "nothing"):  # then one that is to go on from its snapshot
+        with pytest.raises(UserError, match=f"holds another run: its {named}"):
+            launch(spec, "baseline")
+        (folder / file).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -170,6 +172,22 @@ def test_the_disk_must_hold_all_runs_and_one_snapshot(tmp_path: Path, monkeypatc
             store.check_disk(tmp_path / "new" / "p", 3, 2_600_000, 400, 20_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 10**6 + 70_000 + 60 * 10**6))
     store.check_disk(tmp_path, 1, 10**6, 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "named"),
+    [
+        ({"torch": "2.16", "threads": "2"}, "torch was 2.15 when the study of .* began, and is 2.16: go on with what"),
+        ({"torch": "2.15", "threads": "1"}, "threads was 2 when .* and is 1"),
+        ({"torch": "2.15"}, "threads was 2 when .* and is None"),
+    ],
+)
+def test_what_computes_is_part_of_the_study(study: Study, now: dict[str, str], named: str) -> None:
+    began = {"torch": "2.15", "threads": "2"}
+    begun = store.begin(replace(study, computes=began))
+    assert store.find(replace(study, computes=began)).stamp == begun.stamp
+    with pytest.raises(UserError, match=named):
+        store.find(replace(study, computes=now))
 
 
 def test_a_run_of_other_code_does_not_start(study: Study) -> None:
