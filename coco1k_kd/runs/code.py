@@ -16,13 +16,15 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_RUN = ("devices", "initial", "predict", "ranks", "record", "spec", "train")  # of runs/
+# Of runs/ what starts, places, shows and reads runs, or works beside their training: all else is what a run depends on.
+_BESIDE = ("board", "cluster", "code", "export", "formats", "launch", "results", "slots", "speed", "taught")
 
 
 @lru_cache
 def code_hash() -> str:
     """Sixteen hex digits."""
-    files = sorted((_PACKAGE / "distill").glob("*.py")) + [_PACKAGE / "runs" / f"{name}.py" for name in _RUN]
+    runs = [file for file in sorted((_PACKAGE / "runs").glob("*.py")) if file.stem not in _BESIDE]
+    files = [*sorted((_PACKAGE / "distill").glob("*.py")), *runs]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.stem.encode() + b"\0" + essence(file.read_text(encoding="utf-8")).encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_own import absolute
+from layouts import absolute
 from ultralytics.utils import YAML
 
 from coco1k_kd.data.given import check

@@ -13,6 +13,7 @@ from coco1k_kd.errors import RunError
 from coco1k_kd.runs import record, train
 from coco1k_kd.runs.initial import WEIGHTS
 from coco1k_kd.runs.record import Recorder, batch_hash, peak_memory, state_hash, steps_taken
+from coco1k_kd.runs.snapshot import read_snapshot
 from coco1k_kd.runs.spec import UNTAUGHT, Trained, TrainSpec
 
 CPU = torch.device("cpu")
@@ -83,24 +84,6 @@ def test_the_peak_is_in_bytes_where_the_system_has_no_files_of_processes(monkeyp
 def test_batches_are_counted_over_epochs(recorder: Recorder) -> None:
     recorder._batch_index = 1
     assert recorder._iteration(SimpleNamespace(epoch=2, train_loader=range(3))) == 7
-
-
-@pytest.mark.parametrize("begins", [1, 3])
-def test_a_run_does_not_go_on_from_the_snapshot_of_another_epoch(begins: int) -> None:
-    with pytest.raises(RunError, match=f"resume went to epoch {begins}, the snapshot is of epoch 1"):
-        record._restore(SimpleNamespace(start_epoch=begins), {"epoch": 1})
-
-
-def test_gradients_outside_the_model_are_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those inside are DDP's; a parameter without a gradient has none to share."""
-    inside, outside, unused = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
-    inside.grad, outside.grad = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])
-    model = SimpleNamespace(parameters=lambda: [inside])
-    groups = SimpleNamespace(param_groups=[{"params": [inside, outside, unused]}])
-    monkeypatch.setattr(record.dist, "all_reduce", lambda gradient: gradient.add_(torch.tensor([3.0, 0.0])))
-    for ranks, mean in ((1, [1.0, 2.0]), (2, [2.0, 1.0])):
-        record._average_outside(SimpleNamespace(world_size=ranks, model=model, optimizer=groups))
-        assert (inside.grad.tolist(), outside.grad.tolist(), unused.grad) == ([1.0, 2.0], mean, None)
 
 
 def test_the_first_three_batches_and_the_first_of_each_epoch_are_hashed(recorder: Recorder) -> None:
@@ -174,12 +157,12 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_by_the_same_steps(
     monkeypatch.setattr(record, "save_snapshot", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         trained(structs.replace(killed, at_once=2))
-    before = record.read_snapshot(tmp_path / "killed")["figures"]
+    before = read_snapshot(tmp_path / "killed")["figures"]
     resumed = trained(killed)
     assert resumed.figures.resumed_after_epochs == [2]
     assert (found.at_once, resumed.figures.at_once) == (1, 2), "its first epochs shared the machine"
     assert resumed.figures.earlier_seconds == before["train_seconds"] + before["val_seconds"] > 0
-    assert record.read_snapshot(tmp_path / "killed")["epoch"] == 1, "the last epoch has no snapshot"
+    assert read_snapshot(tmp_path / "killed")["epoch"] == 1, "the last epoch has no snapshot"
     for name in ("init_hash", "batch_hash", "stream_hash", "epochs", "images", "steps_taken", "effective_batch"):
         assert getattr(resumed.figures, name) == getattr(found, name), name
     own = ("save_dir", "model", "resume", "project", "name")

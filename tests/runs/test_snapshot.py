@@ -6,8 +6,11 @@ import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from coco1k_kd.errors import RunError
+from coco1k_kd.runs import snapshot
 from coco1k_kd.runs.snapshot import load_snapshot, save_snapshot
 from coco1k_kd.runs.spec import Figures
 
@@ -33,3 +36,21 @@ def test_a_snapshot_holds_the_checkpoints_once_in_memory(tmp_path: Path) -> None
     best.unlink()
     assert load_snapshot(tmp_path)["epoch"] == 0
     assert last.read_bytes() == b"l" * size and best.read_bytes() == b"b" * size
+
+
+@pytest.mark.parametrize("begins", [1, 3])
+def test_a_run_does_not_go_on_from_the_snapshot_of_another_epoch(begins: int) -> None:
+    with pytest.raises(RunError, match=f"resume went to epoch {begins}, the snapshot is of epoch 1"):
+        snapshot.restore(SimpleNamespace(start_epoch=begins), {"epoch": 1})
+
+
+def test_gradients_outside_the_model_are_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those inside are DDP's; a parameter without a gradient has none to share."""
+    inside, outside, unused = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    inside.grad, outside.grad = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])
+    model = SimpleNamespace(parameters=lambda: [inside])
+    groups = SimpleNamespace(param_groups=[{"params": [inside, outside, unused]}])
+    monkeypatch.setattr(snapshot.dist, "all_reduce", lambda gradient: gradient.add_(torch.tensor([3.0, 0.0])))
+    for ranks, mean in ((1, [1.0, 2.0]), (2, [2.0, 1.0])):
+        snapshot.average_outside(SimpleNamespace(world_size=ranks, model=model, optimizer=groups))
+        assert (inside.grad.tolist(), outside.grad.tolist(), unused.grad) == ([1.0, 2.0], mean, None)
