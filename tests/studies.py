@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from programs import call
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -21,7 +22,7 @@ EPOCHS = 3
 
 
 def run(command: list[str], *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *more], capture_output=True, text=True, env=environment(), timeout=600)
+    return call([*command, *more], env=environment())
 
 
 def with_signal(model: Any) -> Any:

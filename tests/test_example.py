@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import ultralytics
 import yaml
+from programs import call
 from studies import with_signal
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -65,7 +66,7 @@ def test_faults_are_one_line(tmp_path):
         (["--data", data, "--student", "yolo11n-cls.yaml"], "the student is a classifier"),
         (["--data", data, "--student", "yolo11n.yaml", "--loss", "no_such_loss"], "no_such_loss"),
     ):
-        done = run(tmp_path, *arguments)
+        done = call([sys.executable, EXAMPLE, *arguments], cwd=tmp_path)
         assert done.returncode == 2
         assert message in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "runs").exists()

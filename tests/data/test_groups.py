@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import call
 
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.groups import equal_groups, groups_of, notes_on, ungrouped_note
@@ -56,7 +56,7 @@ def test_groups_that_are_trained_on_too_are_named() -> None:
 @pytest.mark.parametrize(("pattern", "code"), [(r"(\d)\d\.", 0), ("[", 2), (r"\.jpg", 2)])
 def test_check_says_which_groups_there_are(subset: Path, pattern: str, code: int) -> None:
     command = [sys.executable, str(PROGRAM), "--check", "--data", str(subset / "coco1k.yaml"), "--groups", pattern]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = call(command)
     assert done.returncode == code, done.stderr
     said = done.stdout if code == 0 else done.stderr.strip().splitlines()[-1]
     assert f"--groups {pattern}: " in said and "Traceback" not in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from programs import call
 
 from coco1k_kd.data import scan
 from coco1k_kd.data.manifest import read_manifest
@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "create_coco1k.py"
 
 def create(*flags: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PROGRAM), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return call(command)
 
 
 def refused(*flags: object) -> str:

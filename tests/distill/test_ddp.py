@@ -132,7 +132,8 @@ def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
     waiting = torch.load(cwd / "weights" / "resume.pt", weights_only=False)["gradients"]
     assert waiting[-1] is not None and float(waiting[-1].abs().sum()) > 0, "the aligner's has just been used"
 
-    done = run(asked, "--resume")
+    again = [*asked, "--resume"]
+    done = subprocess.run(again, capture_output=True, text=True, env=environment(), timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads(next(tmp_path.glob("comparison_*.json")).read_bytes())
     jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from programs import call
 
 from coco1k_kd.data.accept import judge_faults
 from coco1k_kd.data.dataset import Data, Split, read_data
@@ -109,12 +109,12 @@ def test_create_has_all_val_images_at_hand(coco_root: Path, tmp_path: Path) -> N
     shutil.copytree(coco_root, root)
     command = [sys.executable, str(CREATE), "--coco-root", str(root), "--target-size", "24", "--val-size", "12"]
     command += ["--output-dir", str(tmp_path / "subset"), "--judge", "full"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = call(command)
     assert done.returncode == 0, done.stderr
     assert find_judge("full", read_data(tmp_path / "subset" / "coco1k.yaml"), None).size == 60 - 12
     for path in list((root / "val2017").iterdir())[:3]:
         path.unlink()
-    done = subprocess.run([*command, "--force"], capture_output=True, text=True)
+    done = call([*command, "--force"])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
@@ -127,9 +127,7 @@ def test_a_pilot_of_a_data_yaml_is_judged_by_the_other_val_images_of_it(subset: 
     given = {"path": str(tmp_path / "own"), "train": "images/train2017", "val": "images/val2017", "names": names}
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(given))
     command = [sys.executable, str(CREATE), "--data", str(tmp_path / "my.yaml"), "--target-size", "24"]
-    done = subprocess.run(
-        [*command, "--val-size", "12", "--output-dir", str(tmp_path / "pilot")], capture_output=True, text=True
-    )
+    done = call([*command, "--val-size", "12", "--output-dir", str(tmp_path / "pilot")])
     assert done.returncode == 0, done.stderr
     pilot, project = read_data(tmp_path / "pilot" / "coco1k.yaml"), tmp_path / "project"
     judge = find_judge("auto", pilot, None, project)

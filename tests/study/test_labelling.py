@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from programs import call
 from studies import environment
 
 from coco1k_kd.verdict.coco import Ranking
@@ -22,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 def run(*flags: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "coco1k_kd", "label", *map(str, flags), "--imgsz", "64", "--device", "cpu"]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment(), timeout=300)
+    return call(command, cwd=PROJECT, env=environment())
 
 
 @pytest.fixture

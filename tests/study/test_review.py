@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from programs import call
 from studies import environment
 
 from coco1k_kd.data.given import open_data
@@ -30,7 +30,7 @@ def test_a_page_and_a_list_are_written_and_nothing_is_changed(models: Path, subs
     command = [sys.executable, "-m", "coco1k_kd", "review", "--teacher", models / "teacher.pt", "--data"]
     command += [subset / "coco1k.yaml", "--output", tmp_path / "out", "--imgsz", "64", "--device", "cpu"]
     command += ["--language", "ko"]
-    done = subprocess.run([*map(str, command)], cwd=PROJECT, capture_output=True, text=True, env=environment())
+    done = call(command, cwd=PROJECT, env=environment())
     assert done.returncode == 0, done.stderr
     assert "in 48 images of train, seen at 64 px" in done.stdout
     content = json.loads((tmp_path / "out" / "label_review.json").read_bytes())
@@ -39,7 +39,7 @@ def test_a_page_and_a_list_are_written_and_nothing_is_changed(models: Path, subs
     assert f"{number} label" in done.stdout and '<html lang="ko">' in page and f"의심 {number}건" not in done.stdout
     assert {path: path.read_bytes() for path in before} == before
     (tmp_path / "out" / "label_review.json").write_text("mine")
-    again = subprocess.run([*map(str, command)], cwd=PROJECT, capture_output=True, text=True, env=environment())
+    again = call(command, cwd=PROJECT, env=environment())
     assert again.returncode == 2 and "label_review.json was not made by this command" in again.stderr
 
 
