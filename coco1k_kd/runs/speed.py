@@ -34,6 +34,7 @@ def milliseconds(model: nn.Module | str | Path, imgsz: int, device: str, half: b
         half: whether the file takes half-precision images.
     """
     place = select_device(device, verbose=False)
+    model = str(model) if isinstance(model, Path) else model  # of a Path that is a folder it asks for a suffix
     network = AutoBackend(model, device=place, fp16=half, verbose=False)
     network.eval()
     image = torch.rand(1, 3, imgsz, imgsz, device=place)
