@@ -19,9 +19,16 @@ from coco1k_kd.data.dataset import read_data
 from coco1k_kd.demo import generate_coco
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-
 Once = Callable[[str, Callable[[Path], object]], Path]
+# Files that train for minutes begin first: at the end one of them would leave the other worker idle.
+LONG = (
+    *("test_cluster", "test_ddp", "test_study", "test_lessons", "test_fitting", "test_slots", "test_kills"),
+    *("test_trainer", "test_response", "test_tasks", "test_own_data", "test_shipping", "test_pipeline"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")

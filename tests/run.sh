@@ -24,5 +24,5 @@ if [[ ${1-} == --slow ]]; then
   # one test opens the report in a browser; without one it is skipped
   command -v chromium >/dev/null || { [[ $EUID != 0 ]] || quietly apt-get install -qq chromium || true; }
 fi
-# two workers, since a training keeps one core busy; by file, so that tests share their trainings
-python -m pytest -n 2 --dist loadfile "${markers[@]}" "$@"
+# two workers, since a training keeps one core busy; by file, so that tests share their trainings, the long ones first
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "${markers[@]}" "$@"
