@@ -1,15 +1,10 @@
-"""Prove a design by simulation: false verdicts and coverage at stopping. Prints Markdown tables, or JSON of one case.
+"""Prove a design by simulation: false verdicts, truths held, runs and power. Prints rows of a Markdown table.
 
-python benchmarks/looks.py --studies 2000
-python benchmarks/looks.py --studies 2000 --looks 2 4 6 8
-python benchmarks/looks.py --grid --studies 1000
-python benchmarks/looks.py --power --studies 1000
-python benchmarks/looks.py --cluster 10 --share 0.9 --studies 2000 --json
-python benchmarks/looks.py --arms 6 --effect 0.003 --standard-error 0.0007 --studies 2000 --seed 0 --json
+python benchmarks/looks.py --studies 20000
+python benchmarks/looks.py --arms 6 --effect 0.003 --standard-error 0.0007 --studies 20000 --seed 0 --json
+python benchmarks/looks.py --cluster 10 --share 0.9 --studies 20000 --json
 
-Every study takes the whole path of a real one from its figures on: influences of the images and runs' AP go through
-`compare_figures`, `decide` and `settled`, look by look, and it stops where the study would. Made up are the figures:
-normal shares of 400 images, and seeds that are normal or heavy-tailed (Student's t with 3 degrees of freedom).
+The rows are those of docs/statistics.md; `--json` prints one case. What is simulated, and how, says `made_up.py`.
 """
 
 from __future__ import annotations
@@ -17,199 +12,92 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import product
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from msgspec import structs
+from made_up import STANDARD_ERROR, UNEQUAL, Case, means
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from coco1k_kd.data.groups import Groups
-from coco1k_kd.verdict.compare import compare_figures, decide
-from coco1k_kd.verdict.entry import Entry
-from coco1k_kd.verdict.futility import futile
 from coco1k_kd.verdict.intervals import BAND, Estimate
-from coco1k_kd.verdict.looks import FIXED, LOOKS, Design, sequential, settled
-from coco1k_kd.verdict.matching import Figures
+from coco1k_kd.verdict.looks import LOOKS, sequential
 from coco1k_kd.verdict.power import found
 
-IMAGES = 400
-STANDARD_ERROR = 0.002  # of the difference at the first look: 0.2 AP points
-UNEQUAL = 4.0  # spread of the last arm's seeds over that of the first, in geometric steps
-SHARES = (0.0, 0.3, 0.6, 0.9)  # of its variance that comes from the images
-TRUTHS = (0.0, 0.003, -0.003, 0.01)
-GRID_ARMS, GRID_ERRORS = (1, 3, 6), (0.0003, 0.0007, 0.003, 0.01)
-ALIKE = 1 / 3  # correlation of the images of a cluster: ten of them say as much as two and a half others
-_SHOWN = np.ones((1, 1, IMAGES), bool)
+ARMS, ERRORS = (1, 2, 3, 4, 5, 6), (0.0003, 0.0007, 0.002, 0.003, 0.01)
+FIXED_SEEDS = (5,)
+IMAGES = 400.0
+Row = tuple[str, Sequence[Case | None]]  # what it is; its cases: looks and five seeds, with equal and unequal spread
 
 
-class Case(NamedTuple):
-    """What all studies of a case share; AP values are fractions.
+def kinds(case: Case) -> list[Case | None]:
+    """The case with looks and with five seeds, each with arms that spread equally and unequally."""
+    designs = (case, case._replace(looks=FIXED_SEEDS, fixed=True))
+    cases = [one._replace(unequal=unequal) for one in designs for unequal in (False, True)]
+    return [None if one.unequal and case.arms == 1 else one for one in cases]
 
-    Attributes:
-        looks: numbers of seeds after which a study looks; with `fixed` it has the plain intervals of its one look.
-        truth: true difference of every arm from the baseline.
-        standard_error: of a difference at the first look.
-        share: of its variance that comes from the images.
-        heavy: whether seeds have heavy tails.
-        arms: arms that are compared with the baseline.
-        futility: whether an arm that further looks would hardly settle is not continued, as in a study.
-        cluster: images of a video, which are alike; 1: all images are independent.
-        uneven: whether clusters have 1 to 2 * `cluster` - 1 images, all equally often.
-        grouped: whether the study knows the clusters (--groups).
-        unequal: whether the arms' seeds spread unequally, the last `UNEQUAL` times as far as the first.
+
+def several_arms() -> Iterator[Row]:
+    """All variance between seeds, which is the worst case, so that the number of images says nothing; at the band both
+    signs.
     """
-
-    looks: tuple[int, ...] = LOOKS
-    fixed: bool = False
-    truth: float = 0.0
-    standard_error: float = STANDARD_ERROR
-    share: float = 0.0
-    heavy: bool = False
-    arms: int = 1
-    unequal: bool = False
-    futility: bool = True
-    cluster: int = 1
-    uneven: bool = False
-    grouped: bool = True
+    for arms, error, truth in product(ARMS, ERRORS, (0.0, BAND)):
+        told = f"{arms} arm{'s' * (arms > 1)}, SE {100 * error:g}, true {'±' * bool(truth)}{100 * truth:g}"
+        yield told, kinds(Case(arms=arms, standard_error=error, truth=truth, images=50))
 
 
-class Ended(NamedTuple):
-    """How a study ended: whether a verdict is false or given, and whether all intervals hold the truth."""
-
-    seeds: int
-    false: bool
-    given: bool
-    held: bool
-    runs: int
+def images_share() -> Iterator[Row]:
+    for share, truth, heavy in product((0.3, 0.6, 0.9), (0.0, BAND), (False, True)):
+        told = f"3 arms, SE 0.2, true {'±' * bool(truth)}{100 * truth:g}, {share:.0%} from images"
+        yield told + ", heavy tails" * heavy, kinds(Case(arms=3, share=share, truth=truth, heavy=heavy))
 
 
-def figures(ap: float, influence: np.ndarray) -> Figures:
-    """A run of one class, one box size and one threshold."""
-    shares = influence[None, None].astype(np.float32)
-    return Figures(["class"], np.full((1, 1, 1), ap), shares, shares[0], _SHOWN)
+def groups() -> Iterator[Row]:
+    for share, (uneven, grouped) in product((0.3, 0.9), ((False, True), (True, True), (False, False))):
+        told = f"clusters of {'1 to 19' if uneven else '10'} images, {share:.0%} from images"
+        told += "" if grouped else ", **without `--groups`**"
+        yield told, kinds(Case(arms=3, share=share, cluster=10, uneven=uneven, grouped=grouped))
 
 
-def is_false(entry: Entry, truth: float) -> bool:
-    """`no_difference` counts as false from the band's edge on."""
-    return {
-        "improves": truth <= 0,
-        "hurts": truth >= 0,
-        "no_difference": abs(truth) >= BAND,
-        "inconclusive": False,
-    }[entry.verdict]
+def futility() -> Iterator[Row]:
+    for truth, on in product((0.0, BAND, 0.005, 0.01), (True, False)):
+        case = Case(share=0.3, truth=truth, futility=on)
+        yield f"1 arm, SE 0.2, true {100 * truth:g}, 30% from images, {'with' if on else 'without'}", [case]
 
 
-def study(number: int, case: Case, seed: int = 0) -> Ended:
-    """One study of the case; settled arms run no further."""
-    rng = np.random.default_rng([number, seed, case.arms, case.heavy, round(100 * case.share)])
-    arms, most = case.arms, case.looks[-1]
-    variance = case.standard_error**2
-    spreads = np.r_[1.0, np.geomspace(1, UNEQUAL, arms) if case.unequal and arms > 1 else np.ones(arms)]
-    of_seeds = (case.looks[0] * (1 - case.share) * variance / 2) ** 0.5 * spreads[:, None]  # a difference has two arms
-    drawn = rng.standard_t(3, (1 + arms, most)) / 3**0.5 if case.heavy else rng.normal(size=(1 + arms, most))
-    seeds = of_seeds * drawn
-    of_images = (max(case.share, 1e-9) * variance / 2 / IMAGES) ** 0.5  # not 0: then no image would decide anything
-    images = rng.normal(0, of_images, (1 + arms, IMAGES))
-    groups = None
-    if case.cluster > 1:
-        sizes = rng.integers(1, 2 * case.cluster, IMAGES) if case.uneven else np.full(IMAGES, case.cluster)
-        number = np.repeat(np.arange(IMAGES), sizes)[:IMAGES]
-        of_cluster = rng.normal(0, of_images, (1 + arms, number[-1] + 1))[:, number]
-        as_many = (np.bincount(number) ** 2).sum() / IMAGES  # images that an image's cluster has, on average
-        images = (images * (1 - ALIKE) ** 0.5 + of_cluster * ALIKE**0.5) / (1 + (as_many - 1) * ALIKE) ** 0.5
-        groups = Groups("made up", number, 0, ()) if case.grouped else None
-    effects = np.r_[0.0, np.full(arms, case.truth)]
-    runs = [[figures(0.4 + effects[a] + images[a].sum() + one, images[a]) for one in seeds[a]] for a in range(1 + arms)]
-    design = FIXED if case.fixed else sequential(case.looks)
-    compared: dict[int, Entry] = {}
-    ended: set[int] = set()
-    done = 0
-    for look in case.looks:
-        keys = [(0, seed) for seed in range(look)]
-        open_arms = [arm for arm in range(arms) if arm not in ended]
-        done += (1 + len(open_arms)) * (look - max((len(entry.seeds) for entry in compared.values()), default=0))
-        for arm in open_arms:
-            entry = compare_figures(runs[1 + arm][:look], runs[0][:look], keys, in_parts=False, groups=groups)
-            compared[arm] = structs.replace(entry, arm=f"arm {arm}", against="baseline")
-        compared = dict(zip(compared, decide(list(compared.values()), design), strict=True))
-        ended |= {arm for arm, entry in compared.items() if settled(entry)}
-        if case.futility:
-            ended |= {arm for arm, entry in compared.items() if futile(entry, design)}
-        if len(ended) == arms:
-            break
-    entries = list(compared.values())
-    return Ended(
-        look,
-        any(is_false(entry, case.truth) for entry in entries),
-        any(settled(entry) for entry in entries),
-        all(entry.d_ap.interval[0] <= case.truth <= entry.d_ap.interval[1] for entry in entries),
-        done,
-    )
+BLOCKS = {
+    "Several arms": several_arms,
+    "Images and tails": images_share,
+    "Images in groups (3 arms, SE 0.2, no effect)": groups,
+    "Futility": futility,
+}
 
 
-def ends_of(case: Case, studies: int, pool: ProcessPoolExecutor, seed: int = 0) -> np.ndarray:
-    """Means of the fields of `Ended` over so many studies."""
-    return np.mean(list(pool.map(partial(study, case=case, seed=seed), range(studies), chunksize=25)), axis=0)
+def told(case: Case | None, studies: int, pool: ProcessPoolExecutor) -> str:
+    """The cell of a case: false / truths held / runs; at the band the worse of both signs."""
+    if case is None:
+        return ""
+    signs = (1, -1) if abs(case.truth) == BAND else (1,)
+    ends = [means(case._replace(truth=sign * case.truth), studies, pool) for sign in signs]
+    false, held = max(end.false for end in ends), min(end.held for end in ends)
+    return f"{100 * false:.1f} / {100 * held:.1f} / {max(end.runs for end in ends):.1f}"
 
 
-def table(case: Case, studies: int, truths: Sequence[float]) -> None:
-    """Print a row for each share of the images, true difference and kind of seeds."""
-    print(
-        "| images' share | true difference | seeds | false, % | truth in all intervals, % | settled, % | seeds used |\n"
-        "|---|---|---|---|---|---|---|"
-    )
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for share in SHARES:
-            for truth in truths:
-                for heavy in (False, True):
-                    row = case._replace(share=share, truth=truth, heavy=heavy)
-                    seeds, false, given, held, _ = ends_of(row, studies, pool) * (1, 100, 100, 100, 1)
-                    head = f"| {share} | {100 * truth:+.1f} | {'heavy' if heavy else 'normal'}"
-                    print(f"{head} | {false:.1f} | {held:.1f} | {given:.0f} | {seeds:.1f} |", flush=True)
-
-
-def power(studies: int) -> None:
-    """Print how many studies find the difference that `verdict/power.py` says they find with 80% probability."""
-    print("| design | images' share | standard error | difference | found, % |\n|---|---|---|---|---|")
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for looks, share, error in product((LOOKS, (5,)), (0.0, 0.3, 0.9), (STANDARD_ERROR, 5 * STANDARD_ERROR)):
-            fixed, units = len(looks) == 1, looks[0]
-            of_units = units * (1 - share) * error**2
-            plan = Estimate(0.0, 1, units, IMAGES, share * error**2, 0.0, of_units)
-            effect = found(plan, FIXED if fixed else sequential(looks), looks[-1])
-            case = Case(looks, fixed, effect, error, share)
-            head = f"| {' '.join(map(str, looks))} | {share} | {100 * error:g} | {100 * effect:.2f}"
-            print(f"{head} | {100 * ends_of(case, studies, pool)[2]:.1f} |", flush=True)
-
-
-def grid(studies: int, futility: bool) -> None:
-    """Print a row for each number of arms, standard error and true difference; designs and spreads side by side."""
-    designs = {"looks": Case(futility=futility), "five seeds": Case((5,), True)}
-    kinds = [(name, unequal) for name in designs for unequal in (False, True)]
-    head = " | ".join(f"{name}, {'unequal' if unequal else 'equal'}" for name, unequal in kinds)
-    print(f"| arms | standard error | true difference | images' share | {head} |\n|{'---|' * (4 + len(kinds))}")
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for arms, error, truth, share in product(GRID_ARMS, GRID_ERRORS, TRUTHS[:2], (0.0, 0.6)):
-            cells = []
-            for name, unequal in kinds:
-                case = designs[name]._replace(
-                    arms=arms, standard_error=error, truth=truth, share=share, unequal=unequal
-                )
-                ends = ends_of(case, studies, pool)
-                cells.append(f"{100 * ends[1]:.1f} / {100 * ends[3]:.1f} / {ends[4]:.1f}")
-            print(f"| {arms} | {100 * error:g} | {100 * truth:+.1f} | {share} | {' | '.join(cells)} |", flush=True)
+def power(studies: int, pool: ProcessPoolExecutor) -> None:
+    """How many studies find the difference that `verdict/power.py` says they find with 80% probability."""
+    for share, error in product((0.0, 0.3, 0.9), (STANDARD_ERROR, 5 * STANDARD_ERROR)):
+        cells = []
+        for looks, fixed in ((LOOKS, False), (FIXED_SEEDS, True)):
+            units = looks[0]
+            plan = Estimate(0.0, 1, units, IMAGES, share * error**2, 0.0, units * (1 - share) * error**2)
+            case = Case(looks, fixed, 0.0, error, share)
+            effect = found(plan, case.design, looks[-1])
+            cells.append(f"{100 * effect:.2f}: {100 * means(case._replace(truth=effect), studies, pool).given:.1f}")
+        print(f"| SE {100 * error:g}, {share:.0%} from images | {cells[0]} | | {cells[1]} | |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=2000, help="simulated studies a row")
+    parser.add_argument("--studies", type=int, default=2000, help="simulated studies a cell")
+    parser.add_argument("--json", action="store_true", help="print one case, which the other flags name, as JSON")
     parser.add_argument("--looks", type=int, nargs="+", default=list(LOOKS), help="numbers of seeds")
     parser.add_argument("--fixed", type=int, metavar="SEEDS", help="a fixed list of so many seeds in place of looks")
     parser.add_argument("--arms", type=int, default=1, help="arms that share the 5%%")
@@ -218,36 +106,30 @@ def main() -> None:
     parser.add_argument(
         "--standard-error", type=float, default=STANDARD_ERROR, help="of a difference at the first look, AP fraction"
     )
-    parser.add_argument("--json", action="store_true", help="print one case as JSON in place of the tables")
-    parser.add_argument("--effect", type=float, default=0.0, help="with --json: true difference, AP fraction")
-    parser.add_argument("--share", type=float, default=0.3, help="with --json: of the variance, that of the images")
-    parser.add_argument("--heavy", action="store_true", help="with --json: seeds with heavy tails")
-    parser.add_argument("--cluster", type=int, default=1, help="with --json: images of a video, which are alike")
+    parser.add_argument("--effect", type=float, default=0.0, help="true difference, AP fraction")
+    parser.add_argument("--share", type=float, default=0.3, help="of the variance, that of the images")
+    parser.add_argument("--heavy", action="store_true", help="seeds with heavy tails")
+    parser.add_argument("--cluster", type=int, default=1, help="images of a video, which are alike")
     parser.add_argument("--uneven", action="store_true", help="with --cluster N: of 1 to 2N - 1 images")
-    parser.add_argument("--ungrouped", action="store_true", help="with --json: the study does not know the clusters")
-    parser.add_argument("--seed", type=int, default=0, help="with --json: of the simulation")
-    parser.add_argument("--grid", action="store_true", help="false / truth in all intervals / runs for 1 to 6 arms")
-    parser.add_argument("--power", action="store_true", help="whether 80%% of studies find what is said that they find")
+    parser.add_argument("--ungrouped", action="store_true", help="the study does not know the clusters")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulation")
     args = parser.parse_args()
-    if args.grid:
-        grid(args.studies, not args.no_futility)
-        return
-    if args.power:
-        power(args.studies)
-        return
-    looks = (args.fixed,) if args.fixed else sequential(args.looks).looks
-    figures_of_case = (args.effect, args.standard_error, args.share, args.heavy, args.arms, args.unequal)
-    clusters = (args.cluster, args.uneven, not args.ungrouped)
-    case = Case(looks, bool(args.fixed), *figures_of_case, not args.no_futility, *clusters)
-    if args.json:
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            _, false, _, held, runs = ends_of(case, args.studies, pool, args.seed)
-        print(json.dumps({"false": float(false), "held": float(held), "runs": float(runs)}))
-        return
-    design = FIXED if args.fixed else Design(looks)
-    levels = ", ".join(f"{100 * design.level_at(look):.2f}%" for look in looks)
-    print(f"Looks at {', '.join(map(str, looks))} seeds, levels {levels}; {args.arms} arm(s); {args.studies} a row.\n")
-    table(case, args.studies, TRUTHS if args.arms == 1 else TRUTHS[:3])
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        if args.json:
+            looks = (args.fixed,) if args.fixed else sequential(args.looks).looks
+            figures = (args.effect, args.standard_error, args.share, args.heavy, args.arms, args.unequal)
+            clusters = (args.cluster, args.uneven, not args.ungrouped)
+            case = Case(looks, bool(args.fixed), *figures, not args.no_futility, *clusters)
+            end = means(case, args.studies, pool, args.seed)
+            print(json.dumps({"false": end.false, "held": end.held, "runs": end.runs}))
+            return
+        for name, rows in BLOCKS.items():
+            print(f"| **{name}** | | | | |")
+            for head, cases in rows():
+                cells = [told(case, args.studies, pool) for case in cases]
+                print(f"| {head} | {' | '.join(cells + [''] * (4 - len(cells)))} |", flush=True)
+        print("| **Power** | | | | |")
+        power(args.studies, pool)
 
 
 if __name__ == "__main__":

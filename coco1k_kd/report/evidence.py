@@ -85,9 +85,11 @@ def _gathered(
         if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
             examples, left_out = None, [words("missing_images", path=gone)]
     compared = [e for e in comparison.comparisons if e.against == against and e.arm in arms]
-    errors = {
-        e.arm: errors_by_kind(annotations, *_common(files, e.arm, against), pattern, overlap_of(e)) for e in compared
-    }
+    errors = {}
+    for e in compared:
+        level = e.level * e.family / len(compared)  # of the look, shared by all that is shown here
+        both = _common(files, e.arm, against)
+        errors[e.arm] = errors_by_kind(annotations, *both, pattern, overlap_of(e), level)
     return Evidence(left_out, against, errors, curves, calibrated, examples)
 
 

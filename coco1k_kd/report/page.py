@@ -124,7 +124,7 @@ def _errors(plots: Plots, evidence: Evidence) -> dict[str, object] | None:
     rows = [[words("error_lost", arm=arm), *(f"{100 * d.mean:.1f}" for d in row)] for arm, row in lost.items()]
     for arm, by_kind in errors.items():
         gains = [less(of.difference) for of in by_kind.values()]
-        told_gains = (f"{points(gain.mean)} ({words.interval(*gain.ci95)})" for gain in gains)
+        told_gains = (f"{points(gain.mean)} ({words.interval(*gain.interval)})" for gain in gains)
         rows.append([words("error_gain", arm=arm), *told_gains])
     told = "; ".join(f"{row[0]}: " + ", ".join(map(" ".join, zip(head[1:], row[1:], strict=True))) for row in rows)
     height = max(_HEIGHT, len(kinds) * (0.2 + 0.12 * len(errors)) + 0.9)

@@ -274,8 +274,8 @@ _ABOVE = {
 
 def less(difference: Difference) -> Difference:
     """A loss as a gain: the difference the other way round."""
-    low, high = difference.ci95
-    return structs.replace(difference, mean=-difference.mean, ci95=(-high, -low), ci=None)
+    turned = {name: (-high, -low) for name in ("ci95", "ci") for low, high in [getattr(difference, name)]}
+    return structs.replace(difference, mean=-difference.mean, **turned)
 
 
 def bar_of(difference: Difference | Part) -> tuple[float, list[list[float]]]:

@@ -14,7 +14,7 @@ from coco1k_kd.runs.spec import EPOCHS
 from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, Arm, Key, Replicate
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
-from coco1k_kd.verdict.compare import compare, decide, has_effect
+from coco1k_kd.verdict.compare import compare, decide, decide_families
 from coco1k_kd.verdict.entry import Entry, Last
 from coco1k_kd.verdict.looks import FIXED, Design, continued, sequential
 
@@ -90,8 +90,7 @@ def judge_all(
 ) -> dict[Pair, Entry]:
     """The verdicts of all comparisons that `runs` allow.
 
-    Those that were asked for share the 5%. The others share another 5%, and only where one of the first found an
-    effect: a report of a study without effects has a false word in at most 5% of studies, however much it compares.
+    Those that were asked for share the 5%, the others another 5%.
 
     Args:
         study: what is compared.
@@ -106,8 +105,8 @@ def judge_all(
     entries = {pair: entry for pair, entry in made.items() if entry}
     asked = [pair for pair in asked_for(study) if pair in entries]
     others = [pair for pair in entries if pair not in asked]
-    first = decide([entries[pair] for pair in asked], design, unplanned, len(asked_for(study)))
-    second = decide([entries[pair] for pair in others], design, unplanned, found=any(map(has_effect, first)))
+    families = ([entries[pair] for pair in chosen] for chosen in (asked, others))
+    first, second = decide_families(*families, design=design, unplanned=unplanned, family=len(asked_for(study)))
     decided = dict(zip([*asked, *others], [*first, *second], strict=True))
     return {pair: decided[pair] for pair in entries}
 

@@ -37,9 +37,9 @@ def compare(
     """Does the arm `runs` differ from the arm `against`? Both map a (draw, seed) to a predictions file.
 
     Returns one entry of `comparisons` (docs/comparison.schema.json) without the arms' names, judged alone and by plain
-    95% intervals; `decide` judges it among others. Without `in_parts` only the overall difference: no class and no box
-    size. `groups` is a pattern that finds in the images' file names which of them are one sample (`data/groups.py`),
-    `overlap` the share of the train images that two draws have in common.
+    95% intervals; `decide` judges it among others, and says what an open question needs. Without `in_parts` only the
+    overall difference: no class and no box size. `groups` is a pattern that finds in the images' file names which of
+    them are one sample (`data/groups.py`), `overlap` the share of the train images that two draws have in common.
     The method is in docs/statistics.md. Raises UserError if the arms have other runs, or a file is unusable.
     """
     if not runs or runs.keys() != against.keys():
@@ -103,7 +103,6 @@ def compare_figures(
         mde=overall.mde(),
         verdict=word,
         reason=reason,
-        needed=needed(overall, reason, each=images / independent) if word == "inconclusive" else None,
     )
     if not in_parts:
         return entry
@@ -188,6 +187,23 @@ def decide(
     return decided if found else [_without_effect(entry) for entry in decided]
 
 
+def decide_families(
+    asked: Sequence[Entry],
+    *others: Sequence[Entry],
+    design: Design = FIXED,
+    unplanned: bool = False,
+    family: int | None = None,
+) -> list[list[Entry]]:
+    """The verdicts of the comparisons that were asked for, then those of others: each family has 5% of its own.
+
+    The others have a word only where one of the first found an effect. So a report of a study without effects has a
+    false word in at most 5% of studies, however much it compares. The other arguments are those of `decide`.
+    """
+    first = decide(asked, design, unplanned, family)
+    effect = any(map(has_effect, first))
+    return [first, *(decide(entries, design, unplanned, found=effect) for entries in others)]
+
+
 def has_effect(entry: Entry | Last) -> bool:
     """Whether the verdict says that the arms differ."""
     return entry.verdict in ("improves", "hurts")
@@ -195,12 +211,16 @@ def has_effect(entry: Entry | Last) -> bool:
 
 def _without_effect(entry: Entry) -> Entry:
     """The entry without a word that says that the arms differ."""
-    last = entry.last
-    if last and has_effect(last):
-        last = structs.replace(last, verdict="inconclusive")
     if has_effect(entry):
-        return structs.replace(entry, verdict="inconclusive", reason="gate", needed=None, last=last)
-    return structs.replace(entry, last=last)
+        entry = structs.replace(entry, verdict="inconclusive", reason="gate", needed=None)
+    return _same_gate(entry)
+
+
+def _same_gate(entry: Entry) -> Entry:
+    """The entry whose last epoch has no word for a difference where the best one has none."""
+    if entry.last is None or has_effect(entry) or not has_effect(entry.last):
+        return entry
+    return structs.replace(entry, last=structs.replace(entry.last, verdict="inconclusive", reason="gate"))
 
 
 def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry:
@@ -212,14 +232,19 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
     if last:
         of_last, of_last50 = (Estimate.of(entry, difference) for difference in (last.d_ap, last.d_ap50))
         of_last_word = verdict(of_last, level)[0] if known else "inconclusive"
-        last = Last(of_last.summary(level), of_last50.summary(level), of_last.mde(level), of_last_word)
-    return structs.replace(
+        last = Last(
+            structs.replace(last.d_ap, ci=of_last.interval(level)),
+            structs.replace(last.d_ap50, ci=of_last50.interval(level)),
+            of_last.mde(level),
+            of_last_word,
+        )
+    judged = structs.replace(
         entry,
         level=level,
         family=family,
         unplanned=unplanned,
-        d_ap=overall.summary(level),
-        d_ap50=overall50.summary(level),
+        d_ap=structs.replace(entry.d_ap, ci=overall.interval(level)),
+        d_ap50=structs.replace(entry.d_ap50, ci=overall50.interval(level)),
         p_holm=min(1.0, family * design.overall(overall.p, entry.units)),
         mde=overall.mde(level),
         verdict=word,
@@ -227,3 +252,4 @@ def _judged(entry: Entry, design: Design, family: int, unplanned: bool) -> Entry
         needed=needed(overall, reason, level, entry.images / overall.images) if word == "inconclusive" else None,
         last=last,
     )
+    return _same_gate(judged)

@@ -92,12 +92,15 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Last(msgspec.Struct, frozen=True):
-    """The same comparison on the last epoch's predictions."""
+    """The same comparison on the last epoch's predictions. It says that the arms differ only where the entry does: two
+    chances of a false word would be too many.
+    """
 
     d_ap: Difference
     d_ap50: Difference
     mde: float
     verdict: Word
+    reason: Reason | None = None  # `gate` where it has no word for that
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ first two would correct. Intervals are those of docs/statistics.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from coco1k_kd.data.groups import equal_groups, groups_of
+from coco1k_kd.data.groups import Groups, equal_groups, groups_of
 from coco1k_kd.verdict.coco import Detections, Ranking, Truth, match, overlap, pairs, read_detections
 from coco1k_kd.verdict.entry import Difference, Replicate
 from coco1k_kd.verdict.intervals import estimate
+from coco1k_kd.verdict.looks import ALPHA
 from coco1k_kd.verdict.matching import file_state, truth_of
 from coco1k_kd.verdict.precision import figures
 
@@ -53,16 +54,31 @@ def errors_by_kind(
     against: Mapping[Replicate, Path],
     pattern: str | None = None,
     overlap: float = 0.0,
+    level: float = ALPHA,
 ) -> dict[str, KindOfError]:
     """The kinds of error of two arms, paired over images and runs; both map a (draw, seed) to a predictions file.
 
     `pattern`: --groups, where images are not independent. `overlap`: share of images that two draws have in common.
+    `level`: the error that the intervals `ci` of all kinds' differences share, so that they hold all at once.
     """
     keys = sorted(runs)
+    sides = ([losses_of(annotations, side[key]) for key in keys] for side in (runs, against))
+    groups = groups_of(pattern, truth_of(annotations).files) if pattern else None
+    return compare_losses(*sides, keys, groups, overlap, level)
+
+
+def compare_losses(
+    ours: Sequence[Losses],
+    theirs: Sequence[Losses],
+    keys: Sequence[Replicate],
+    groups: Groups | None = None,
+    overlap: float = 0.0,
+    level: float = ALPHA,
+) -> dict[str, KindOfError]:
+    """`errors_by_kind` of losses, one of each arm per (draw, seed) of `keys`."""
     draws = [draw for draw, _ in keys]
-    ours, theirs = ([losses_of(annotations, side[key]) for key in keys] for side in (runs, against))
     images = float(ours[0].influence.shape[1])
-    if groups := groups_of(pattern, truth_of(annotations).files) if pattern else None:
+    if groups:
         images = float(equal_groups(np.bincount(groups.number)))
     found = {}
     for kind, name in enumerate(KINDS):
@@ -71,7 +87,10 @@ def errors_by_kind(
         lost.append(lost[0] - lost[1])
         influence.append(influence[0] - influence[1])
         influence = [groups.sums(part.T).T for part in influence] if groups else influence
-        told = (estimate(*of, draws, images, overlap).summary() for of in zip(lost, influence, strict=True))
+        told = (
+            estimate(*of, draws, images, overlap).summary(level / len(KINDS))
+            for of in zip(lost, influence, strict=True)
+        )
         found[name] = KindOfError(*told)
     return found
 

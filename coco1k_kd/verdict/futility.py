@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from scipy.special import stdtr
 
 from coco1k_kd.verdict.entry import BLIND, Entry
@@ -16,20 +17,21 @@ def chance(now: Estimate, design: Design, family: int = 1) -> float:
 
     The images stay, so what further seeds change is the mean of those that are drawn anew: predicted by Student's t
     around the mean so far. Intervals are planned with the spread so far. The looks' chances are added: a bound.
+    An estimate of many studies has a chance for each.
     """
-    total = 0.0
+    total = np.zeros_like(now.mean)
     for look in design.looks:
         if look <= now.units:
             continue
         width = now.planned(look, now.images).half_width(design.level_at(look, family))
-        spread = (now.spread * (1 / now.units - 1 / look)) ** 0.5 or 1e-12
+        spread = np.maximum((now.spread * (1 / now.units - 1 / look)) ** 0.5, 1e-12)
 
-        def below(bound: float, spread: float = spread) -> float:
-            return float(stdtr(now.units - 1, (bound - now.mean) / spread))
+        def below(bound: np.ndarray, spread: np.ndarray = spread) -> np.ndarray:
+            return stdtr(now.units - 1, (bound - now.mean) / spread)
 
-        within = below(BAND - width) - below(width - BAND) if width < BAND else 0.0
-        total += below(-width) + 1 - below(width) + within
-    return min(total, 1.0)
+        room = np.maximum(BAND - width, 0.0)
+        total += below(-width) + 1 - below(width) + below(room) - below(-room)
+    return np.minimum(total, 1.0)
 
 
 def futile(entry: Entry, design: Design) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from msgspec import structs
@@ -20,13 +21,15 @@ MIN_CLASS_IMAGES = 5  # with fewer images of a class the spread between images i
 MAX_SEEDS = 100  # a plan beyond these is none
 MAX_IMAGES = 5000  # val2017 has no more
 _PLAIN, _POWER = 0.05, 0.8
+_NO_VARIANCE = 1e-300  # in the place of 0, by which nothing can be divided
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean difference and where its uncertainty comes from. All in AP fractions, variances squared.
 
-    What is repeated are draws of the train images where there are several, else seeds: the `units`.
+    What is repeated are draws of the train images where there are several, else seeds: the `units`. Mean and variances
+    may be arrays, of as many studies of one size: then so are the intervals.
     """
 
     mean: float
@@ -49,7 +52,7 @@ class Estimate:
     def units(self) -> int:
         return self.draws if self.draws > 1 else self.seeds
 
-    @property
+    @cached_property
     def variance_units(self) -> float:
         """Of the mean of the units. Draws that share images are alike: they spread less than others would, and their
         mean varies more than their spread says.
@@ -57,9 +60,19 @@ class Estimate:
         alike = (1 + (self.units - 1) * self.overlap) / (1 - self.overlap)
         return self.spread / self.units * alike
 
-    @property
+    @cached_property
     def se(self) -> float:
-        return float(np.sqrt(self.shared + self.variance_units))
+        return _number(np.sqrt(self.shared + self.variance_units))
+
+    @cached_property
+    def _se_images(self) -> float:
+        """From the choice of images alone."""
+        return _number(np.sqrt(self.shared + self.single / self.units))
+
+    @cached_property
+    def _weight(self) -> float:
+        """The part of the variance that the spread between units tells."""
+        return _number(self.variance_units / np.maximum(self.se**2, _NO_VARIANCE))
 
     def split(self) -> Variance:
         """The variance of the mean by source; None where it cannot be known.
@@ -74,22 +87,15 @@ class Estimate:
         draws = rest - seeds + self.variance_units - self.spread / self.units
         return Variance(seeds if self.seeds > 1 else None, draws, images)
 
-    def quantile(self, probability: float) -> float:
-        """Cochran's: Student quantiles of both sources of variance, weighted with the variances."""
-        of_images = stdtrit(max(self.images - 1, 1), probability)
-        if not self.spread:
-            return float(of_images)
-        of_units = stdtrit(self.units - 1, probability)
-        weight = self.variance_units / self.se**2
-        return float((1 - weight) * of_images + weight * of_units)
-
     def reach(self, probability: float) -> float:
-        """How far the estimate strays with this probability: never less than the choice of images alone makes it.
+        """How far the estimate strays with this probability.
 
-        By chance the units of a study may agree more than their images allow; their spread is then too small.
+        The quantile is Cochran's: Student's of both sources of variance, weighted with the variances. It is never less
+        than the choice of images alone makes it: by chance the units of a study may agree more than their images allow.
         """
-        of_images = stdtrit(max(self.images - 1, 1), probability) * np.sqrt(self.shared + self.single / self.units)
-        return float(max(self.quantile(probability) * self.se, of_images))
+        of_images, of_units = (float(stdtrit(max(n - 1, 1), probability)) for n in (self.images, self.units))
+        cochran = ((1 - self._weight) * of_images + self._weight * of_units) * self.se
+        return _number(np.maximum(cochran, of_images * self._se_images))
 
     def half_width(self, level: float = _PLAIN) -> float:
         return self.reach(1 - level / 2)
@@ -121,7 +127,7 @@ class Estimate:
             images=images,
             shared=self.shared * scale,
             single=single,
-            spread=single + max(self.spread - self.single, 0.0),
+            spread=single + np.maximum(self.spread - self.single, 0.0),
         )
 
     def summary(self, level: float = _PLAIN) -> Difference:
@@ -132,44 +138,52 @@ class Estimate:
 def estimate(
     observed: np.ndarray, influence: np.ndarray, draws: Sequence[int], images: float, overlap: float = 0.0
 ) -> Estimate:
-    """From the difference of each of R runs (R,), and each image's influence on it (I, R).
+    """From the difference of each of R runs (..., R), and each image's influence on it (..., I, R).
 
-    `draws` says of which draw of the train images each run is. `images` is the number of images that carry the figure
-    (those that show the class, for a class); I may be groups of images, and `images` how many equal ones they are as
-    good as. `overlap`: share of the train images that two draws have in common.
+    Further dimensions are of studies of one size. `draws` says of which draw of the train images each run is. `images`
+    is the number of images that carry the figure (those that show the class, for a class); I may be groups of images,
+    and `images` how many equal ones they are as good as. `overlap`: share of the train images that two draws have in
+    common. Where all runs are of one draw and an image says the same of each, (..., I, 1) will do.
     """
-    of_images = influence.T.astype(float) @ influence * (images / max(images - 1, 1))  # of a sample's population
+    of_images = np.swapaxes(influence, -1, -2).astype(float) @ influence
+    of_images *= images / max(images - 1, 1)  # of a sample's population
     of_draw = np.array([np.equal(draws, draw) for draw in sorted(set(draws))], float)
     seeds = int(of_draw.sum(axis=1).min())
     of_seeds = 0.0
     units, between = observed, of_images
     if len(of_draw) > 1:
         share = of_draw / of_draw.sum(axis=1, keepdims=True)
-        units, between = share @ observed, share @ of_images @ share.T
+        units, between = observed @ share.T, share @ of_images @ share.T
         if seeds > 1:
             parts = [np.flatnonzero(chosen) for chosen in of_draw]
-            of_seeds = float(np.mean([_excess(observed[i], of_images[np.ix_(i, i)]) / len(i) for i in parts]))
+            each = [_excess(observed[..., i], of_images[..., i[:, None], i]) / len(i) for i in parts]
+            of_seeds = _number(np.mean(each, axis=0))
     shared, single, spread = _components(units, between)
-    return Estimate(float(units.mean()), len(of_draw), seeds, images, shared, single, spread, of_seeds, overlap)
+    return Estimate(_number(units.mean(-1)), len(of_draw), seeds, images, shared, single, spread, of_seeds, overlap)
 
 
 def _components(observed: np.ndarray, of_images: np.ndarray) -> tuple[float, float, float]:
     """Image variance that U units share, that each has for itself, and the variance seen between them.
 
-    `of_images` (U, U): covariance of the units over samples of images.
+    `of_images` (..., U, U): covariance of the units over samples of images.
     """
-    count = len(observed)
-    of_mean, of_one = float(of_images.mean()), float(of_images.diagonal().mean())
+    count = observed.shape[-1]
+    of_mean, of_one = of_images.mean((-2, -1)), of_images.diagonal(axis1=-2, axis2=-1).mean(-1)
     if count == 1:
-        return of_mean, 0.0, 0.0
-    single = min(max(of_one - of_mean, 0.0) * count / (count - 1), of_mean * count)
-    return of_mean - single / count, single, float(observed.var(ddof=1))
+        return _number(of_mean), 0.0, 0.0
+    single = np.clip((of_one - of_mean) * count / (count - 1), 0.0, of_mean * count)
+    return _number(of_mean - single / count), _number(single), _number(observed.var(ddof=1, axis=-1))
 
 
-def _excess(observed: np.ndarray, of_images: np.ndarray) -> float:
+def _excess(observed: np.ndarray, of_images: np.ndarray) -> np.ndarray:
     """Variance between runs beyond what the choice of images explains."""
     _, single, spread = _components(observed, of_images)
-    return max(spread - single, 0.0)
+    return np.maximum(spread - single, 0.0)
+
+
+def _number(value: np.ndarray) -> float:
+    """A plain number, or the array where there are several."""
+    return value if np.ndim(value) else float(value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -202,18 +216,20 @@ def verdict(difference: Estimate, level: float = _PLAIN) -> tuple[Word, Reason |
 
     The method is judged from two units on, on enough images, and where resampled images make a difference at all.
     """
-    low, high = difference.interval(level)
     if difference.units == 1:
         return "inconclusive", "one_seed"
     if difference.images < MIN_IMAGES:
         return "inconclusive", "few_images"
     if not difference.shared + difference.single:
         return "inconclusive", "no_spread"
-    if max(-low, high) <= BAND:
-        return "no_difference", None
-    if low > 0:
-        return "improves", None
-    return ("hurts", None) if high < 0 else ("inconclusive", "interval")
+    word = str(words_of(*difference.interval(level)))
+    return word, "interval" if word == "inconclusive" else None
+
+
+def words_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """What intervals say: of one, or of many."""
+    told = [np.maximum(-low, high) <= BAND, low > 0, high < 0]
+    return np.select(told, ["no_difference", "improves", "hurts"], "inconclusive")
 
 
 def needed(

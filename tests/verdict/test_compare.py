@@ -269,7 +269,7 @@ def test_one_seed_says_nothing_about_the_method(scene):
     assert entry.d_ap.ci95[0] > 0, "the pair of models differs for sure"
     assert (entry.verdict, entry.reason) == ("inconclusive", "one_seed")
     assert entry.d_ap.variance.seed is None
-    assert entry.needed == Needed(seeds=3)
+    assert decide([entry])[0].needed == Needed(seeds=3)
 
 
 def test_an_arm_that_finds_nothing(scene, tmp_path):

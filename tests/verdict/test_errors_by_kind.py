@@ -90,5 +90,8 @@ def test_arms_are_paired_over_images_and_runs(scene):
         assert (kind.arm.mean, kind.against.mean) == pytest.approx(lost)
         assert kind.difference.mean == pytest.approx(lost[0] - lost[1])
         assert kind.difference.ci95[0] < kind.difference.mean < kind.difference.ci95[1]
+        apart = errors_by_kind(path, ours, theirs, level=0.3)[KINDS[number]].difference
+        assert apart.ci == pytest.approx(apart.ci95), "at 30%, shared by six kinds, each is at 5%"
+        assert kind.difference.ci[0] < kind.difference.ci95[0], "they hold all at once"
     same = errors_by_kind(path, ours, ours)["missed"].difference
     assert same.mean == 0 and same.ci95 == (0, 0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 from scipy.stats import t as student
@@ -196,6 +196,7 @@ def test_few_images_have_no_interval_and_no_vote():
     assert rows["common"].p_holm == rows["common"].p
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(2, 8), st.floats(1e-4, 0.2))
 def test_an_interval_is_never_narrower_than_its_images_allow(spread, seeds, level):
     """Also where seeds agree by chance; and `p` belongs to the interval."""

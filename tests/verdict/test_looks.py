@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from scipy.stats import ttest_1samp
-from simulation import simulated
+from simulation import BENCHMARKS, ends, simulated, slack
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.verdict.compare import decide
-from coco1k_kd.verdict.entry import Entry
-from coco1k_kd.verdict.intervals import Estimate, verdict
+from coco1k_kd.verdict.compare import decide, decide_families
+from coco1k_kd.verdict.entry import Entry, Last
+from coco1k_kd.verdict.intervals import BAND, Estimate, verdict
 from coco1k_kd.verdict.looks import ALPHA, FIXED, Design, sequential, settled
 
 
@@ -124,35 +124,52 @@ def test_what_settles_as_no_difference_leaves_its_share_to_none():
     assert [e.verdict for e in decide([none, sure])] == ["no_difference", "inconclusive"]
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"arms": 3, "share": 0.3, "unequal": True, "standard_error": 0.0012},
+        {"arms": 2, "truth": 0.003, "standard_error": 0.0007, "futility": False, "heavy": True},
+        {"share": 0.9, "cluster": 10, "uneven": True},
+        {"looks": (5,), "fixed": True, "arms": 2, "truth": -0.01},
+    ],
+)
+def test_many_studies_at_once_end_as_each_does_alone(what):
+    """The simulation's arrays, against `compare_figures`, `decide`, `settled` and `futile` study by study."""
+    benchmark, studies = simulated(), 25
+    case = benchmark.Case(**what)
+    figures = benchmark.drawn(case, studies, np.random.default_rng(3))
+    found = benchmark.at_once(case, figures)
+    for number in range(studies):
+        entries = benchmark.one_by_one(case, figures, number)
+        assert found.seeds[number] == max(len(entry.seeds) for entry in entries)
+        assert found.given[number] == any(map(settled, entries))
+        assert found.held[number] == all(e.d_ap.ci[0] <= case.truth <= e.d_ap.ci[1] for e in entries)
+        words = {"improves": case.truth <= 0, "hurts": case.truth >= 0, "no_difference": abs(case.truth) >= BAND}
+        assert found.false[number] == any(words.get(entry.verdict, False) for entry in entries)
+    assert found.given.sum() > 0 or len(set(found.seeds)) > 1, "else there is little to compare"
+
+
 @pytest.mark.parametrize(("share", "truth", "heavy"), [(0.0, 0.0, False), (0.6, -0.003, True)])
 def test_studies_that_stop_when_they_are_settled_hold_their_promise(share, truth, heavy):
-    studies, benchmark = 300, simulated()
-    case = benchmark.Case(truth=truth, share=share, heavy=heavy)
-    ends = [benchmark.study(i, case) for i in range(studies)]
-    slack = 3 * (0.05 * 0.95 / studies) ** 0.5
-    assert np.mean([end.false for end in ends]) <= 0.05 + slack
-    assert np.mean([end.held for end in ends]) >= 0.95 - slack
-    assert {end.seeds for end in ends} == {3, 5, 8}, "some stop early, some go on"
+    found = ends(4000, truth=truth, share=share, heavy=heavy)
+    assert found.false.mean() <= 0.05 + slack(4000) and found.held.mean() >= 0.95 - slack(4000)
+    assert set(found.seeds) == {3, 5, 8}, "some stop early, some go on"
 
 
 def test_a_true_difference_is_found_early():
-    benchmark = simulated()
-    ends = [benchmark.study(i, benchmark.Case(truth=0.01, share=0.9)) for i in range(100)]
-    assert np.mean([end.given and not end.false for end in ends]) > 0.9 and np.mean([end.seeds for end in ends]) < 5
+    found = ends(500, truth=0.01, share=0.9)
+    assert (found.given & ~found.false).mean() > 0.9 and found.seeds.mean() < 5
 
 
 @pytest.mark.parametrize("error", [0.0007, 0.003])
-def test_six_arms_without_an_effect_hold_their_promise_together(error):
-    studies, benchmark = 120, simulated()
-    ends = [benchmark.study(i, benchmark.Case(arms=6, standard_error=error)) for i in range(studies)]
-    slack = 3 * (0.05 * 0.95 / studies) ** 0.5
-    assert np.mean([end.false for end in ends]) <= 0.05 + slack
-    assert np.mean([end.held for end in ends]) >= 0.95 - slack
-    assert all(7 * 3 <= end.runs <= 7 * 8 for end in ends)
+@pytest.mark.parametrize("arms", [1, 6])
+def test_arms_without_an_effect_hold_their_promise_together(arms, error):
+    found = ends(4000, arms=arms, standard_error=error)
+    assert found.false.mean() <= 0.05 + slack(4000) and found.held.mean() >= 0.95 - slack(4000)
+    assert (1 + arms) * 3 <= found.runs.min() and found.runs.max() <= (1 + arms) * 8
 
 
 def test_the_benchmark_prints_one_case_as_json():
-    program = Path(__file__).parents[2] / "benchmarks" / "looks.py"
     flags = [
         "--arms",
         "2",
@@ -166,28 +183,40 @@ def test_the_benchmark_prints_one_case_as_json():
         "1",
         "--json",
     ]
-    done = subprocess.run([sys.executable, str(program), *flags], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "looks.py"), *flags], capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert found.keys() == {"false", "held", "runs"} and found["held"] >= 0.8 and 9 <= found["runs"] <= 24
 
 
 def test_futility_spares_runs_and_costs_neither_truth_nor_power():
-    benchmark, studies = simulated(), 200
     for truth, least in ((0.0, 0.2), (0.01, 0.0)):
-        case = benchmark.Case(truth=truth, share=0.3)
-        stopped, all_looks = (
-            [benchmark.study(i, one) for i in range(studies)] for one in (case, case._replace(futility=False))
-        )
-        assert sum(end.runs for end in stopped) <= (1 - least) * sum(end.runs for end in all_looks)
-        assert sum(end.false for end in stopped) <= sum(end.false for end in all_looks), "the rule is non-binding"
-        assert sum(end.given for end in stopped) >= sum(end.given for end in all_looks) - 0.02 * studies
+        stopped, all_looks = (ends(2000, truth=truth, share=0.3, futility=on) for on in (True, False))
+        assert stopped.runs.sum() <= (1 - least) * all_looks.runs.sum()
+        assert stopped.false.sum() <= all_looks.false.sum(), "the rule is non-binding"
+        assert stopped.given.sum() >= all_looks.given.sum() - 0.02 * 2000
 
 
 def test_clusters_hold_their_promise_where_the_study_knows_them():
-    benchmark, studies = simulated(), 200
-    case = benchmark.Case(share=0.9, cluster=10)
-    known, unknown = (
-        np.mean([benchmark.study(i, one).false for i in range(studies)]) for one in (case, case._replace(grouped=False))
-    )
-    assert known <= 0.05 + 3 * (0.05 * 0.95 / studies) ** 0.5
+    known, unknown = (ends(1000, share=0.9, cluster=10, grouped=grouped).false.mean() for grouped in (True, False))
+    assert known <= 0.05 + slack(1000)
     assert unknown > 0.12, "else the test could not tell"
+
+
+def test_the_last_epoch_has_no_word_where_the_verdict_has_none():
+    """The report would else have two chances of a false one."""
+    sure, unsure = made(3.0 * 0.004, 0.004**2), made(0.004, 0.004**2)
+    of_last = [Last(e.d_ap, e.d_ap50, e.mde, e.verdict) for e in (sure, unsure)]
+    (open_one,) = decide([structs.replace(unsure, last=of_last[0])])
+    assert (open_one.last.verdict, open_one.last.reason) == ("inconclusive", "gate") and not open_one.at_odds
+    (settled_one,) = decide([structs.replace(sure, last=of_last[0])])
+    assert settled_one.last.verdict == "improves" and settled_one.last.reason is None
+    (at_odds,) = decide([structs.replace(sure, last=of_last[1])])
+    assert at_odds.at_odds and at_odds.last.verdict == "inconclusive"
+
+
+def test_other_families_have_a_word_only_where_the_first_found_something():
+    sure, unsure = made(3.0 * 0.004, 0.004**2), made(0.004, 0.004**2)
+    for first, words in ((sure, ["improves", "improves"]), (unsure, ["inconclusive", "inconclusive"])):
+        families = decide_families([first], [sure], [], family=1)
+        assert [[entry.verdict for entry in family] for family in families] == [[words[0]], [words[1]], []]
+    assert decide_families([unsure], [sure])[1][0].reason == "gate"
