@@ -167,7 +167,7 @@ class Plots:
         linear = key == "ap" or key.startswith("cosine")  # shares of one
         if not linear and extent and 0 < min(extent) < max(extent) / 30:  # arms may differ by orders of magnitude
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter())  # plain numbers: powers would be mathematical text
+            axes.yaxis.set_major_formatter("{x:g}")  # plain numbers: powers would be mathematical text
             axes.yaxis.set_minor_formatter(LogFormatter())
 
     def classes(self, axes: Axes, entry: Entry, extremes: int) -> None:

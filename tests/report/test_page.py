@@ -80,9 +80,11 @@ _MEASURE = """
 <script>
 addEventListener("load", () => {
   document.querySelectorAll("table.sorts th button")[0].click();
-  const root = document.documentElement, wide = [...document.querySelectorAll("main *")].filter((element) =>
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  const root = document.documentElement, cut = [...document.querySelectorAll(".scroll")].filter((one) =>
+    one.scrollWidth > one.clientWidth), wide = [...document.querySelectorAll("main *")].filter((element) =>
     !element.closest(".scroll, svg") && element.getBoundingClientRect().right > innerWidth + 1);
-  parent.document.documentElement.dataset.measured = [innerWidth, root.scrollWidth, wide.length,
+  parent.document.documentElement.dataset.measured = [innerWidth, root.scrollWidth, wide.length, cut.length,
     document.querySelectorAll("[aria-sort]").length].join("|");
 });
 </script>
@@ -106,7 +108,8 @@ def test_a_browser_shows_it_offline(tmp_path, width, language):
     assert "CONSOLE" not in done.stderr, done.stderr
     measured = re.search(r'data-measured="([^"]*)"', done.stdout)
     assert measured, done.stdout[:2000] + done.stderr
-    inner, scroll, too_wide, sorted_columns = measured[1].split("|")
+    inner, scroll, too_wide, cut, sorted_columns = measured[1].split("|")
     assert int(inner) == width, "the window is as wide as it should be"
     assert int(scroll) <= width and too_wide == "0", "nothing overflows"
+    assert cut == "0", "no table has a column beyond its edge"
     assert sorted_columns == "1", "a table sorts"
