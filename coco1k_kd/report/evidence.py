@@ -82,7 +82,10 @@ def _gathered(
     if comparison.comparisons:
         entry = comparison.comparisons[0]
         examples, against = _examples(entry, words, files, annotations, images), entry.against
-        if gone := next((e.path for e in (*examples.won, *examples.lost) if not e.path.is_file()), None):
+        shown = [*examples.won, *examples.lost]
+        if not shown:  # both arms find the same on every image
+            examples = None
+        elif gone := next((e.path for e in shown if not e.path.is_file()), None):
             examples, left_out = None, [words("missing_images", path=gone)]
     compared = [e for e in comparison.comparisons if e.against == against and e.arm in arms]
     errors = {}

@@ -115,7 +115,7 @@ def differences(comparison: Comparison, words: Words) -> tuple[list[str], list[l
             words.pair(e),
             *difference(e.d_ap, words),
             *difference(e.d_ap50, words),
-            f"{100 * e.mde:.1f}",
+            f"{100 * e.mde:.1f}" if e.mde else "",  # no spread at all: nothing is known of what would be found
             words(e.verdict),
             words.result(e.last) if e.last else "",
         ]

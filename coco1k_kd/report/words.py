@@ -122,7 +122,7 @@ class Words:
 
     def sentence(self, entry: Entry) -> str:
         """The verdict as a careful colleague words it, with what would settle an open question."""
-        if entry.units > 1 and _all_equal(entry):
+        if _all_equal(entry):
             return self("says_zero", design=self.sample(entry))
         if entry.reason in BLIND:
             images, mean = self.images(entry), points(entry.d_ap.mean)
@@ -164,6 +164,8 @@ class Words:
         of_a_run = path.stem in ("best", "last") and len(path.parts) > 2  # RUN/weights/last.pt has its run's name
         names = {"arm": told.arm, "student": path.parents[1].name if of_a_run else path.stem}
         said = self(f"answer_{given}", seen=self.seen(told), design=self.sample(told), **names)
+        if given == "not_known" and _all_equal(told):
+            said = f"{self.pair(told)}: {self('says_zero', design=self.sample(told))}"
         if str(comparison.dataset.get("description", "")).startswith("GENERATED"):
             said = self("on_generated", said=said)
         if comparison.design and comparison.design.changed:
@@ -309,9 +311,9 @@ def repeats(comparison: Comparison) -> tuple[int, int]:
 
 
 def _all_equal(entry: Entry) -> bool:
-    """Whether both arms find the same in every run, so that there is no difference to be unsure of."""
+    """Whether both arms find the same in all of several runs, so that there is no difference to be unsure of."""
     parts = entry.d_ap.components
-    same = bool(entry.per_run) and not any(run.d_ap for run in entry.per_run)
+    same = len(entry.per_run) > 1 and not any(run.d_ap for run in entry.per_run)
     return same and parts is not None and not parts.shared + parts.single + parts.spread
 
 

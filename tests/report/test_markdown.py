@@ -9,7 +9,7 @@ from msgspec import structs
 
 from coco1k_kd.report.comparison import Failure, Reference
 from coco1k_kd.report.headline import answer
-from coco1k_kd.report.markdown import accuracy, markdown
+from coco1k_kd.report.markdown import accuracy, differences, markdown
 from coco1k_kd.report.picture import figure
 from coco1k_kd.report.words import Words
 from coco1k_kd.verdict.entry import Components, Variance
@@ -67,6 +67,12 @@ def test_a_difference_of_exactly_zero_is_said_in_plain_words():
     same = structs.replace(entry, d_ap=none, per_run=runs, verdict="inconclusive", reason="no_spread")
     assert EN.sentence(same).startswith("No difference at all: both arms have the same AP in every run")
     assert not EN.sentence(structs.replace(same, per_run=entry.per_run)).startswith("No difference at all")
+    content.comparisons, content.references = [structs.replace(same, mde=0.0)], {}
+    assert EN.headline(content).text.startswith(
+        "cwd against baseline: No difference at all: both arms have the same AP"
+    )
+    head, (row,) = differences(content, EN)
+    assert row[head.index(EN("h_mde"))] == "", "nothing was seen to vary, so nothing is said of what would be found"
 
 
 def test_certain_classes_are_named():
