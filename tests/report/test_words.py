@@ -142,7 +142,7 @@ def test_the_design_is_worded():
     assert "The next look, at 5 seeds, needs about 0.7 more hours on this machine; the interval of cwd would" in text
     assert all(re.search("[가-힣]", line) for line in KO.design(content))
     settled = designed(3, stopped="settled")
-    assert EN.design(settled)[-1] == "The study stopped here because every comparison is settled."
+    assert EN.design(settled)[-1] == "The study stopped here because every comparison that it was made for is settled."
     fixed = {"seeds": "fixed", "stopped": "fixed"}
     assert EN.design(designed(5, **fixed, look=2, unplanned=[3, 4])) == [
         "Seeds were added after a first verdict, which was not planned. The verdict is therefore held to the "

@@ -30,7 +30,7 @@ def test_the_farthest_figure_of_all_runs_and_models_is_named() -> None:
     assert witness({}, {}) is None
 
 
-@pytest.mark.parametrize(("language", "said"), [("en", "Look into this: of cwd"), ("ko", "확인이 필요합니다: cwd")])
+@pytest.mark.parametrize(("language", "said"), [("en", "Check this: of cwd"), ("ko", "확인이 필요합니다: cwd")])
 def test_the_report_says_where_the_two_disagree_and_is_silent_where_they_agree(language: str, said: str) -> None:
     words = Words(language)
     words.elsewhere = words.repeated = lambda _: ""
