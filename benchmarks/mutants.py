@@ -17,6 +17,7 @@ import json
 import os
 import pickle
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -41,7 +42,8 @@ TESTS = {
     "runs/record.py": ["tests/runs/test_record.py"],
 }
 SHARED = ("coco_root", "subset", "models")  # fixtures that are paths
-PATIENCE = 300  # seconds; a mutant that takes longer is killed
+PATIENCE = 90  # seconds of the processor; a mutant that takes longer is killed, on a busy machine as on an idle one
+_STUCK = 3600  # seconds in which one that waits for something is given up
 
 
 class Shared:
@@ -98,6 +100,7 @@ def tested(copy: Path, module: str, source: str | None, shared: Path, log: Path)
     child = os.fork()
     if not child:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1), os.dup2(output, 2)
         import pytest
@@ -108,7 +111,7 @@ def tested(copy: Path, module: str, source: str | None, shared: Path, log: Path)
         if source:
             shutil.rmtree(base, ignore_errors=True)
         os._exit(int(code))
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + _STUCK
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
