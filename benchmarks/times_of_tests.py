@@ -1,13 +1,14 @@
 """Processor time of test files, each by itself: all processes that it starts are counted, whoever waits for them.
 
     python benchmarks/times_of_tests.py                      all files
-    python benchmarks/times_of_tests.py tests/study/test_study.py -k killed
+    python benchmarks/times_of_tests.py tests/study/test_study.py -k=killed
 
 It does not depend on what else the machine does; what files share (trainings, data) is made for each of them anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -28,11 +29,11 @@ def seconds() -> float:
 
 def main() -> None:
     """Run pytest with each file; flags are handed on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", help="test files (default: all)")
+    args, flags = parser.parse_known_args()
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-    files = [word for word in sys.argv[1:] if word.endswith(".py")]
-    flags = [word for word in sys.argv[1:] if not word.endswith(".py")]
-    files = files or sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py"))
-    for file in files:
+    for file in args.files or sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py")):
         before = seconds()
         command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *flags, file]
         done = subprocess.run(
