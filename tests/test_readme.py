@@ -139,7 +139,7 @@ def test_lines_of_the_docs_are_short():
         f"{file.relative_to(PROJECT)}:{number}"
         for file in DOCS
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-        if len(re.sub(r"https?://\S+", "", line)) > 120
+        if len(re.sub(r"https?://\S+", "", line)) > 120 and not line.startswith("|")  # a table's row cannot be broken
     ]
     assert len(DOCS) > 10 and not long, f"over 120 characters: {long}"
 
