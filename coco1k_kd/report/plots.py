@@ -111,10 +111,12 @@ class Plots:
         low, high = min([low, *(v for v, _ in inside)]), max([high, *(v for v, _ in inside)])
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         top = axes.get_ylim()[1]
-        for value, label in inside:
+        for line, (value, label) in enumerate(inside):  # below each other: they may stand for almost the same AP
             right = value < (low + high) / 2
             style = {"ha": "left" if right else "right", "va": "top", "fontsize": 9, "color": _GREY}
-            axes.annotate(label, (value, top), (3 if right else -3, -2), textcoords="offset points", **style)
+            axes.annotate(
+                label, (value, top), (3 if right else -3, -2 - 11 * line), textcoords="offset points", **style
+            )
         if outside:
             place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "ha": "right"}
             axes.annotate(", ".join(outside), (1, 0), (-3, 3), color=_GREY, fontsize=9, **place)
