@@ -13,6 +13,7 @@ from coco1k_kd.files import NOT_JSON, write_json
 
 SPEC, RESULT = "spec.json", "result.json"
 PREDICTIONS = "predictions.json"  # of an exported file; checkpoints have theirs by name
+_SHARE_OF_CORES = 0.5  # of two runs alone, which the one with the smaller layers reaches
 EPOCHS = ("best", "last")  # of each run the checkpoints that are evaluated
 T = TypeVar("T")
 
@@ -121,11 +122,15 @@ UNTAUGHT: dict[str, Any] = {  # of a TrainSpec, where nobody teaches
 def comparable_seconds(results: Sequence[Result]) -> list[float]:
     """Training time of each run, by which their costs are compared.
 
-    Where runs share cores, the clock of each counts the others' work as well; the cores' time does not. A training
-    that has the machine to itself is timed by the clock, since a teacher's big layers fill the cores better.
+    Where runs share cores, the clock of each counts the others' work as well; the cores' time does not. Nor does it
+    count other programs' work, or a time in which a run was stopped: that shows where one had less than half of the
+    cores that another had. Trainings that have the machine to themselves are timed by the clock, since a teacher's big
+    layers fill the cores better.
     """
-    if any(result.at_once > 1 for result in results) and all(result.cpu_seconds for result in results):
-        return [result.cpu_seconds for result in results]
+    if all(result.cpu_seconds for result in results):
+        cores = [result.cpu_seconds / result.train_seconds for result in results]
+        if any(result.at_once > 1 for result in results) or min(cores) < _SHARE_OF_CORES * max(cores):
+            return [result.cpu_seconds for result in results]
     return [result.train_seconds for result in results]
 
 

@@ -39,6 +39,8 @@ def test_runs_that_shared_cores_are_timed_by_the_cores() -> None:
     assert epochs(at_once=2, cpu=True) == 16, "the clock of each run counted the other's work as well"
     assert epochs(at_once=1, cpu=True) == 30, "a run alone is timed by the clock"
     assert epochs(at_once=2, cpu=False) == 30, "on GPUs there is nothing but the clock"
+    cores["cwd"] = 70.0
+    assert epochs(at_once=1, cpu=True) == 14, "it was alone among runs, and stopped or among other programs"
 
 
 class Instant:
