@@ -49,7 +49,7 @@ def test_it_writes_the_folders_and_figures_of_the_contract(whole: SimpleNamespac
         assert entry["images_per_second"] * entry["train_seconds"] == pytest.approx(48 * EPOCHS)
         assert (
             entry["val_seconds"] > 0
-            and 0.5 < entry["cpu_seconds"] / entry["train_seconds"] < 64
+            and 0.02 < entry["cpu_seconds"] / entry["train_seconds"] < 64
             and entry["peak_memory_bytes"] > 2**26
         )
         assert set(entry["ultralytics"]) == {"map50", "map50_95"}
