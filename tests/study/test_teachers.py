@@ -128,6 +128,25 @@ def test_two_teachers_are_compared_and_a_third_is_added(command: list[str], anot
     assert "are the same weights" in run(both).stderr
 
 
+def test_each_of_several_teachers_is_fitted_and_teaches_its_own_arm(
+    command: list[str], another: Path, tmp_path: Path
+) -> None:
+    first, arm = command[command.index("--teacher") + 1], f"cwd:teacher={another}"
+    both = [*command[:-1], str(tmp_path / "project"), "--epochs", "1", "--teacher", first, str(another)]
+    done = run([*both, "--fit-teacher", "1"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "project").glob("comparison_*.json")
+    content = json.loads(path.read_bytes())
+    fitted = {}
+    for role, name, given in (("teacher", "cwd", first), (f"teacher={another}", arm, str(another))):
+        row, (trained,) = content["references"][role], content["arms"][name]["runs"]
+        assert row["fitted"]["from"] == str(Path(given).resolve()) and row["fitted"]["epochs"] == 1
+        assert read_spec(Path(trained["dir"])).teacher == row["weights"], "it learns from the fitted one"
+        assert Path(row["weights"]).parents[1].name.startswith(f"teacher_{Path(given).stem}_")
+        fitted[role] = row["sha256"]
+    assert len({*fitted.values(), sha256(Path(first)), sha256(another)}) == 4, "both are others than before"
+
+
 def test_the_hash_of_every_teacher_is_part_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Data, "record", lambda self: {"train_images": 100, "val_annotations_sha256": "0" * 64})
 
