@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from msgspec import structs
 
-from coco1k_kd.report.comparison import Comparison, Run
+from coco1k_kd.report.comparison import Comparison, Reference, Run
 from coco1k_kd.report.fonts import families
 from coco1k_kd.report.words import Words, points, repeats
 from coco1k_kd.verdict.curves import Calibration, PrecisionRecall
@@ -56,6 +56,9 @@ class Plots:
         self.marker = {name: MARKERS[i] for name, i in zip(self.arms, rounds, strict=True)}
         self.draws, seeds = repeats(comparison)
         self.repeated = self.draws * seeds > 1
+        self.judged = bool(words.elsewhere(comparison)) and all(
+            run.ap_judge is not None for runs in self.arms.values() for run in runs
+        )
 
     def has(self, key: str) -> bool:
         """Whether a run's curves hold this column."""
@@ -82,16 +85,20 @@ class Plots:
     def per_seed(self, axes: Axes) -> None:
         """AP of every run as a mark in the row of its arm, the mean as a line."""
         for row, (name, runs) in enumerate(self.arms.items()):
-            values = [100 * run.ap for run in runs]
+            values = [100 * self.ap(run) for run in runs]
             steps = [i + (run.draw if self.draws > 1 else 0) for i, run in enumerate(runs)]  # draws stand apart
             down = [row + min(0.12, 0.5 / (steps[-1] + 1)) * (step - steps[-1] / 2) for step in steps]
             axes.plot(values, down, self.marker[name], color=self.colour[name], ms=6)
             axes.vlines(fmean(values), row - 0.36, row + 0.36, color=self.colour[name], lw=2)
-        means = {name: 100 * fmean(run.ap for run in runs) for name, runs in self.arms.items()}
+        means = {name: 100 * fmean(map(self.ap, runs)) for name, runs in self.arms.items()}
         _rows(axes, [f"{self.short(name)}  {mean:.1f}" for name, mean in means.items()])
         self._references(axes)
         self._title(axes, "pic_seeds" if self.repeated else "pic_one")
-        axes.set_xlabel(self.words("pic_points"))
+        axes.set_xlabel(self.words("pic_points_on" if self.judged else "pic_points"))
+
+    def ap(self, row: Run | Reference) -> float:
+        """AP on the images that the verdict is taken on, where all runs have it: the differences are of these."""
+        return row.ap if not self.judged or row.ap_judge is None else row.ap_judge
 
     def _references(self, axes: Axes) -> None:
         """The untrained student and the teacher as lines, or in words above when lines would squash the arms."""
@@ -102,12 +109,13 @@ class Plots:
         for role, row in self.all.references.items():
             if row.ap_of_all is None:
                 continue
-            value = 100 * row.ap
+            value, of_val = 100 * self.ap(row), self.judged and row.ap_judge is None
+            label = f"{self.words.role(role, self.all)} {value:.1f}{' (val)' if of_val else ''}"
             if low - room <= value <= high + room:
-                inside.append((value, f"{self.words.role(role, self.all)} {value:.1f}"))
+                inside.append((value, label))
                 axes.axvline(value, color=_GREY, ls="--", lw=1)
             else:
-                outside.append(f"{self.words.role(role, self.all)} {value:.1f} {'→' if value > high else '←'}")
+                outside.append(f"{label} {'→' if value > high else '←'}")
         low, high = min([low, *(v for v, _ in inside)]), max([high, *(v for v, _ in inside)])
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         top = axes.get_ylim()[1]

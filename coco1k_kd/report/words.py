@@ -14,9 +14,9 @@ from statistics import median
 import yaml
 from msgspec import structs
 
-from coco1k_kd.names import BASELINE, TEACHER
+from coco1k_kd.names import BASELINE, SAME_TIME, TEACHER
 from coco1k_kd.report.comparison import Comparison, Headline, Power
-from coco1k_kd.report.headline import answer
+from coco1k_kd.report.headline import answer, given_and_best, is_control
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
@@ -144,6 +144,8 @@ class Words:
         return self("holm_decides", p=f"{p:.3f}") if p is not None and low * high > 0 else ""
 
     def _advice(self, entry: Entry) -> str:
+        if is_control(entry.arm):  # nobody runs more of what must not help
+            return ""
         plan, ways = entry.needed or Needed(), []
         several = len(entry.draws) > 1
         unit, now, units = ("draw", entry.draws, plan.draws) if several else ("seed", entry.seeds, plan.seeds)
@@ -163,6 +165,10 @@ class Words:
         path = PurePath(comparison.settings.get("student") or self("student"))
         of_a_run = path.stem in ("best", "last") and len(path.parts) > 2  # RUN/weights/last.pt has its run's name
         names = {"arm": told.arm, "student": path.parents[1].name if of_a_run else path.stem}
+        if given == "keep_student":
+            names |= {
+                name: f"{100 * ap:.1f}" for name, ap in zip(("given", "best"), given_and_best(comparison), strict=True)
+            }
         said = self(f"answer_{given}", seen=self.seen(told), design=self.sample(told), **names)
         if given == "not_known" and _all_equal(told):
             said = f"{self.pair(told)}: {self('says_zero', design=self.sample(told))}"
@@ -184,7 +190,10 @@ class Words:
         for word, arms in by_verdict.items():
             named = self.listed(arms) if len(arms) <= _NAMED else self.count("arm", len(arms))
             parts.append(self("open_part", arms=named, word=self(word)))
-        return f"{headline.text} {self('open_others', parts='; '.join(parts))}" if parts else headline.text
+        longer = [e for e in comparison.comparisons if e.against == SAME_TIME and e.verdict == "hurts"]
+        told = [headline.text, *([self("open_others", parts="; ".join(parts))] if parts else [])]
+        told += [self("open_longer", arm=e.arm, seen=self.seen(e)) for e in longer if headline.answer != "train_longer"]
+        return " ".join(told)
 
     def last(self, entry: Entry) -> str:
         """A sentence where the last epoch leads to another verdict, else nothing."""

@@ -48,6 +48,7 @@ def refuse_an_open_group() -> None:
 
 
 torch.cuda.device_count = lambda: GPUS
+torch.cuda.get_device_name = lambda _: "the CPU"
 trainer.select_device = validator.select_device = select_cpu
 begin, trainer.BaseTrainer.__init__ = trainer.BaseTrainer.__init__, choose_devices
 trainer.BaseTrainer._setup_ddp = join

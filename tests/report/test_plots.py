@@ -55,9 +55,23 @@ def test_a_colour_by_box_size_tells_one_difference():
     assert len(drawn("sizes", content).containers) == 3 * 3, "three arms, three sizes"
 
 
+def test_runs_are_shown_on_the_images_that_their_differences_are_of() -> None:
+    content = comparison(arms=("baseline", "cwd"), seeds=2)
+    for arm in content.arms.values():
+        arm.runs = [structs.replace(run, ap_judge=run.ap / 2) for run in arm.runs]
+    plain = [label.get_text() for label in drawn("per_seed", content).get_yticklabels()]
+    content.comparisons = [structs.replace(entry, judge="full_val") for entry in content.comparisons]
+    axes = drawn("per_seed", content)
+    halves = [float(label.get_text().split()[-1]) for label in axes.get_yticklabels()]
+    assert halves == pytest.approx([float(label.split()[-1]) / 2 for label in plain], abs=0.06)
+    assert axes.get_xlabel() == EN("pic_points_on") and any("(val)" in text.get_text() for text in axes.texts)
+    content.arms["cwd"].runs[0].ap_judge = None
+    assert [label.get_text() for label in drawn("per_seed", content).get_yticklabels()] == plain, "of all or of none"
+
+
 def test_a_search_of_many_settings_can_be_read():
     drawing = figure(comparison(arms=SEARCH), EN)
-    assert drawing.get_suptitle().count("\n") == 8 and drawing.get_suptitle().endswith("and 5 more")
+    assert drawing.get_suptitle().count("\n") == 9 and drawing.get_suptitle().endswith("and 5 more")
     rows = [label.get_text() for label in drawing.axes[0].get_yticklabels()]
     assert len(set(rows)) == len(SEARCH) - 1, "what tells arms apart is shown"
     marks = {(line.get_color(), line.get_marker()) for line in drawing.axes[2].lines}

@@ -204,13 +204,28 @@ def test_the_headline_says_to_train_longer_where_that_wins():
 def test_the_headline_keeps_a_student_that_no_arm_was_shown_to_beat():
     content = told(cwd="improves", mgd="improves")
     content.references["student"] = structs.replace(content.references["student"], ap=0.99)
-    assert EN.headline(content).answer == "keep_student" and "Keep" in EN.opening(content)
+    assert EN.headline(content).answer == "keep_student"
+    best = max(arm.mean["ap"] for arm in content.arms.values())
+    assert "Keep student as it is, at 99.0 AP: " in EN.opening(content)
+    assert f"and the best has {100 * best:.1f} AP" in EN.opening(content) and f"{100 * best:.1f} AP" in KO.opening(
+        content
+    )
+    content.comparisons.append(against("cwd", "baseline_same_time", "hurts", -0.02, 0.01))
+    assert "baseline of the same time cwd is at -2.0" in EN.opening(content) and "더 오래" in KO.opening(content)
+    del content.comparisons[-1]
     content.against_given = [against(arm, "student", "inconclusive", 0.01, 0.02) for arm in ("cwd", "mgd")]
     assert EN.headline(content).answer == "keep_student"
     content.against_given[1] = against("mgd", "student", "improves", 0.01, 0.005)
     assert (EN.headline(content).answer, EN.headline(content).arm) == ("use_teacher", "mgd")
     content.against_given, content.references["student"].ap = [], None
     assert EN.headline(content).answer == "use_teacher", "a student of other classes cannot be kept"
+
+
+def test_nobody_is_told_to_run_more_of_a_control():
+    content = comparison(seeds=3)
+    entry = content.comparisons[0]
+    assert "settle" in EN.sentence(entry)
+    assert "settle" not in EN.sentence(structs.replace(entry, arm="pool_placebo"))
 
 
 def test_without_a_comparison_nothing_is_known():
