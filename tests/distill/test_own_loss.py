@@ -96,7 +96,7 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     asked = (
         "import sys; from coco1k_kd.distill import registry as r; r.load(sys.argv[1]); print(r.parts('with_a_part'))"
     )
-    done = run([sys.executable, "-c", asked, str(tmp_path / "own.py")])
+    done = subprocess.run([sys.executable, "-c", asked, str(tmp_path / "own.py")], capture_output=True, text=True)
     assert "weight=2" in done.stdout, done.stderr
 
 
