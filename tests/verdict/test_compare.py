@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detections import detections, resampled, truth, write
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 from pycocotools.coco import COCO
@@ -146,6 +146,7 @@ def test_each_image_once_is_cocoeval(scene):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), coarse=st.booleans(), copies=st.sampled_from([1, 2, 25]))
+@example(seed=14228, coarse=True, copies=1)
 def test_ties_crowds_and_more_than_100_boxes_are_matched_as_cocoeval_matches_them(
     tmp_path_factory, seed, coarse, copies
 ):
@@ -156,6 +157,9 @@ def test_ties_crowds_and_more_than_100_boxes_are_matched_as_cocoeval_matches_the
         for item in [*found, *annotations["annotations"]]:
             item["bbox"] = [20.0 * round(x / 20) for x in item["bbox"]]
             item["score"] = round(item.get("score", 0), 1)
+        # Of two boxes that are one and the same the truth has one, as training has; COCOeval counts both.
+        places = {(box["image_id"], box["category_id"], *box["bbox"]): box for box in annotations["annotations"]}
+        annotations["annotations"] = list(places.values())
     found = [item | {"score": item["score"] / copy} for copy in range(1, copies + 1) for item in found]
     paths = write(folder, "truth", annotations), write(folder, "found", found)
     np.testing.assert_allclose(ours(*paths), precision(*paths), atol=1e-9, rtol=0)
