@@ -71,8 +71,7 @@ def review(
 
 def review_of_study(study: Study, language: str) -> list[Path]:
     """Write page and list into the project, where the teacher has looked at the train images: for the loss `fill`."""
-    own = [path for (control, *_), path in study.lessons.items() if not control]
-    lessons = (read_lesson(path, list(study.data.classes)) for path in own)
+    lessons = (read_lesson(path, list(study.data.classes)) for path in study.teachers_lessons)
     lesson = next((lesson for lesson in lessons if lesson.labelled), None)
     teachers = [weights for weights in (study.teacher, *study.teachers.values()) if weights]
     teacher = next((weights for weights in teachers if lesson and weights.sha256 == lesson.teacher), None)

@@ -192,7 +192,7 @@ def prepare_run(study: Study, key: Key) -> None:
 
 def labelling(study: Study) -> Labelling | None:
     """What the teacher has found for the study, and how long that took; None where no arm learns by it."""
-    main = next((path for (control, *_), path in study.lessons.items() if not control), None)
+    main = next(iter(study.teachers_lessons), None)
     if main is None:
         return None
     lesson = read_lesson(main, list(study.data.classes))
@@ -202,8 +202,7 @@ def labelling(study: Study) -> Labelling | None:
 
 def labelling_seconds(study: Study) -> float:
     """What all teachers of the study have taken to label, each once, whichever command it was."""
-    own = {path for (control, *_), path in study.lessons.items() if not control}
-    lessons = [read_lesson(path, list(study.data.classes)) for path in sorted(own)]
+    lessons = [read_lesson(path, list(study.data.classes)) for path in study.teachers_lessons]
     return sum({lesson.teacher: lesson.seconds for lesson in lessons}.values())
 
 

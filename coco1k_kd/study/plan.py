@@ -187,6 +187,11 @@ class Study:
         return [(draw, seed) for draw in range(self.settings.draws) for seed in self.seeds]
 
     @property
+    def teachers_lessons(self) -> list[Path]:
+        """The lessons as the teachers gave them, each once: those of controls are left out."""
+        return list(dict.fromkeys(path for (control, *_), path in self.lessons.items() if not control))
+
+    @property
     def unit_name(self) -> str:
         """What is repeated: draws where there are several, else seeds."""
         return "draw" if self.settings.draws > 1 else "seed"
