@@ -76,12 +76,12 @@ def test_a_study_shows_what_its_teacher_doubts(subset: Path, models: Path, tmp_p
     study = SimpleNamespace(
         data=data, project=tmp_path, teacher=teacher, teachers={}, settings=SimpleNamespace(class_map=[])
     )
-    study.lessons = {("", ""): tmp_path / "lesson.json"}
+    study.teachers_lessons = [tmp_path / "lesson.json"]
     assert review_of_study(study, "en") == [tmp_path / "label_review.html", tmp_path / "label_review.json"]
     doubts = json.loads((tmp_path / "label_review.json").read_bytes())["images"]
     assert len(doubts) == 48 and doubts[0]["doubts"][0]["box"] == [0, 0, 9, 9]
     assert "teacher.pt doubts 48 labels of the train images" in capsys.readouterr().out
-    study.lessons = {}
+    study.teachers_lessons = []
     assert review_of_study(study, "en") == []
 
 
