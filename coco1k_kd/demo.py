@@ -208,9 +208,8 @@ def _annotation(mask: np.ndarray, kind: Kind, crowd: bool) -> dict[str, Any] | N
         contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         outer = [contour for contour in contours if len(contour) >= 3]
         segmentation = [((contour.reshape(-1) + 0.5) / 4).tolist() for contour in outer]
-        mask = cv2.drawContours(np.zeros_like(large), outer, -1, 1, cv2.FILLED)[::4, ::4].astype(
-            bool
-        )  # polygons have no holes
+        filled = cv2.drawContours(np.zeros_like(large), outer, -1, 1, cv2.FILLED)  # polygons have no holes
+        mask = filled[::4, ::4].astype(bool)
     y, x = np.nonzero(mask)
     left, top = int(x.min()), int(y.min())
     return {
@@ -224,9 +223,7 @@ def _annotation(mask: np.ndarray, kind: Kind, crowd: bool) -> dict[str, Any] | N
 
 def main() -> None:
     """Write the demo's COCO root."""
-    parser = argparse.ArgumentParser(
-        prog="python -m coco1k_kd.demo", description="Write generated scenes as COCO 2017."
-    )
+    parser = argparse.ArgumentParser("python -m coco1k_kd.demo", description="Write generated scenes as COCO 2017.")
     parser.add_argument("root", type=Path, metavar="OUT", help="folder to write")
     parser.add_argument("--train", type=int, default=800, metavar="N", help="train images (default: %(default)s)")
     parser.add_argument("--val", type=int, default=150, metavar="N", help="val images (default: %(default)s)")

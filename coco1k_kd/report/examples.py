@@ -48,9 +48,7 @@ class Panel:
 
     def base64(self) -> str:
         """The panel as a JPEG in base64."""
-        file = io.BytesIO()
-        self.image.save(file, "JPEG", quality=78, optimize=True)
-        return base64.b64encode(file.getvalue()).decode()
+        return jpeg(self.image)
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,7 @@ class Example:
 
     def panels(self, words: Words, longest: int = _PAGE) -> list[Panel]:
         """Ground truth and what each arm found. OSError if the image is gone or broken."""
-        with Image.open(self.path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
+        image = upright(self.path)
         scale = longest / max(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         font = _font([box.name for box in (*self.truth, *(b for boxes in self.found.values() for b in boxes))], longest)
@@ -85,7 +82,7 @@ class Example:
         """The three panels beside each other with their titles, as a PNG for slides."""
         panels = self.panels(words, _SLIDE)
         gap, head = 16, 44
-        width, height = (getattr(panels[0].image, side) for side in ("width", "height"))
+        width, height = panels[0].image.size
         sheet = Image.new("RGB", (len(panels) * (width + gap) + gap, height + head + gap), "white")
         draw = ImageDraw.Draw(sheet)
         font = _font([panel.title + panel.text for panel in panels], _SLIDE)
@@ -111,6 +108,19 @@ class Examples:
         """PNG files by name."""
         groups = (("won", self.won), ("lost", self.lost))
         return {f"{name}_{i}.png": e.slide(words) for name, group in groups for i, e in enumerate(group, 1)}
+
+
+def upright(file: Path) -> Image.Image:
+    """An image as it is seen, turned as its EXIF says. OSError if it is gone or broken."""
+    with Image.open(file) as opened:
+        return ImageOps.exif_transpose(opened).convert("RGB")
+
+
+def jpeg(image: Image.Image) -> str:
+    """The image as a JPEG in base64."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=78, optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def legend() -> list[tuple[str, str, str]]:
@@ -150,14 +160,11 @@ def _draw(
     image = image.copy()
     draw = ImageDraw.Draw(image)
     named: list[tuple[float, float, float, float]] = []
-    shown = {
-        colour: sorted(boxes, key=lambda box: (box.score, box.bbox[2] * box.bbox[3]))[
-            -(MOST_FALSE if colour == _FALSE else MOST) :
-        ]
-        for colour, boxes in kinds.items()
-    }
-    for colour, boxes in shown.items():
-        for box in boxes:
+    shown = {}
+    for colour, boxes in kinds.items():
+        in_order = sorted(boxes, key=lambda box: (box.score, box.bbox[2] * box.bbox[3]))
+        shown[colour] = in_order[-(MOST_FALSE if colour == _FALSE else MOST) :]
+        for box in shown[colour]:
             x, y, w, h = (scale * value for value in box.bbox)
             edges = (max(x, 1), max(y, 1), min(x + w, image.width - 2), min(y + h, image.height - 2))
             if edges[2] > edges[0] and edges[3] > edges[1]:
@@ -191,9 +198,8 @@ def _dashes(
     length = float(np.linalg.norm(b - a)) or 1.0
     starts = np.arange(0, length, drawn + left_out)
     ends = np.minimum(starts + drawn, length)
-    return [
-        [tuple(a + (b - a) * s / length), tuple(a + (b - a) * e / length)] for s, e in zip(starts, ends, strict=True)
-    ]
+    pieces = np.stack((starts, ends), axis=1)[..., None] / length * (b - a) + a  # (n, 2 ends, x and y)
+    return [[tuple(point) for point in piece] for piece in pieces]
 
 
 def _tag(

@@ -10,11 +10,6 @@ from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSys
 from matplotlib.ft2font import FT2Font
 
 
-def lacking(text: str) -> str:
-    """The letters of `text` that no installed font has."""
-    return families(text)[1]
-
-
 def file_with(text: str) -> str:
     """The font file that has most of these letters, for what cannot mix fonts."""
     wanted = {ord(letter) for letter in text}
@@ -23,7 +18,7 @@ def file_with(text: str) -> str:
 
 
 def families(text: str) -> tuple[list[str], str]:
-    """The usual font and installed ones with the letters that it lacks, as Korean class names need; what is left."""
+    """The usual font and installed ones with the letters of `text` that it lacks; and the letters that none has."""
     names = [*matplotlib.rcParams["font.family"]]
     missing = {ord(letter) for letter in text if letter.isprintable()} - _letters(findfont(FontProperties()))
     for font in _installed() if missing else ():

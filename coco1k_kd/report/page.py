@@ -6,9 +6,10 @@ import io
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -116,9 +117,9 @@ def _errors(plots: Plots, evidence: Evidence) -> dict[str, object] | None:
     words, errors = plots.words, evidence.errors
     if not errors:
         return None
-    kinds = list(next(iter(errors.values())))
-    head = [words("h_arm"), *(words(f"kind_{kind}") for kind in kinds)]
     first = next(iter(errors.values()))
+    kinds = list(first)
+    head = [words("h_arm"), *(words(f"kind_{kind}") for kind in kinds)]
     lost = {evidence.against: [of.against for of in first.values()]}
     lost |= {arm: [of.arm for of in by_kind.values()] for arm, by_kind in errors.items()}
     rows = [[words("error_lost", arm=arm), *(f"{100 * d.mean:.1f}" for d in row)] for arm, row in lost.items()]
@@ -132,7 +133,7 @@ def _errors(plots: Plots, evidence: Evidence) -> dict[str, object] | None:
     return {
         "text": words("why_text", against=evidence.against),
         "key": _key([(arm, plots.colour[arm], "s") for arm in errors], words),
-        "chart": _chart(lambda axes: plots.errors(axes, errors, kinds), told, height=height),
+        "chart": _chart(partial(plots.errors, errors=errors, kinds=kinds), told, height=height),
         "kinds": meaning,
         "table": Table(words("why"), head, rows),
     }
@@ -144,7 +145,7 @@ def _curves(plots: Plots, evidence: Evidence) -> list[Chart]:
     for iou, curves in evidence.precision_recall.items():
         title = words("pr_title", iou=iou)
         areas = ", ".join(f"{arm}: AP {100 * fmean(curve.precision):.1f}" for arm, curve in curves.items())
-        draw = _bound(plots.precision_recall, curves)
+        draw = partial(plots.precision_recall, curves=curves)
         charts.append(_chart(draw, f"{title}: {areas}", title=title, text=words("pr_text")))
     if plots.entries and plots.entries[0].per_size:
         title = words("sizes_title")
@@ -153,11 +154,12 @@ def _curves(plots: Plots, evidence: Evidence) -> list[Chart]:
             + ", ".join(f"{words(size)} {points(part.mean)}" for size, part in entry.per_size.items())
             for entry in plots.entries
         )
-        charts.append(_chart(plots.sizes, f"{title}: {told}", title=title, text=plots.against()))
+        text = words("pic_differences_to", against=plots.entries[0].against)
+        charts.append(_chart(plots.sizes, f"{title}: {told}", title=title, text=text))
     if evidence.calibration:
         errors = ", ".join(f"{arm} {curve.error:.3f}" for arm, curve in evidence.calibration.items())
         text, title = words("calibration_text", errors=errors), words("calibration_title")
-        draw = _bound(plots.calibration, evidence.calibration)
+        draw = partial(plots.calibration, curves=evidence.calibration)
         charts.append(_chart(draw, f"{title}: {text}", title=title, text=text))
     return charts
 
@@ -166,15 +168,13 @@ def _inside(plots: Plots) -> list[Chart]:
     """Distillation loss, gradient ratio, and agreement of features by level, over epochs."""
     words, charts = plots.words, []
     columns = {key for runs in plots.arms.values() for run in runs for key in run.curves}
-    cosines = sorted(
-        (key for key in columns if key.startswith(_COSINE)), key=lambda key: int(key.removeprefix(_COSINE))
-    )
+    strides = sorted(int(key.removeprefix(_COSINE)) for key in columns if key.startswith(_COSINE))
     wanted = [("kd_loss", "kd_loss", {}), ("gradient_ratio", "kd_ratio", {})]
-    wanted += [(key, "kd_cosine", {"stride": key.removeprefix(_COSINE)}) for key in cosines]
+    wanted += [(f"{_COSINE}{stride}", "kd_cosine", {"stride": stride}) for stride in strides]
     for key, text, values in wanted:
         if plots.has(key):
             title = words(text, **values)
-            draw = _bound(plots.curve, key)
+            draw = partial(plots.curve, key=key)
             charts.append(_chart(draw, title, title=title, height=2.6, y=words(f"{text}_y")))
     return charts
 
@@ -198,7 +198,7 @@ def _classes(plots: Plots) -> dict[str, object] | None:
         shown.append(Table(words.pair(entry), head, rows, True, tables.found(entry, words)))
     number = min(len(first.per_class), 2 * _EXTREMES)
     chart = _chart(
-        _bound(plots.classes, first, _EXTREMES),
+        partial(plots.classes, entry=first, extremes=_EXTREMES),
         f"{words('best_worst')}: {tables.found(first, words)}",
         height=number * 0.26 + 0.8,
         title=f"{words('best_worst')}: {words.pair(first)}",
@@ -273,10 +273,6 @@ def _legend(words: Words) -> Markup:
 def _outline(colour: str, width: float, dash: str) -> Markup:
     form = '<rect x="2" y="2" width="12" height="8" fill="none" stroke="{}" stroke-width="{}" stroke-dasharray="{}"/>'
     return Markup(form).format(colour, width, dash or "none")
-
-
-def _bound(draw: Callable[..., None], *values: Any) -> Callable[[Axes], None]:
-    return lambda axes: draw(axes, *values)
 
 
 _TEMPLATES = Environment(

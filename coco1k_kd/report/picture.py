@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coco1k_kd.report.comparison import Comparison
-from coco1k_kd.report.fonts import lacking
+from coco1k_kd.report.fonts import families
 from coco1k_kd.report.plots import Plots, style
 from coco1k_kd.report.words import Words
 
@@ -33,7 +33,7 @@ def draw(comparison: Comparison, words: Words) -> bytes:
 
 def figure(comparison: Comparison, words: Words) -> Figure:
     """Draw a comparison (docs/comparison.schema.json); plots for which there is nothing to show are left out."""
-    if lacking(words("title")):  # an English picture says more than one of empty boxes
+    if families(words("title"))[1]:  # an English picture says more than one of empty boxes
         words = Words()
     plots = Plots(comparison, words)
     with style("".join([_headline(plots), _caption(plots, ""), *plots.arms])) as missing:
@@ -70,19 +70,15 @@ def _headline(plots: Plots) -> str:
         lines.append(f"{words.pair(entry)}: {words.result(entry)}")
         if entry.at_odds:
             lines.append(f"    {words('pic_but_last', result=words.result(entry.last))}")
-    if more := len(plots.entries) - _TOLD:
-        lines += [words("pic_more", n=more)] * (more > 0)
+    if (more := len(plots.entries) - _TOLD) > 0:
+        lines.append(words("pic_more", n=more))
     return _wrapped(lines, _HEADLINE)
 
 
 def _caption(plots: Plots, missing: str) -> str:
     words, dataset = plots.words, plots.all.dataset
-    seeds = dict.fromkeys(run.seed for runs in plots.arms.values() for run in runs)
-    said = {
-        "images": words.val(plots.all),
-        "repeated": words.repeated(plots.all),
-        "numbers": ", ".join(map(str, seeds)),
-    }
+    seeds = ", ".join(map(str, dict.fromkeys(run.seed for runs in plots.arms.values() for run in runs)))
+    said = {"images": words.val(plots.all), "repeated": words.repeated(plots.all), "numbers": seeds}
     judge = words.elsewhere(plots.all)
     judged = f" {words('pic_judged', images=judge)}" if judge else ""
     versions = ", ".join(f"{name} {version}" for name, version in plots.all.versions.items())

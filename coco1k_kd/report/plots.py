@@ -41,6 +41,7 @@ STYLE = {
     "axes.axisbelow": True,
     "text.parse_math": False,  # a dollar in a name is a dollar
 }
+_ABOVE = {"textcoords": "offset points", "ha": "center", "bbox": {"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5}}
 _HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo", "--")
 
 
@@ -93,7 +94,7 @@ class Plots:
         means = {name: 100 * fmean(map(self.ap, runs)) for name, runs in self.arms.items()}
         _rows(axes, [f"{self.short(name)}  {mean:.1f}" for name, mean in means.items()])
         self._references(axes)
-        self._title(axes, "pic_seeds" if self.repeated else "pic_one")
+        axes.set_title(self.words("pic_seeds" if self.repeated else "pic_one"))
         axes.set_xlabel(self.words("pic_points_on" if self.judged else "pic_points"))
 
     def ap(self, row: Run | Reference) -> float:
@@ -132,7 +133,7 @@ class Plots:
     def accuracy_curves(self, axes: Axes) -> None:
         """Ultralytics' AP after every epoch: mean over runs, and a band from the lowest to the highest."""
         self.curve(axes, "ap", 100)
-        self._title(axes, "pic_curves")
+        axes.set_title(self.words("pic_curves"))
         axes.set_ylabel(self.words("pic_curves_y"))
         if self.repeated:
             axes.set_xlabel(f"{self.words('pic_epoch')} ({self.words('pic_band')})")
@@ -143,7 +144,7 @@ class Plots:
         A run's epochs take equal parts of its time, without validation.
         """
         self.curve(axes, "ap", 100, by_time=True)
-        self._title(axes, "pic_by_time")
+        axes.set_title(self.words("pic_by_time"))
         axes.set_ylabel(self.words("pic_curves_y"))
         axes.set_xlabel(self.words("pic_minutes"))
 
@@ -159,9 +160,7 @@ class Plots:
                 continue
             length = min(len(_curve(run, key)) for run in drawn)
             epochs = drawn[0].curves["epoch"][:length]
-            values = np.array(
-                [[np.nan if v is None else scale * v for v in _curve(run, key)[:length]] for run in drawn]
-            )
+            values = scale * np.array([_curve(run, key)[:length] for run in drawn], float)  # None becomes NaN
             if by_time:
                 minutes = fmean((run.cost_seconds or run.train_seconds) / run.epochs for run in drawn) / 60
                 epochs = [minutes * epoch for epoch in epochs]
@@ -170,7 +169,7 @@ class Plots:
             if len(drawn) > 1:
                 low, high = values.min(axis=0), values.max(axis=0)
                 axes.fill_between(epochs, low, high, color=self.colour[name], alpha=0.15, lw=0)
-            extent += [float(v) for v in values.ravel() if np.isfinite(v)]
+            extent += values[np.isfinite(values)].tolist()
         if not by_time:
             axes.set_xlabel(self.words("pic_epoch"))
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -255,16 +254,9 @@ class Plots:
         half = self.letters // 2
         return line.join(x if len(x) <= self.letters else f"{x[: half - 1]}…{x[-half:]}" for x in lines)
 
-    def against(self) -> str:
-        """What the plot of box sizes compares with."""
-        return self.words("pic_differences_to", against=self.entries[0].against)
-
     def _pair(self, entry: Entry) -> str:
         """A comparison on two lines."""
         return self.words("pic_pair", arm=self.short(entry.arm), against=self.short(entry.against))
-
-    def _title(self, axes: Axes, key: str) -> None:
-        axes.set_title(self.words(key))
 
 
 @contextlib.contextmanager
@@ -273,13 +265,6 @@ def style(text: str) -> Iterator[str]:
     names, missing = families(text)
     with matplotlib.rc_context({**STYLE, "font.family": names}):
         yield missing
-
-
-_ABOVE = {
-    "textcoords": "offset points",
-    "ha": "center",
-    "bbox": {"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
-}
 
 
 def less(difference: Difference) -> Difference:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from PIL import Image, ImageOps
-
+from coco1k_kd.report.examples import jpeg, upright
 from coco1k_kd.report.words import Words
 
 _LONGEST = 640  # pixels of a picture's longer side
@@ -91,13 +88,10 @@ def _page(words: Words, title: str, text: str, kinds: Sequence[str], pictures: S
 
 
 def _figure(picture: Picture) -> str:
-    with Image.open(picture.file) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image = upright(picture.file)
     width, height = image.size
     image.thumbnail((_LONGEST, _LONGEST))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=78, optimize=True)
-    content, name = base64.b64encode(data.getvalue()).decode(), escape(picture.name)
+    content, name = jpeg(image), escape(picture.name)
     letter = max(width, height) / 34
     kinds = list(_COLOURS)
     marks = sorted(picture.marks, key=lambda mark: mark.kind == "kept" or kinds.index(mark.kind))

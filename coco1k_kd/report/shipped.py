@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from coco1k_kd.names import BASELINE
 from coco1k_kd.report.comparison import Comparison
-from coco1k_kd.report.headline import BASELINE
 from coco1k_kd.report.words import Words, points
 
 Shipped = tuple[str, list[str], list[list[str]], str]
@@ -16,13 +16,8 @@ def shipped(comparison: Comparison, words: Words) -> list[Shipped]:
 
 def _models(comparison: Comparison, words: Words) -> Shipped:
     rows = [
-        [
-            words.role(role, comparison),
-            f"{model.parameters / 1e6:.1f}",
-            f"{model.gflops:.1f}",
-            f"{model.ms_per_image:.1f}",
-        ]
-        for role, model in comparison.models.items()
+        [words.role(role, comparison), *(f"{x:.1f}" for x in (m.parameters / 1e6, m.gflops, m.ms_per_image))]
+        for role, m in comparison.models.items()
     ]
     head = [words(f"h_{key}") for key in ("model", "parameters", "gflops", "ms")]
     return words("sizes_speeds"), head, rows, words("note_models", device=comparison.hardware.get("device", ""))

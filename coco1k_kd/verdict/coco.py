@@ -152,7 +152,7 @@ def best_first(truth: Truth, found: Detections) -> Detections:
     """The detections that count, by image, class and falling score; where scores are equal, as they come."""
     order = np.lexsort((-found.score, found.category, found.image))
     cell = (found.image * len(truth.names) + found.category)[order]
-    return found[order[_rank_within(cell) < _MOST]]
+    return found[order[rank_within(cell) < _MOST]]
 
 
 def rankings(truth: Truth, found: Detections) -> list[Ranking]:
@@ -197,9 +197,9 @@ def match(truth: Truth, found: Detections, ignored: np.ndarray, thresholds: np.n
     ours, of_detection = np.unique(d, return_inverse=True)
     by_turn = np.lexsort((ours, -found.score[ours], cell[ours]))
     turn = np.empty(len(ours), int)  # of each detection within its image and class
-    turn[by_turn] = _rank_within(cell[ours][by_turn])
+    turn[by_turn] = rank_within(cell[ours][by_turn])
     reached = iou[:, None] >= thresholds
-    value = _rank_within(d) + 1 + ~ignored[:, g] * (1 + len(g))  # (A, N): what is preferred
+    value = rank_within(d) + 1 + ~ignored[:, g] * (1 + len(g))  # (A, N): what is preferred
     for number in range(turn.max(initial=-1) + 1):
         now = np.flatnonzero(turn[of_detection] == number)
         detection, box = d[now], g[now]
@@ -213,7 +213,7 @@ def match(truth: Truth, found: Detections, ignored: np.ndarray, thresholds: np.n
     return box_of.transpose(1, 2, 0)
 
 
-def _rank_within(group: np.ndarray) -> np.ndarray:
+def rank_within(group: np.ndarray) -> np.ndarray:
     """Position of each element within its run of equal neighbours."""
     if not len(group):
         return np.zeros(0, int)

@@ -17,7 +17,6 @@ from coco1k_kd.verdict.precision import RECALLS, curve
 class PrecisionRecall(msgspec.Struct, frozen=True):
     """Precision at COCO's 101 recalls, mean over classes and runs, with the bootstrap's 95% band."""
 
-    iou: float
     recall: list[float]
     precision: list[float]
     low: list[float]
@@ -31,7 +30,6 @@ class Calibration(msgspec.Struct, frozen=True):
     (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017; for detections F. Kueppers et al., CVPRW 2020).
     """
 
-    iou: float
     confidence: list[float]
     precision: list[float]
     detections: list[int]
@@ -74,7 +72,7 @@ def precision_recall(
     resampled = curves[chosen, :, 1 + np.arange(resamples)].mean(axis=0)  # (B, 101)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
     mean = curves[..., 0].mean(axis=0)
-    return PrecisionRecall(iou, *(x.tolist() for x in (RECALLS, mean, np.minimum(low, mean), np.maximum(high, mean))))
+    return PrecisionRecall(*(x.tolist() for x in (RECALLS, mean, np.minimum(low, mean), np.maximum(high, mean))))
 
 
 def calibration(annotations: Path, predictions: Sequence[Path], iou: float = 0.5, bins: int = 10) -> Calibration:
@@ -91,7 +89,7 @@ def calibration(annotations: Path, predictions: Sequence[Path], iou: float = 0.5
     seen = number > 0
     confidence, precision = total[seen] / number[seen], right[seen] / number[seen]
     error = float(np.abs(total - right).sum() / max(len(score), 1))
-    return Calibration(iou, confidence.tolist(), precision.tolist(), number[seen].astype(int).tolist(), error)
+    return Calibration(confidence.tolist(), precision.tolist(), number[seen].astype(int).tolist(), error)
 
 
 def _threshold(iou: float) -> int:

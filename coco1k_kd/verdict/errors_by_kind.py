@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from coco1k_kd.data.groups import Groups, equal_groups, groups_of
-from coco1k_kd.verdict.coco import Detections, Ranking, Truth, match, overlap, pairs, read_detections
+from coco1k_kd.verdict.coco import Detections, Ranking, Truth, match, overlap, pairs, rank_within, read_detections
 from coco1k_kd.verdict.entry import Difference, Replicate
 from coco1k_kd.verdict.intervals import estimate
 from coco1k_kd.verdict.looks import ALPHA
-from coco1k_kd.verdict.matching import file_state, truth_of
+from coco1k_kd.verdict.matching import kept, truth_of
 from coco1k_kd.verdict.precision import figures
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -95,20 +94,17 @@ def compare_losses(
     return found
 
 
+@kept(64)
 def losses_of(annotations: Path, predictions: Path) -> Losses:
-    """The losses of one file of predictions. Kept while the files stay the same."""
-    return _losses_of(annotations, predictions, file_state(annotations), file_state(predictions))
-
-
-@lru_cache(maxsize=64)
-def _losses_of(annotations: Path, predictions: Path, *_: object) -> Losses:
+    """The losses of one file of predictions."""
     truth = truth_of(annotations)
     return losses(truth, read_detections(predictions, truth))
 
 
 def losses(truth: Truth, found: Detections) -> Losses:
     """TIDE's decomposition of one model's detections."""
-    found = _best_of_each_image(found)
+    order = np.lexsort((-found.score, found.image))
+    found = found[order[rank_within(found.image[order]) < _MOST]]
     boxes = np.flatnonzero(~truth.crowd)
     of, kind, correctable = _errors(truth, found, boxes)
     ignored = _in_crowds(truth, found) & (kind >= 0)
@@ -125,12 +121,6 @@ def losses(truth: Truth, found: Detections) -> Losses:
     seen = np.concatenate([of[hit], of[correctable]])
     ap, each = _figures(truth, found.category, found, hit, counted, boxes[np.isin(boxes, seen)])
     return Losses(whole[0], np.array([*lost, ap - whole[0]]), np.stack([*influence, each - whole[1]]))
-
-
-def _best_of_each_image(found: Detections) -> Detections:
-    order = np.lexsort((-found.score, found.image))
-    image = found.image[order]
-    return found[order[np.arange(len(order)) - np.searchsorted(image, image) < _MOST]]
 
 
 def _errors(truth: Truth, found: Detections, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

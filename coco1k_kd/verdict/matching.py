@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from coco1k_kd.files import state
 from coco1k_kd.verdict.coco import SIZES, Detections, Ranking, Truth, rankings, read_detections, read_truth
 from coco1k_kd.verdict.precision import figures
 
+_Made = TypeVar("_Made")
 _KEPT = 64  # files whose figures are remembered: 1 MB each for 450 images, 8 MB for 5,000
 _MATCHED = 8  # files whose matches are remembered, those of an arm: 27 MB each for 5,000 images
 
@@ -40,6 +42,50 @@ class Figures:
         return Figures(self.names, self.ap, influence, influence50, groups.sums(self.shown.astype(int)) > 0)
 
 
+def kept(most: int | None) -> Callable[[Callable[..., _Made]], Callable[..., _Made]]:
+    """Decorator: what was made of files is remembered, the last `most` (None: all), while the files stay the same."""
+
+    def of(make: Callable[..., _Made]) -> Callable[..., _Made]:
+        made = lru_cache(most)(lambda states, *given: make(*given))
+
+        @wraps(make)
+        def known_or_made(*given: object) -> _Made:
+            return made(tuple(_state(one) for one in given if isinstance(one, Path)), *given)
+
+        return known_or_made
+
+    return of
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Changes when the file does."""
+    with contextlib.suppress(OSError):
+        return state(path)
+    return None
+
+
+@kept(2)
+def truth_of(annotations: Path) -> Truth:
+    """The ground truth of a file."""
+    return read_truth(annotations)
+
+
+@kept(_MATCHED)
+def matched(annotations: Path, predictions: Path) -> tuple[Truth, Detections, list[Ranking]]:
+    """Ground truth, detections, and the matches of one to the other by class."""
+    truth = truth_of(annotations)
+    found = read_detections(predictions, truth)
+    return truth, found, rankings(truth, found)
+
+
+@kept(_KEPT)
+def figures_of(annotations: Path, predictions: Path) -> Figures:
+    """The figures of a file."""
+    truth, _, by_class = matched(annotations, predictions)
+    return of_rankings(by_class, truth.names)
+
+
+@kept(None)
 def coco_metrics(
     annotations: Path, predictions: Path, classes: tuple[int, ...] | None = None
 ) -> dict[str, float | None]:
@@ -48,29 +94,17 @@ def coco_metrics(
     Of all classes, or of those with these numbers in the order of category ids. Raises UserError if a file is missing,
     is not what it should be, or speaks of other images.
     """
-    return _metrics(annotations, predictions, classes, file_state(annotations), file_state(predictions))
+    ap = figures_of(annotations, predictions).ap  # (A, T, C)
+    ap = ap if classes is None else ap[..., list(classes)]
+    cells = {"ap": ap[0], "ap50": ap[0, 0], "ap75": ap[0, 5]}
+    cells |= {f"ap_{size}": ap[a] for a, size in enumerate(SIZES) if a}
+    return {name: None if np.isnan(cell).all() else float(np.nanmean(cell)) for name, cell in cells.items()}
 
 
 def check_truth(annotations: Path) -> None:
     """UserError if there is nothing to judge by in these annotations; to be known before training, not after it."""
-    truth = read_truth(annotations)
-    if truth.crowd.all():
+    if read_truth(annotations).crowd.all():
         raise UserError(f"{annotations}: the validation images hold no boxes: nothing to compare")
-
-
-def figures_of(annotations: Path, predictions: Path) -> Figures:
-    """The figures of a file. Kept while the files stay the same."""
-    return _figures(annotations, predictions, file_state(annotations), file_state(predictions))
-
-
-def matched(annotations: Path, predictions: Path) -> tuple[Truth, Detections, list[Ranking]]:
-    """Ground truth, detections, and the matches of one to the other by class. Kept for a few files."""
-    return _matched(annotations, predictions, file_state(annotations), file_state(predictions))
-
-
-def truth_of(annotations: Path) -> Truth:
-    """The ground truth of a file. Kept while the file stays the same."""
-    return _truth(annotations, file_state(annotations))
 
 
 def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:
@@ -83,43 +117,3 @@ def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:
         np.stack([one.influence50 for one in each]).astype(np.float32),
         np.stack([ranking.boxes > 0 for ranking in by_class], axis=1),
     )
-
-
-def file_state(path: Path) -> tuple[int, ...] | None:
-    """Changes when the file does."""
-    with contextlib.suppress(OSError):
-        return state(path)
-    return None
-
-
-@lru_cache(maxsize=2)
-def _truth(annotations: Path, *_: object) -> Truth:
-    return read_truth(annotations)
-
-
-@lru_cache(maxsize=_MATCHED)
-def _matched(annotations: Path, predictions: Path, *_: object) -> tuple[Truth, Detections, list[Ranking]]:
-    truth = truth_of(annotations)
-    found = read_detections(predictions, truth)
-    return truth, found, rankings(truth, found)
-
-
-@lru_cache(maxsize=_KEPT)
-def _figures(annotations: Path, predictions: Path, *_: object) -> Figures:
-    truth, _, by_class = matched(annotations, predictions)
-    return of_rankings(by_class, truth.names)
-
-
-@cache
-def _metrics(
-    annotations: Path, predictions: Path, classes: tuple[int, ...] | None, *_: object
-) -> dict[str, float | None]:
-    ap = figures_of(annotations, predictions).ap
-    return _summary(ap if classes is None else ap[..., list(classes)])
-
-
-def _summary(ap: np.ndarray) -> dict[str, float | None]:
-    """COCOeval's stats by their names, of (A, T, C) AP by box size, threshold and class."""
-    cells = {"ap": ap[0], "ap50": ap[0, 0], "ap75": ap[0, 5]}
-    cells |= {f"ap_{size}": ap[a] for a, size in enumerate(SIZES) if a}
-    return {name: None if np.isnan(cell).all() else float(np.nanmean(cell)) for name, cell in cells.items()}

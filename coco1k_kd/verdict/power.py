@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import stdtrit
 
 from coco1k_kd.verdict.intervals import BAND, Estimate
 from coco1k_kd.verdict.looks import Design
@@ -40,19 +39,13 @@ def found(expected: Estimate, design: Design, units: int, family: int = 1) -> fl
     """
     rng = np.random.default_rng(0)
     looks = [look for look in design.looks if look < units] + [units]
-    alike = (1 - expected.overlap, expected.overlap)
     of_units = rng.standard_normal((_STUDIES, units)) * expected.spread**0.5
-    common = rng.standard_normal((_STUDIES, 2)) @ [expected.shared**0.5, (expected.spread * alike[1] / alike[0]) ** 0.5]
+    of_all = expected.shared, expected.spread * expected.overlap / (1 - expected.overlap)
+    common = rng.standard_normal((_STUDIES, 2)) @ np.sqrt(of_all)
     least = np.full(_STUDIES, np.inf)
     for look in looks:
-        if look < 2:
-            continue
         seen = of_units[:, :look]
-        between = seen.var(axis=1, ddof=1) / look * (1 + (look - 1) * alike[1]) / alike[0]
-        variance, probability = expected.shared + between, 1 - design.level_at(look, family) / 2
-        of_images, quantile = (float(stdtrit(max(n - 1, 1), probability)) for n in (expected.images, look))
-        weight = between / np.maximum(variance, 1e-300)
-        half = ((1 - weight) * of_images + weight * quantile) * np.sqrt(variance)
-        half = np.maximum(half, of_images * (expected.shared + expected.single / look) ** 0.5)
+        studies = replace(expected.planned(look, expected.images), spread=seen.var(axis=1, ddof=1))
+        half = studies.half_width(design.level_at(look, family))
         np.minimum(least, np.maximum(half, BAND - half) - (seen.mean(axis=1) + common), out=least)
     return float(np.quantile(least, POWER))

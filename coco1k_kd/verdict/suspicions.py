@@ -55,12 +55,12 @@ def suspicions(
     same = found.category[d] == truth.category[g]
     near = iou >= np.where(same, _NEAR, _SAME_PLACE)
     sure = found.score >= np.maximum(thresholds[found.category], least)
-    covered = _any(d[near], len(found.score))
+    covered = np.isin(np.arange(len(found.score)), d[near])
     told = [
         Suspicion("missing", int(found.image[i]), -1, int(found.category[i]), found.box[i], float(found.score[i]))
         for i in np.flatnonzero(sure & ~covered)
     ]
-    seen = _any(g[near & same], len(truth.image))
+    seen = np.isin(np.arange(len(truth.image)), g[near & same])
     asked = ~seen & ~truth.crowd & known[truth.category]
     best: dict[int, int] = {}
     for i, label in zip(d[near & ~same & sure[d]], g[near & ~same & sure[d]], strict=True):
@@ -77,13 +77,6 @@ def suspicions(
             classes = int(truth.category[label]), -1
             told.append(Suspicion("unseen", int(truth.image[label]), *classes, truth.box[label], float(doubt[label])))
     return sorted(told, key=lambda one: -one.doubt)
-
-
-def _any(which: np.ndarray, number: int) -> np.ndarray:
-    """(number,) bool: those that occur."""
-    there = np.zeros(number, bool)
-    there[which] = True
-    return there
 
 
 def _seen_share(truth: Truth, seen: np.ndarray) -> np.ndarray:
