@@ -9,14 +9,11 @@ import contextlib
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
 from coco1k_kd.files import NOT_JSON
 from coco1k_kd.report.comparison import Change
-
-_ORDER = get_args(Change)
 
 
 class _Design(msgspec.Struct):
@@ -89,8 +86,3 @@ def more_hours(earlier: Earlier | None, arms: Iterable[Hashable], looks: Iterabl
     if not earlier or not earlier.judged or earlier.design.stopped != "hours" or earlier.units in looks:
         return set()
     return {"hours"} if max(Counter(arms).values(), default=0) > earlier.units else set()
-
-
-def in_order(changes: Iterable[Change]) -> list[Change]:
-    """The changes in the order in which a report names them."""
-    return sorted(changes, key=_ORDER.index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 import os
 import platform
 import subprocess
@@ -120,28 +121,13 @@ def _run(study: Study, key: Key, result: Result, evaluator: Evaluator, cost: flo
     (draw, seed), folder, truth = key[1], study.folder(*key), study.data.val.annotations
     best, last = (coco_metrics(truth, study.predictions(key, epoch)) for epoch in EPOCHS)
     judged = coco_metrics(evaluator.split.annotations, evaluator.predictions(key, "best")) if evaluator.judge else best
-    same = (
-        *(
-            "train_seconds",
-            "val_seconds",
-            "cpu_seconds",
-            "peak_memory_bytes",
-            "effective_batch",
-            "world_size",
-            "epochs",
-        ),
-        *("batch_hash", "init_hash", "resumed_after_epochs", "at_once", "pool_images", "pool_boxes"),
-    )
-    entry = {
+    entry = structs.asdict(result) | {  # of which a `Run` has what it names
         "draw": draw,
         "seed": seed,
         "dir": str(folder),
         **best,
         **{f"{name}_last": value for name, value in last.items()},
         "ap_judge": judged["ap"],
-        "ultralytics": result.ultralytics,
-        "ultralytics_last": result.ultralytics_last,
-        **{name: getattr(result, name) for name in same},
         "cost_seconds": cost,
         "images_per_second": result.images / result.train_seconds,
         "curves": _curves(folder / "results.csv"),
@@ -171,9 +157,8 @@ def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entr
 
 def _weight0(study: Study, runs: Runs, replicate: Replicate, device: str) -> Weight0:
     """Distilling with weight 0 must be the baseline: the distiller touches nothing else."""
-    difference = state_difference(
-        *(study.folder(arm, replicate) / "weights" / "last.pt" for arm in (WEIGHT0, BASELINE))
-    )
+    folders = (study.folder(arm, replicate) for arm in (WEIGHT0, BASELINE))
+    difference = state_difference(*(folder / "weights" / "last.pt" for folder in folders))
     d_ap = runs[WEIGHT0, replicate].ap_last - runs[BASELINE, replicate].ap_last
     exact = difference <= STATE_TOLERANCE
     return Weight0(
@@ -196,7 +181,7 @@ def state_difference(one: Path, other: Path) -> float:
 
     first, second = (load_checkpoint(path)[0].float().state_dict() for path in (one, other))
     if first.keys() != second.keys():
-        return float("inf")
+        return math.inf
     with torch.no_grad():
         return max(float(((first[k] - second[k]).abs() / (1 + second[k].abs())).max()) for k in first)
 
@@ -204,17 +189,10 @@ def state_difference(one: Path, other: Path) -> float:
 def _curves(path: Path) -> dict[str, list[float | None]]:
     with path.open(newline="") as file:
         rows = [{key.strip(): value for key, value in row.items() if key} for row in csv.DictReader(file)]
-    curves: dict[str, list[float | None]] = {
-        "epoch": [int(float(row["epoch"])) for row in rows],
-        "ap": [float(row[_AP_COLUMN]) for row in rows],
-    }
-    for column in _KD_COLUMNS:
-        if rows and column in rows[0]:
-            curves["kd_loss"] = [float(row[column]) for row in rows]
-    for column in rows[0] if rows else ():
-        if column.startswith(_KD_MEASURES):
-            curves[column.removeprefix("kd/")] = [float(row[column]) for row in rows]
-    return curves
+    names = {_AP_COLUMN: "ap"} | dict.fromkeys(_KD_COLUMNS, "kd_loss")
+    names |= {column: column.removeprefix("kd/") for column in rows[0] if column.startswith(_KD_MEASURES)}
+    figures = {name: [float(row[column]) for row in rows] for column, name in names.items() if column in rows[0]}
+    return {"epoch": [int(float(row["epoch"])) for row in rows], **figures}
 
 
 def _versions() -> dict[str, str]:
@@ -243,13 +221,12 @@ def _git() -> Git | None:
 
 
 def _hardware(results: Results) -> dict[str, str | int | None]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     first = next(iter(results.values()))
     return {
         "device": first.work["device"],
         "devices_per_run": first.world_size,
         "cpu": processor(),
         "cores": os.cpu_count(),
-        "memory_bytes": memory,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
     }

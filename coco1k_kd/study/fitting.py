@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def fit(study: Study, slots: Slots, judge: Callable[[Path], EvaluateSpec | None]
         when = "" if spec in left else ", fitted before"
         print(f"{spec.arm}: {_line(study, folder, result)}{when}: {folder}", flush=True)
         fitted[key] = Fitted(folder, _best(folder, result), result)
-    study = study.with_teachers(fitted)
+    study = replace(study, fitted=fitted)
     write_json(study.listed, study.hashes)  # students must find it as it is now
     return study
 
@@ -127,9 +128,8 @@ def _spec(study: Study, given: Weights, draw: int, judge: Callable[[Path], Evalu
 def _arguments(study: Study, data: Data) -> dict[str, Any]:
     """Ultralytics' own settings, at the study's image size and batch."""
     s = study.settings
-    auto = s.fit_teacher == FIT_AUTO
-    epochs = AUTO_EPOCHS if auto else int(s.fit_teacher)
-    chosen = read_train_args(s.train)
+    auto, chosen = s.fit_teacher == FIT_AUTO, read_train_args(s.train)
+    epochs = AUTO_EPOCHS if auto else s.fit_teacher
     return {
         **study.val_args(),
         "data": str(data.yaml),

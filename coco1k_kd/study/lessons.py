@@ -154,15 +154,13 @@ def prepare(study: Study) -> Study:
     kept: dict[tuple[str, str, int], Path] = {}
     for arm, draw in product(arms, range(len(study.drawn))):
         teacher = study.taught_by(arm, draw)
-        if teacher is None:
-            raise UserError(f"arm {arm} has no teacher that could label: give --teacher")
         if teacher.sha256 not in made:
             made[teacher.sha256] = teach_once(source, teacher)
             _say(made[teacher.sha256], teacher)
         lesson = made[teacher.sha256]
         if arm.row == POOL_PLACEBO.row:
             lesson = placebo(lesson)
-        elif arm.row == POOL_TRUTH.row and study.settings.pool_truth and study.pool:
+        elif arm.row == POOL_TRUTH.row:
             lesson = truth(lesson, study.settings.pool_truth, study.pool)
         kept[(*arm.lesson, draw)] = keep(lesson, study.project, arm.row.name or "pool")
     return replace(study, lessons=kept)
@@ -208,8 +206,5 @@ def labelling_seconds(study: Study) -> float:
 
 def source_of(study: Study, fill: bool) -> Source:
     """What the teachers of a study look at."""
-    s = study.settings
-    args = study.val_args()
-    return Source(
-        study.drawn, study.pool, fill, study.project, s.teacher_imgsz, s.class_map, args["device"] or "", s.batch
-    )
+    s, device = study.settings, study.val_args()["device"] or ""
+    return Source(study.drawn, study.pool, fill, study.project, s.teacher_imgsz, s.class_map, device, s.batch)

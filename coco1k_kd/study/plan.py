@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -39,15 +39,8 @@ from coco1k_kd.study.settings import Settings
 
 _PLACEBO_IMAGES = 16
 LESSONS = "labels"  # the folder in the project with what teachers have found
-FREE = (
-    "project",
-    "coco_root",
-    "hours",
-    "judge",
-    "groups",
-    "export",
-    "run_download",
-)  # may change between a study and its --resume
+# What may change between a study and its --resume.
+FREE = ("project", "coco_root", "hours", "judge", "groups", "export", "run_download")
 
 
 @dataclass(frozen=True)
@@ -83,17 +76,15 @@ class Study:
         chosen = {k: v for k, v in vars(self.settings).items() if k not in FREE}
         chosen |= {"arms": [arm.name for arm in self.arms], "data": str(self.data.given or self.data.yaml)}
         chosen |= {"student": self.student.path, "student_sha256": self.student.sha256}
-        chosen |= {
-            key: value for key, value in self.data.record().items() if key.endswith("sha256") or key.endswith("images")
-        }
+        chosen |= {key: value for key, value in self.data.record().items() if key.endswith(("sha256", "images"))}
         if loss_file := self.settings.loss_file:
             chosen |= {"loss_file": str(loss_file.resolve()), "loss_file_sha256": digest(self.hashes["loss file"])}
         chosen |= {"files_sha256": digest(self.hashes["draw 0"])}  # others are drawn from these files' source
         chosen |= self._unlabelled()
-        teacher = self.teacher and {"teacher": self.teacher.path, "teacher_sha256": self.teacher.sha256}
         if self.teachers:
             chosen["teachers_sha256"] = {name: weights.sha256 for name, weights in self.teachers.items()}
-        chosen |= teacher or {"teacher": None, "teacher_sha256": None}
+        teacher, teacher_sha256 = (self.teacher.path, self.teacher.sha256) if self.teacher else (None, None)
+        chosen |= {"teacher": teacher, "teacher_sha256": teacher_sha256}
         return chosen | {"code": code_hash(), "computes": dict(self.computes)}
 
     def _unlabelled(self) -> dict[str, Any]:
@@ -149,10 +140,6 @@ class Study:
         """Student and teachers as they are given, by role: those of single arms are `teacher=FILE`."""
         own = {f"{TEACHER}={name}": weights for name, weights in self.teachers.items()}
         return {STUDENT: self.student, **({TEACHER: self.teacher} if self.teacher else {}), **own}
-
-    def with_teachers(self, fitted: Mapping[tuple[str, int], Fitted]) -> Study:
-        """The same where students learn from these, by the path of the teacher that was given, and the draw."""
-        return replace(self, fitted=fitted)
 
     def as_met(self, given: Weights, draw: int = 0) -> Weights:
         """A model as students meet it: a teacher that was fitted, in place of the one that was given."""

@@ -83,10 +83,7 @@ class Evaluator:
         if judged:
             self._ended(*judged, "student as given")
             file = Path(judged[0].folder) / f"predictions_{_GIVEN}.json"
-            rows["student"] |= {
-                "judged": str(file),
-                "ap_judge": coco_metrics(self.judge.split.annotations, file)["ap"],
-            }
+            rows["student"] |= {"judged": str(file), "ap_judge": coco_metrics(self.truth, file)["ap"]}
         return msgspec.convert(rows, dict[str, Reference])
 
     def _fitted(self, given: Weights, teacher: Fitted) -> dict[str, Any]:
@@ -107,11 +104,7 @@ class Evaluator:
             "ultralytics": teacher.result.ultralytics,
             "predictions": str(own),
             "judged": str(judged),
-            "fitted": {
-                "epochs": teacher.result.epochs,
-                "seconds": seconds,
-                "from": given.path,
-            },
+            "fitted": {"epochs": teacher.result.epochs, "seconds": seconds, "from": given.path},
         }
 
     def of_run(self, key: Key) -> EvaluateSpec | None:

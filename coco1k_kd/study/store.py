@@ -56,9 +56,8 @@ def find(study: Study) -> Study | None:
     wanted = _plain(study.record())
     there = _records(study.project)
     newest = list(reversed(there.items()))
-    same = [path for path, found in newest if _same_design(wanted, found) and _adds(found, wanted)]
-    same = [path for path in same if _adds(wanted, there[path])]
-    if same:
+    alike = [path for path, found in newest if all(found[key] == wanted[key] for key in _DESIGN)]
+    if same := [path for path in alike if _adds(there[path], wanted) and _adds(wanted, there[path])]:
         return _at(study, _stamp(next((path for path in same if not _ended(path)), same[0])), there)
     if smaller := [path for path, found in newest if _adds(wanted, found)]:
         return replace(study, base=_at(study, _stamp(smaller[0]), there))
@@ -78,16 +77,13 @@ def find(study: Study) -> Study | None:
 
 
 @contextlib.contextmanager
-def locked(study: Study) -> Iterator[Study]:
+def locked(study: Study) -> Iterator[None]:
     """Two processes must not do the same study; the lock goes with its process, however that ends."""
     with contextlib.ExitStack() as held:
-        part: Study | None = study
-        while part:
-            file = held.enter_context(_file(part).open())
-            if not lock(file):
+        for part in (study, *study.history):
+            if not lock(held.enter_context(_file(part).open())):
                 raise UserError(f"another process is doing the study of {part.stamp} in {part.project}")
-            part = part.base
-        yield study
+        yield
 
 
 def check_disk(folder: Path, runs: int, parameters: int, val_images: int, fitted: int = 0) -> None:
@@ -120,10 +116,6 @@ def _records(project: Path) -> dict[Path, dict[str, Any]]:
             why = "it is empty" if not path.stat().st_size else " ".join(str(error).split())
             print(f"note: {path} is left out: {why}", file=sys.stderr, flush=True)
     return found
-
-
-def _same_design(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one.get(key) == other.get(key) for key in _DESIGN)
 
 
 def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Comparison, Power, Progress, Reference, read_comparison
+from coco1k_kd.report.comparison import Change, Comparison, Power, Progress, Reference, read_comparison
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
@@ -26,7 +27,7 @@ from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, comparing, shipping, store
 from coco1k_kd.study.arms import BASELINE, WEIGHT0, Key
 from coco1k_kd.study.audit import audit
-from coco1k_kd.study.changed import changed, in_order, more_hours
+from coco1k_kd.study.changed import changed, more_hours
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.config import write_config
 from coco1k_kd.study.doubts import review_of_study
@@ -143,31 +144,33 @@ class Course:
 
     def run(self) -> Comparison | None:
         """Train and judge to the end; None where not even one baseline has a result."""
-        settings = self.study.settings
-        looks = settings.looks if settings.auto else [len(self.study.seeds)]
+        study, settings = self.study, self.study.settings
+        looks = settings.looks if settings.auto else [len(study.seeds)]
         print("\n".join(Words(self.language).foreseen(self._power(), self.evaluator.split.size)), flush=True)
         stages = [*([1] if settings.auto else []), *looks]  # the first pair is reported, without a verdict
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
             self.keys += [key for key in self._wanted(stage) if key not in self.keys]
-            if following and stage not in looks and self._done(self._wanted(following)):
+            pair_alone = following and stage not in looks
+            if pair_alone and all(finished(study.folder(*key)) for key in self._wanted(following)):
                 continue
             in_time = self.training.finish(self.keys, self._note)
             if not any(arm == BASELINE for arm, _ in self.training.results):
                 return None
             content = self._judged()
             if in_time and stage in looks:
-                units = stage if settings.auto else self.study.units
+                units = stage if settings.auto else study.units
                 self.looked = sum(look <= units for look in self.design.looks) or 1
                 self.settled |= {pair: self.entries[pair] for pair in self._asked() if settled(self.entries[pair])}
                 if following:
-                    self.futile |= {pair for pair in self._open() if self._futile(pair)}
+                    made = [pair for pair in self._open() if pair in self.entries]
+                    self.futile |= {pair for pair in made if futile(self.entries[pair], self.design)}
             content.design = self._design(in_time, following)
             content.power = self._power()
             content.headline = Words().headline(content)
             stopped = content.design.stopped or self._broken()
             if stopped:
-                content.models = shipping.models(self.study)
-                content.exports, self.unexported = shipping.exports(self.study, self.evaluator, content.arms)
+                content.models = shipping.models(study)
+                content.exports, self.unexported = shipping.exports(study, self.evaluator, content.arms)
             self._write(content, last=bool(stopped))
             if stopped:
                 break
@@ -176,13 +179,6 @@ class Course:
     def _asked(self) -> list[Pair]:
         """The comparisons that were asked for, as far as there are runs for them."""
         return [pair for pair in comparing.asked_for(self.study) if pair in self.entries]
-
-    def _effect(self) -> bool:
-        """Whether a comparison that was asked for says that its arms differ."""
-        return any(has_effect(self.entries[pair]) for pair in self._asked())
-
-    def _futile(self, pair: Pair) -> bool:
-        return pair in self.entries and futile(self.entries[pair], self.design)
 
     def _open(self) -> list[Pair]:
         """The comparisons that were asked for and can still be settled."""
@@ -197,9 +193,6 @@ class Course:
         some_end = self.settled or self.futile
         arms = comparing.still_running(self.study, self._open()) if some_end else {arm for arm, _ in plan}
         return [key for key in plan if key[0] in arms and self.study.needs(key) <= set(plan)]
-
-    def _done(self, keys: Sequence[Key]) -> bool:
-        return all(finished(self.study.folder(*key)) for key in keys)
 
     def _broken(self) -> bool:
         """Whether failed runs leave nothing to go on with."""
@@ -220,6 +213,7 @@ class Course:
         self.changed |= more_hours(study.earlier, [arm for arm, _ in counted], self.design.looks)
         unplanned = bool(self.changed)
         self.entries = comparing.judge_all(study, counted, self.evaluator, self.settled, self.design, unplanned)
+        effect = any(has_effect(self.entries[pair]) for pair in self._asked())
         return collect.build(
             study,
             results,
@@ -229,7 +223,7 @@ class Course:
             self.command,
             self.evaluator,
             self.training.failures,
-            comparing.judge_given(counted, self.evaluator, self.references, self.design, unplanned, self._effect()),
+            comparing.judge_given(counted, self.evaluator, self.references, self.design, unplanned, effect),
         )
 
     def _design(self, in_time: bool, following: int | None) -> Progress:
@@ -254,7 +248,7 @@ class Course:
             look=self.looked,
             stopped=stopped,
             unplanned=self.unplanned,
-            changed=in_order(self.changed),
+            changed=[change for change in get_args(Change) if change in self.changed],  # in the order of a report
             unit=self.study.unit_name,
             hours_spent=self.hours.spent / SECONDS,
             hours_next=None if missing is None else missing / SECONDS,

@@ -75,8 +75,8 @@ class Training:
                 for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:
                     key = under_way.pop(future)
                     if not self._take(key, future, board):
-                        units, ready = (_without(key[0], rest) for rest in (units, [ready]))
-                        ready = [key for unit in ready for key in unit]
+                        units = [left for unit in units if (left := _without(key[0], unit))]
+                        ready = _without(key[0], ready)
                 board.refresh()
         return in_time
 
@@ -150,10 +150,9 @@ class Training:
         )
 
 
-def _without(arm: Arm, units: Iterable[Sequence[Key]]) -> list[list[Key]]:
-    """Units that are left when an arm has failed: without its runs, and none at all without a baseline."""
-    left = [[key for key in unit if key[0] != arm] for unit in units if arm != BASELINE]
-    return [unit for unit in left if unit]
+def _without(arm: Arm, keys: Iterable[Key]) -> list[Key]:
+    """The runs that are left when an arm has failed: those of others, and none at all without a baseline."""
+    return [key for key in keys if key[0] != arm and arm != BASELINE]
 
 
 def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:

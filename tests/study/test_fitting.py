@@ -96,7 +96,7 @@ def test_equal_time_counts_it_once(fitted: SimpleNamespace) -> None:
     plan = made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10)
     took = {"baseline": 100.0, "cwd": 140.0}
     results = {(read_arm(arm), (0, seed)): timed(took[arm]) for arm in took for seed in (0, 1)}
-    plan = plan.with_teachers({(plan.teacher.path, 0): Fitted(Path(), plan.teacher, timed(60.0))})
+    plan = replace(plan, fitted={(plan.teacher.path, 0): Fitted(Path(), plan.teacher, timed(60.0))})
     assert training.same_time_epochs(plan, results) == 17, "(2 * 140 + 60) / (2 * 100)"
 
 
@@ -161,7 +161,7 @@ def test_a_student_of_another_teacher_is_not_compared(fitted: SimpleNamespace) -
     (cwd,) = fitted.read["arms"]["cwd"]["runs"]
     plan = made(arms=["cwd"])
     other = replace(plan.teacher, sha256="0" * 64)
-    plan = plan.with_teachers({(plan.teacher.path, 0): Fitted(Path(), other, timed(1.0))})
+    plan = replace(plan, fitted={(plan.teacher.path, 0): Fitted(Path(), other, timed(1.0))})
     plan.__dict__["hashes"] = {"draw 0": {}, "loss file": {}}
     wanted = {"teacher_sha256": plan.read_by((read_arm("cwd"), (0, 0)))["teacher_sha256"]}
     with pytest.raises(UserError, match=r"no verdict: cwd has read other files .* teacher_sha256 is"):
@@ -173,7 +173,7 @@ def test_every_draw_learns_from_its_own_teacher() -> None:
     plan = replace(plan, further=(replace(plan.data, yaml=Path("/draws/1/coco1k.yaml")),))
     given = plan.teacher.path
     teachers = {(given, draw): replace(plan.teacher, path=f"/t{draw}.pt", sha256=f"{draw}") for draw in (0, 1)}
-    plan = plan.with_teachers({key: Fitted(Path(), teacher, timed(1.0)) for key, teacher in teachers.items()})
+    plan = replace(plan, fitted={key: Fitted(Path(), teacher, timed(1.0)) for key, teacher in teachers.items()})
     specs = [plan.spec(read_arm("cwd"), (draw, 0), 3) for draw in (0, 1)]
     assert [spec.teacher for spec in specs] == ["/t0.pt", "/t1.pt"]
 
