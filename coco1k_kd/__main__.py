@@ -1,6 +1,6 @@
 """The scripts as one command: `coco1k-kd create|compare|label|review|verify`, also `python -m coco1k_kd`.
 
-There are no flags here: each name runs its script, whose parser and messages it has.
+But for --help and --version there are no flags here: each name runs its script, whose parser and messages it has.
 """
 
 from __future__ import annotations

@@ -77,15 +77,12 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(_escape(sign) if _steers(sign) else sign for sign in text)
 
+    def shown(sign: str) -> str:
+        steers = unicodedata.category(sign) in _UNSEEN or unicodedata.bidirectional(sign) in _TURNING
+        return sign.encode("unicode_escape").decode() if steers else sign
 
-def _steers(sign: str) -> bool:
-    return unicodedata.category(sign) in _UNSEEN or unicodedata.bidirectional(sign) in _TURNING
-
-
-def _escape(sign: str) -> str:
-    return sign.encode("unicode_escape").decode()
+    return "".join(map(shown, text))
 
 
 def refusal(error: OSError) -> str:

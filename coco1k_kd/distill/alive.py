@@ -46,9 +46,7 @@ def end_epoch(trainer: DistillationTrainer) -> None:
         raise DistillationError(f"the teacher's weights changed in epoch {trainer.epoch + 1}: it must stay frozen")
     if not any(criterion.loss_weights.values()):
         return  # the control that must equal the baseline
-    aligned = any(
-        criterion.loss_weights[name] for name in trainer.distiller.losses
-    )  # else they have no gradient to move by
+    aligned = any(criterion.loss_weights[name] for name in trainer.distiller.losses)  # else no gradient moves them
     if aligned and trainer.tried_steps >= PATIENCE and not trainer.moved:
         raise DistillationError(f"an aligner has not moved in {trainer.tried_steps} steps: it gets no gradient")
     if trainer.epoch == trainer.start_epoch and (signal := _teacher_signal(trainer)) < NO_SIGNAL:

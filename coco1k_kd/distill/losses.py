@@ -38,7 +38,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     by_pixel = _by_pixel(teacher)
 
     def logits(x: Tensor) -> Tensor:
-        x = _at_least_float32(x)
+        x = at_least_float32(x)
         x = x.permute(0, 2, 3, 1).flatten(1, 2) if by_pixel else x.flatten(2)
         return x if tau == 1 else x / tau
 
@@ -114,10 +114,9 @@ class MGDLoss(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
+        # It starts as the identity: a random generator sends the student a random gradient.
         for layer, shift in ((self.generation[0], SHIFT), (self.generation[2], -SHIFT)):
-            nn.init.dirac_(
-                layer.weight
-            )  # starts as the identity: a random generator sends the student a random gradient
+            nn.init.dirac_(layer.weight)
             nn.init.constant_(layer.bias, shift)
         self.seed, self.calls = seed, 0
 
@@ -130,7 +129,7 @@ class MGDLoss(nn.Module):
         # Drawn where it is used: a copy from the host would have the device wait for it at every level.
         mask = torch.rand((n, 1, h, w), generator=numbers, device=student.device) >= self.mask_ratio
         generated = self.generation(student * mask)
-        return F.mse_loss(_at_least_float32(generated), _at_least_float32(teacher.detach()))
+        return F.mse_loss(at_least_float32(generated), at_least_float32(teacher.detach()))
 
     def get_extra_state(self) -> int:
         """How many masks there were: a resumed run goes on with the next, each rank of it with its own seed's."""
@@ -146,7 +145,7 @@ def standardise(features: Tensor) -> Tensor:
 
     Student and teacher pass through the same function: what is compared is where a channel is active, not how loudly.
     """
-    return F.batch_norm(_at_least_float32(features), None, None, training=True)
+    return F.batch_norm(at_least_float32(features), None, None, training=True)
 
 
 def _check_shapes(student: Tensor, teacher: Tensor) -> None:
@@ -156,5 +155,6 @@ def _check_shapes(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same in a precision in which it can be summed."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()

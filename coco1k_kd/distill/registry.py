@@ -88,15 +88,14 @@ def _rows(folder: Path) -> Iterator[Loss]:
                     yield Loss(made_by=f"{__package__}.{path.stem}:{node.name}", **row)
 
 
-def _in_order(losses: Iterator[Loss]) -> list[Loss]:
-    """Losses of features first, those of labels last, each kind by name."""
-    return sorted(losses, key=lambda loss: ((FEATURES, RESPONSES, LABELS).index(loss.compares), loss.name))
-
-
 # Arms, rows of a report, and Ultralytics' columns of results.csv without their "_loss": they name no loss.
 _COLUMNS = ("box", "cls", "dfl", "loss", "kd", "dis", "seg", "sem", "pose", "kobj", "rle", "angle")
 RESERVED = frozenset((*reserved.NAMED, reserved.STUDENT, reserved.TEACHER, *_COLUMNS))
-_known = {loss.name: loss for loss in _in_order(_rows(Path(__file__).parent))}
+# Losses of features first, those of labels last, each kind by name.
+_in_order = sorted(
+    _rows(Path(__file__).parent), key=lambda loss: ((FEATURES, RESPONSES, LABELS).index(loss.compares), loss.name)
+)
+_known = {loss.name: loss for loss in _in_order}
 
 
 def register_loss(

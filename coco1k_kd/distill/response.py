@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+from coco1k_kd.distill.losses import at_least_float32
 from coco1k_kd.distill.registry import built_in
 from coco1k_kd.errors import visible
 
@@ -71,7 +72,7 @@ class ResponseLoss(nn.Module):
         Returns:
             Classification and localisation, scalars in float32 or wider.
         """
-        q = _at_least_float32(teacher.scores.detach())
+        q = at_least_float32(teacher.scores.detach())
         classification = q.new_zeros(())
         if self.shared:
             q = self._of_shared(q, self.teacher_classes)
@@ -79,7 +80,7 @@ class ResponseLoss(nn.Module):
         confidence = q.amax(1)  # (N, A)
         norm = confidence.sum().clamp(min=1.0)  # images with nothing on them must not weigh like others
         if self.shared:
-            z = _at_least_float32(self._of_shared(student.scores, self.student_classes))
+            z = at_least_float32(self._of_shared(student.scores, self.student_classes))
             classification = _Classification.apply(z, q) / norm
         distance = localisation_distance(student.boxes, teacher.boxes.detach(), levels)
         return classification, (distance * confidence).sum() / norm
@@ -115,7 +116,7 @@ class _Classification(torch.autograd.Function):
 
 def localisation_distance(student: Tensor, teacher: Tensor, levels: Sequence[Tensor]) -> Tensor:
     """(N, A) distances of two heads' boxes, (N, 4 * bins, A): KL of their distributions, or 1 - GIoU."""
-    sides = [_at_least_float32(boxes).unflatten(1, (4, -1)) for boxes in (student, teacher)]  # (N, 4, bins, A)
+    sides = [at_least_float32(boxes).unflatten(1, (4, -1)) for boxes in (student, teacher)]  # (N, 4, bins, A)
     if sides[0].shape == sides[1].shape and sides[0].shape[2] > 1:
         log_p, log_q = (logits.log_softmax(2) for logits in sides)
         return ((log_q - log_p) * log_q.exp()).sum(2).mean(1)
@@ -151,7 +152,3 @@ def of_levels(response: Response, sizes: Sequence[int], chosen: Sequence[int]) -
     if list(chosen) == list(range(len(sizes))):
         return response
     return Response(*(torch.cat([part.split(list(sizes), -1)[i] for i in chosen], -1) for part in response))
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()

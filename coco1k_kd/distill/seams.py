@@ -1,7 +1,8 @@
 """What this package reads of Ultralytics' models beyond their documented interface.
 
-Every structure that is relied on stands here, and `tests/distill/test_seams.py` fails, by name, when one changes. What
-the trainer overrides is listed in `trainer.DistillationTrainer`.
+What is relied on of a model's neck, predictions and loss stands here, and `tests/distill/test_seams.py` fails, by name,
+when it changes. Elsewhere: the methods that `trainer.DistillationTrainer` overrides, the head that `teacher.py` takes
+apart, the assigner that `doubt.py` wraps, the data set that `pool.py` extends.
 """
 
 from __future__ import annotations

@@ -102,7 +102,10 @@ class DistillationTrainer:
                 loaded, self.device, torch.float32, self.args.compile, self._compared_branches(student, loaded)
             )
             self.beside = ThreadPoolExecutor(1, "teacher") if self._leaves_cores_idle() else None
-            self._check_fit()
+            if self.teacher.image_channels != (channels := self.data["channels"]):
+                raise UserError(
+                    f"the teacher takes {self.teacher.image_channels}-channel images, the data has {channels}"
+                )
             self.distiller = Distiller(
                 neck_channels(student),
                 self.teacher.channels,
@@ -154,10 +157,9 @@ class DistillationTrainer:
         """
         if self.world_size > 1:  # it lives outside DDP's module
             for parameter in self.distiller.parameters():
-                if parameter.grad is None:  # on all ranks: no batch of this step was taught
-                    continue
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= self.world_size
+                if parameter.grad is not None:  # on all ranks: a batch of this step was taught
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= self.world_size
         aligners = [aligner.weight for aligner in self.distiller.aligners]  # each: MGD's generators may move alone
         # Once all have moved, nobody looks any more: each look has the host wait for a GPU.
         before = [] if self.moved or self.untaught else [weight.detach().clone() for weight in aligners]
@@ -199,11 +201,9 @@ class DistillationTrainer:
 
     def plot_metrics(self) -> None:
         """Ultralytics' results.png, and distillation.png: does the loss fall, do the features align."""
-        super().plot_metrics()
-        from coco1k_kd.distill.curves import (
-            plot_distillation,  # here, since a run without plots need not load matplotlib
-        )
+        from coco1k_kd.distill.curves import plot_distillation  # here, since it loads matplotlib
 
+        super().plot_metrics()
         self.on_plot(plot_distillation(self.csv))
 
     def final_eval(self) -> None:
@@ -237,15 +237,13 @@ class DistillationTrainer:
                 f"{record['teacher'] or 'in memory'} ({record['teacher_sha256'][:12]}) in {self.teacher.dtype}"
             )
             known = len(self.data["names"])
-            for loss in self.distiller.responses.values():
-                if not loss.shared:
+            for shared in (loss.shared for loss in self.distiller.responses.values()):
+                if not shared:
                     LOGGER.warning(
                         "Distillation: the teacher has none of the data's classes: its responses teach boxes alone"
                     )
-                elif loss.shared < known:
-                    LOGGER.info(
-                        f"Distillation: the teacher's responses teach {loss.shared} of the data's {known} classes"
-                    )
+                elif shared < known:
+                    LOGGER.info(f"Distillation: the teacher's responses teach {shared} of the data's {known} classes")
 
     def _begin_epoch(self) -> None:
         """The schedule's weight, and which batches of the epoch are taught."""
@@ -295,12 +293,6 @@ class DistillationTrainer:
             raise UserError(f"the loss {self.settings.loss} compares upright boxes: for the task obb take cwd or mgd")
         theirs = branches_of(heads[1])
         return [branch for branch in branches_of(student) if branch in theirs]
-
-    def _check_fit(self) -> None:
-        if self.teacher.image_channels != self.data["channels"]:
-            raise UserError(
-                f"the teacher takes {self.teacher.image_channels}-channel images, the data has {self.data['channels']}"
-            )
 
     def _save_distiller(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         criterion = getattr(self, "criterion", None)

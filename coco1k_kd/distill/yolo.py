@@ -24,13 +24,7 @@ NOT_GIVEN = object()  # a teacher that is None is plain training by intent
 class _WithTeacher:
     """What `YOLO` adds to Ultralytics' models: `train` with a teacher."""
 
-    def train(
-        self,
-        trainer: type[DetectionTrainer] | None = None,
-        *,
-        teacher: Any = NOT_GIVEN,
-        **kwargs: Any,
-    ) -> Any:
+    def train(self, trainer: type[DetectionTrainer] | None = None, *, teacher: Any = NOT_GIVEN, **kwargs: Any) -> Any:
         """Train as Ultralytics does, distilling from `teacher` if there is one.
 
         Args:

@@ -11,13 +11,7 @@ WEIGHTS, FROZEN, NECK, BACKBONE = STARTS = ("weights", "frozen", "neck", "backbo
 
 # For fresh layers, which have everything to learn in minutes; with a step per batch (`nbs`). Ultralytics' own choice, a
 # learning rate of 0.0001 and a step per 64 images, is for weights that are nearly right.
-FRESH_TRAINING = {
-    "optimizer": "AdamW",
-    "lr0": 0.001,
-    "momentum": 0.9,
-    "warmup_epochs": 1.0,
-    "warmup_bias_lr": 0.0,
-}
+FRESH_TRAINING = {"optimizer": "AdamW", "lr0": 0.001, "momentum": 0.9, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0}
 # Over a frozen backbone as Ultralytics warms up an optimizer that is named: there CWD gained +0.8 to
 # +1.4 AP, without it up to +0.2 (docs/lab/frozen-backbone.md).
 FROZEN_TRAINING = FRESH_TRAINING | {"momentum": 0.937, "warmup_bias_lr": 0.1}

@@ -28,9 +28,7 @@ class CocoValidator(DetectionValidator):
         self, image_ids: dict[str, int], category_ids: list[int], numbers: dict[int, int] | None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.image_ids = image_ids
-        self.category_ids = category_ids
-        self.numbers = numbers
+        self.image_ids, self.category_ids, self.numbers = image_ids, category_ids, numbers
         self.results: list[dict[str, Any]] = []
 
     def init_metrics(self, model: Any) -> None:
@@ -46,17 +44,16 @@ class CocoValidator(DetectionValidator):
             image = self._prepare_batch(index, batch)
             scaled = self.scale_preds(self._prepare_pred(pred), image)
             image_id = self.image_ids[image["im_file"]]
-            for (x1, y1, x2, y2), score, label in zip(
-                scaled["bboxes"].tolist(), scaled["conf"].tolist(), scaled["cls"].tolist(), strict=True
-            ):
-                self.results.append(
-                    {
-                        "image_id": image_id,
-                        "category_id": self.category_ids[int(label)],
-                        "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
-                        "score": round(score, 6),
-                    }
-                )
+            rows = zip(*(scaled[name].tolist() for name in ("bboxes", "conf", "cls")), strict=True)
+            self.results += [
+                {
+                    "image_id": image_id,
+                    "category_id": self.category_ids[int(label)],
+                    "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
+                    "score": round(score, 6),
+                }
+                for (x1, y1, x2, y2), score, label in rows
+            ]
 
     @staticmethod
     def _known(pred: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:

@@ -33,15 +33,6 @@ from coco1k_kd.runs.spec import Figures
 
 _FIRST_BATCHES = 3
 _NEVER = 10**9
-_EVENTS = (
-    "on_train_start",
-    "on_train_epoch_start",
-    "on_train_epoch_end",
-    "on_val_start",
-    "on_val_end",
-    "on_fit_epoch_end",
-    "on_train_end",
-)
 
 
 class Recorder:
@@ -51,14 +42,11 @@ class Recorder:
         folder: the run folder; `weights/resume.pt` in it is the snapshot.
         batch: the batch size asked for.
         seed: the run's seed.
-        snapshot: what `load_snapshot` returned, when the run continues.
+        snapshot: what `read_snapshot` returned, when the run continues.
     """
 
     def __init__(self, folder: Path, batch: int, seed: int, snapshot: dict[str, Any] | None = None) -> None:
-        self.folder = folder
-        self.batch = batch
-        self.seed = seed
-        self.snapshot = snapshot
+        self.folder, self.batch, self.seed, self.snapshot = folder, batch, seed, snapshot
         self.work: dict[str, Any] = {}
         self.figures = Figures(**snapshot["figures"]) if snapshot else Figures()
         if snapshot:
@@ -72,10 +60,10 @@ class Recorder:
 
     def attach(self, model: Any) -> None:
         """Register with an Ultralytics `YOLO` object before `train`."""
-        for event in _EVENTS:
+        for event in (name for name in vars(type(self)) if name.startswith("on_")):
             model.add_callback(event, getattr(self, event))
 
-    # The callbacks, in the order in which Ultralytics calls them.
+    # The callbacks, by Ultralytics' names of its events, in the order in which it calls them.
 
     def on_train_start(self, trainer: Any) -> None:
         if self.snapshot:
@@ -232,15 +220,11 @@ def peak_memory(device: torch.device) -> int:
 def _describe(trainer: Any) -> dict[str, Any]:
     """What the audit compares: settings in effect, not settings asked for."""
     own = {id(parameter) for parameter in student_of(trainer).parameters()}
+    compared = ("param_group", "initial_lr", "betas", "weight_decay", "nesterov", "use_muon")
     groups = [
-        {
-            key: group[key]
-            for key in ("param_group", "initial_lr", "betas", "weight_decay", "nesterov", "use_muon")
-            if key in group
-        }
-        | {"tensors": sum(id(parameter) in own for parameter in group["params"])}
+        {key: group[key] for key in compared if key in group} | {"tensors": tensors}
         for group in trainer.optimizer.param_groups
-        if any(id(parameter) in own for parameter in group["params"])
+        if (tensors := sum(id(parameter) in own for parameter in group["params"]))
     ]
     on_cpu = trainer.device.type == "cpu"  # elsewhere neither the processor nor its threads compute
     return {

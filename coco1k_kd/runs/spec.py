@@ -62,7 +62,7 @@ class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     distillation: str | None  # a loss, or "ultralytics"
     distillation_settings: dict[str, Any]  # of `distill.settings.Distillation`
     train_args: dict[str, Any]
-    judge: EvaluateSpec | None = None  # of its best and last checkpoint, where other images than these judge
+    judge: EvaluateSpec | None = None  # of its checkpoints, where other images than these judge
 
 
 class Figures(msgspec.Struct, kw_only=True):

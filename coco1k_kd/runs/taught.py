@@ -1,7 +1,8 @@
 """One pass of a teacher over images: its boxes with their scores, kept by what they depend on.
 
-`boxes.json` holds the identity of the teacher and of the settings, and the boxes of every image by the image's SHA-256:
-a pass that was interrupted goes on, and another teacher's boxes are never taken for this one's.
+A file of boxes, `boxes_<imgsz>.json`, holds the identity of the teacher and of the settings, and the boxes of every
+image by the image's SHA-256: a pass that was interrupted goes on, and another teacher's boxes are never taken for this
+one's.
 """
 
 from __future__ import annotations
@@ -53,9 +54,8 @@ class BoxStore:
 
     def save(self) -> None:
         """Write all boxes, whole or not at all."""
-        write_atomic(
-            self.path, json.dumps({"identity": self.identity, "seconds": round(self.seconds, 1), "images": self._boxes})
-        )
+        content = {"identity": self.identity, "seconds": round(self.seconds, 1), "images": self._boxes}
+        write_atomic(self.path, json.dumps(content))
 
     def _read(self) -> tuple[dict[str, list[list[float]]], float]:
         try:
@@ -110,11 +110,8 @@ def teach(
                     if pixels[digest] is None or pixels[digest].shape[1::-1] != sizes[digest]:
                         bad[images[digest]] = "cannot be decoded"
                         del pixels[digest]
-                found = (
-                    model.predict([*pixels.values()], stream=True, conf=LOW, verbose=False, **settings)
-                    if pixels
-                    else ()
-                )
+                asked = {"stream": True, "conf": LOW, "verbose": False, **settings}
+                found = model.predict([*pixels.values()], **asked) if pixels else ()
                 for digest, result in zip(pixels, found, strict=True):
                     store.add(digest, _boxes(result.boxes))
                 bar.update(len(digests))

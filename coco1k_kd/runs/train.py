@@ -1,8 +1,8 @@
 """One run of a study in a process of its own: `python -m coco1k_kd.runs.train SPEC.json`.
 
-A run is a function of its spec and of the files it names. It ends with `result.json` in the run folder, or with
-`failure.json` and an exit code. Its own process gives it a clean random state, a memory figure of its own, and nobody
-to harm when it dies.
+A run is a function of its spec and of the files it names. It ends with `result.json` in the run folder, or with an exit
+code and, where the reason is known, `failure.json`; a defect leaves its traceback at the end of the log. Its own
+process gives it a clean random state, a memory figure of its own, and nobody to harm when it dies.
 """
 
 from __future__ import annotations
@@ -55,12 +55,8 @@ _START = "start.pt"
 _PLACEBO = "placebo.pt"
 _TRAINED = "trained.json"  # what rank 0 hands to the process that started the ranks
 _KEPT = (SPEC, LOG, LOCK, _PLACEBO)
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "cublas_status_alloc_failed",
-)  # as GPU and CPU allocators say it
+# As GPU and CPU allocators say it.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "cublas_status_alloc_failed")
 
 
 def train(spec: TrainSpec) -> Result:
