@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import NO_LOCKS
+from coco1k_kd.runs.code import installed
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
 from coco1k_kd.runs.spec import Outcome, Spec
@@ -116,7 +116,7 @@ class Cluster:
             if error.errno in NO_LOCKS:
                 raise UserError(f"--ray: {_without_locks(project, error)}") from None
             raise UserError(f"cannot write to --project {project}: {error.strerror}") from None
-        self._needs = (Path(probe), [path.absolute() for path in files], _versions())
+        self._needs = (Path(probe), [path.absolute() for path in files], installed(_SAME))
         task = ray.remote(num_cpus=0, max_retries=0)(unfit)
         asked = [
             task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*self._needs)
@@ -204,7 +204,7 @@ def unfit(probe: Path, files: Sequence[Path], versions: dict[str, str]) -> str:
         return f"{here} does not see {probe.parent}: put --project on storage that all nodes share, at the same path"
     if missing := [path for path in files if not path.exists()]:
         return f"{here} does not see {missing[0]}: data and weights must lie on storage that all nodes share"
-    own = _versions()
+    own = installed(versions)
     for name, expected in versions.items():
         if own.get(name) != expected:
             return f"{here} has {name} {own.get(name)}, the driver {expected}: the runs would not be comparable"
@@ -254,14 +254,6 @@ def _connect(address: str) -> None:
         )
     except Exception as error:  # Ray raises whatever its layers raised
         raise UserError(f"--ray {address}: cannot connect ({_line(error)})") from None
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _SAME:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
 
 
 def _line(error: Exception) -> str:

@@ -9,9 +9,12 @@ modules that start, place and display runs.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -38,6 +41,15 @@ def essence(source: str) -> str:
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed, by name. None is imported."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def versions() -> dict[str, str]:

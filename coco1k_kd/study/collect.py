@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import math
 import os
@@ -10,14 +9,13 @@ import platform
 import subprocess
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
 
 import msgspec
 from msgspec import structs
 
-import coco1k_kd
+from coco1k_kd import __version__
 from coco1k_kd.data.groups import groups_of
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import (
@@ -34,6 +32,7 @@ from coco1k_kd.report.comparison import (
     Run,
     Weight0,
 )
+from coco1k_kd.runs.code import installed
 from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds
 from coco1k_kd.study.arms import BASELINE, RANDOM, WEIGHT0, Key, Replicate
@@ -80,7 +79,7 @@ def build(
     draws, judge = [data.record() for data in study.drawn], evaluator.split
     return Comparison(
         command=command,
-        versions=_versions(),
+        versions={"python": platform.python_version(), "coco1k_kd": __version__, **installed(_PACKAGES)},
         git=_git(),
         hardware=_hardware(results),
         dataset=study.data.record() | ({"draws": draws} if len(draws) > 1 else {}),
@@ -193,14 +192,6 @@ def _curves(path: Path) -> dict[str, list[float | None]]:
     names |= {column: column.removeprefix("kd/") for column in rows[0] if column.startswith(_KD_MEASURES)}
     figures = {name: [float(row[column]) for row in rows] for column, name in names.items() if column in rows[0]}
     return {"epoch": [int(float(row["epoch"])) for row in rows], **figures}
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "coco1k_kd": coco1k_kd.__version__}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 def _git() -> Git | None:

@@ -128,21 +128,10 @@ def _spec(study: Study, given: Weights, draw: int, judge: Callable[[Path], Evalu
 def _arguments(study: Study, data: Data) -> dict[str, Any]:
     """Ultralytics' own settings, at the study's image size and batch."""
     s = study.settings
-    auto, chosen = s.fit_teacher == FIT_AUTO, read_train_args(s.train)
-    epochs = AUTO_EPOCHS if auto else s.fit_teacher
-    return {
-        **study.val_args(),
-        "data": str(data.yaml),
-        "device": s.device or None,
-        **resolve_optimizer(data.train.size, s.batch, epochs, len(data.classes)),
-        **{key: chosen[key] for key in _OF_THE_MACHINE if key in chosen},
-        "epochs": epochs,
-        "seed": _SEED,
-        "deterministic": True,
-        "patience": AUTO_PATIENCE if auto else 0,
-        "plots": False,
-        "exist_ok": True,
-    }
+    epochs, patience = (AUTO_EPOCHS, AUTO_PATIENCE) if s.fit_teacher == FIT_AUTO else (s.fit_teacher, 0)
+    chosen = resolve_optimizer(data.train.size, s.batch, epochs, len(data.classes))
+    chosen |= {key: value for key, value in read_train_args(s.train).items() if key in _OF_THE_MACHINE}
+    return study.train_args(data, epochs, _SEED, chosen, patience)
 
 
 def _identity(study: Study, given: Weights, draw: int, arguments: dict[str, Any]) -> str:

@@ -264,6 +264,11 @@ class Study:
             own["loss_file"] = str(s.loss_file.resolve())
         if arm.taught:
             own["lesson"] = str(self.lesson(arm, replicate))
+        chosen = {
+            **resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
+            **start_training(s.start, s.batch),
+            **read_train_args(s.train),
+        }
         return TrainSpec(
             arm=arm.name,
             seed=replicate[1],
@@ -281,21 +286,19 @@ class Study:
             distillation_settings=own,
             annotations=str(self.data.val.annotations),
             images=str(data.val.images),
-            train_args={
-                **self.val_args(),
-                "data": str(data.yaml),
-                "device": s.device or None,
-                **resolve_optimizer(self.data.train.size, s.batch, s.epochs, len(self.data.classes)),
-                **start_training(s.start, s.batch),
-                **read_train_args(s.train),
-                "epochs": epochs,
-                "seed": replicate[1],
-                "deterministic": True,
-                "patience": 0,  # no early stopping: it would give the arms different numbers of epochs
-                "plots": False,
-                "exist_ok": True,
-            },
+            train_args=self.train_args(data, epochs, replicate[1], chosen),
         )
+
+    def train_args(
+        self, data: Data, epochs: int, seed: int, chosen: Mapping[str, Any], patience: int = 0
+    ) -> dict[str, Any]:
+        """Ultralytics' settings for a training; `chosen` are those in which it may differ from others.
+
+        Arms have no patience: to stop early would give them different numbers of epochs.
+        """
+        fixed = {"deterministic": True, "plots": False, "exist_ok": True}
+        of_run = {"data": str(data.yaml), "epochs": epochs, "seed": seed, "patience": patience}
+        return {**self.val_args(), **chosen, "device": self.settings.device or None, **of_run, **fixed}
 
     def lesson(self, arm: Arm, replicate: Replicate) -> Path:
         """The boxes that an arm learns from; those of `pool_self` are made when the baseline is there."""

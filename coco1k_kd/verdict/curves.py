@@ -13,6 +13,8 @@ from coco1k_kd.verdict.coco import THRESHOLDS
 from coco1k_kd.verdict.matching import matched
 from coco1k_kd.verdict.precision import RECALLS, curve
 
+_BINS = 10  # of confidence
+
 
 class PrecisionRecall(msgspec.Struct, frozen=True):
     """Precision at COCO's 101 recalls, mean over classes and runs, with the bootstrap's 95% band."""
@@ -75,17 +77,17 @@ def precision_recall(
     return PrecisionRecall(*(x.tolist() for x in (RECALLS, mean, np.minimum(low, mean), np.maximum(high, mean))))
 
 
-def calibration(annotations: Path, predictions: Sequence[Path], iou: float = 0.5, bins: int = 10) -> Calibration:
-    """Confidence against precision of all detections of an arm's runs; crowds and their like do not count."""
-    at, scores, hits = _threshold(iou), [], []
+def calibration(annotations: Path, predictions: Sequence[Path]) -> Calibration:
+    """Confidence against precision at IoU 0.5 of all detections of an arm's runs; crowds and the like do not count."""
+    at, scores, hits = _threshold(0.5), [], []
     for path in predictions:
         for ranking in matched(annotations, path)[2]:
             counted = ranking.counted[0, at]
             scores.append(ranking.score[counted])
             hits.append(ranking.hit[0, at][counted])
     score, hit = np.concatenate(scores), np.concatenate(hits)
-    place = np.clip((score * bins).astype(int), 0, bins - 1)
-    number, total, right = (np.bincount(place, w, bins) for w in (None, score, hit.astype(float)))
+    place = np.clip((score * _BINS).astype(int), 0, _BINS - 1)
+    number, total, right = (np.bincount(place, w, _BINS) for w in (None, score, hit.astype(float)))
     seen = number > 0
     confidence, precision = total[seen] / number[seen], right[seen] / number[seen]
     error = float(np.abs(total - right).sum() / max(len(score), 1))
