@@ -23,7 +23,7 @@ def test_the_levels_are_those_of_equal_stride():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"distillation_loss": "no_such_loss"}, "unknown loss 'no_such_loss'.*cwd, mgd"),
+        ({"distillation_loss": "no_such_loss"}, "unknown loss 'no_such_loss'.*choose of .*cwd.*mgd"),
         ({"distillation_weight": -1}, "must be a number >= 0"),
         ({"distillation_weight": "much"}, "must be a number >= 0"),
         ({"distillation_schedule": "step"}, "unknown schedule"),
