@@ -46,10 +46,6 @@ class Panel:
     text: str
     alt: str
 
-    def base64(self) -> str:
-        """The panel as a JPEG in base64."""
-        return jpeg(self.image)
-
 
 @dataclass(frozen=True)
 class Example:

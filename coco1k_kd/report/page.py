@@ -23,7 +23,7 @@ from coco1k_kd.flags import command_line
 from coco1k_kd.report import markdown as tables
 from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import Evidence
-from coco1k_kd.report.examples import legend
+from coco1k_kd.report.examples import jpeg, legend
 from coco1k_kd.report.plots import Plots, less, style
 from coco1k_kd.report.shipped import shipped
 from coco1k_kd.report.words import Words, points
@@ -72,6 +72,7 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         design=words.design(comparison),
         evidence=evidence,
         legend=_legend(words),
+        jpeg=jpeg,
         points=points,
         errors=_errors(plots, evidence),
         curves=_curves(plots, evidence),
