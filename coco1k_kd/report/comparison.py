@@ -106,6 +106,10 @@ class Arm(Struct):
     mean: dict[str, float | None]
     std: dict[str, float | None]
     overhead: Annotated[float | None, Meta(description="extra training time per image, over the baseline's")] = None
+    ap_known: Annotated[
+        Ap | None,
+        Meta(description="mean over runs, of `references.student.classes` on val; null where it knows all or none"),
+    ] = None
 
 
 class Fitted(Struct):

@@ -216,6 +216,11 @@ class Words:
             told.append(self("little_learned", least=f"{100 * LITTLE:g}"))
         elif student and best < (student.ap_of_all or 0.0):
             told.append(self("worse_than_given", ap=f"{100 * student.ap:.1f}"))
+        if student and student.classes and student.ap is not None:
+            given, known = f"{100 * student.ap:.1f}", self.count("class", len(student.classes))
+            aps = {name: arm.ap_known for name, arm in comparison.arms.items() if arm.ap_known is not None}
+            parts = ", ".join(f"{name} {100 * ap:.1f}" for name, ap in aps.items())
+            told += [self("known_classes", classes=known, given=given, parts=parts)] * bool(parts)
         if entries := comparison.against_given:
             parts = "; ".join(f"{entry.arm} {self.result(entry)}" for entry in entries)
             told.append(self("against_given", images=self.judged_on(entries[0]), parts=parts))

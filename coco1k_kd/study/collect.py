@@ -18,6 +18,7 @@ from msgspec import structs
 from coco1k_kd import __version__
 from coco1k_kd.data.groups import groups_of
 from coco1k_kd.files import sha256
+from coco1k_kd.names import STUDENT
 from coco1k_kd.report.comparison import (
     Arm,
     Audit,
@@ -74,8 +75,10 @@ def build(
     runs = {key: _run(study, key, result, evaluator, costs[key]) for key, result in results.items()}
     arms = {arm.name: _arm([runs[key] for key in runs if key[0] == arm]) for arm, _ in results if arm != WEIGHT0}
     per_image = _seconds_per_image(results, costs)
+    known = known_classes(study, references)
     for name, arm in arms.items():
         arm.overhead = per_image[name] / per_image[BASELINE.name] - 1
+        arm.ap_known = ap_known(study, [key for key in runs if key[0].name == name], known)
     draws, judge = [data.record() for data in study.drawn], evaluator.split
     return Comparison(
         command=command,
@@ -142,6 +145,19 @@ def _arm(runs: list[Run]) -> Arm:
         mean={name: fmean(column) for name, column in values.items()},
         std={name: stdev(column) if len(column) > 1 else None for name, column in values.items()},
     )
+
+
+def known_classes(study: Study, references: Mapping[str, Reference]) -> tuple[int, ...]:
+    """The numbers of the classes that the student as given knows, where it knows some of the data's alone."""
+    student = references.get(STUDENT)
+    return tuple(map(study.data.classes.index, student.classes)) if student else ()
+
+
+def ap_known(study: Study, keys: Sequence[Key], known: tuple[int, ...]) -> float | None:
+    """Mean AP of these classes on the val images, to stand beside the student as given."""
+    truth = study.data.val.annotations
+    aps = [coco_metrics(truth, study.predictions(key, EPOCHS[0]), known)["ap"] for key in keys] if known else []
+    return fmean(aps) if aps and None not in aps else None
 
 
 def _controls(study: Study, results: Results, runs: Runs, entries: Sequence[Entry]) -> Controls:

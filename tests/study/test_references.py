@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from ultralytics import YOLO
 from coco1k_kd.data.given import open_data
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.runs.slots import Slots
+from coco1k_kd.study import collect
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.settings import Settings
@@ -72,15 +74,34 @@ def _sorted(boxes: list[dict[str, Any]]) -> list[str]:
 def test_ap_is_that_of_the_classes_that_it_knows(given: SimpleNamespace) -> None:
     known = [name for name in given.names if name in {n.strip().lower() for n in given.shuffled} | set(given.shuffled)]
     assert given.some.classes == known and 0 < len(known) < len(given.names)
-    truth = COCO(str(given.truth))
-    evaluation = COCOeval(truth, truth.loadRes(given.some.predictions), "bbox")
-    evaluation.params.catIds = sorted(truth.getCatIds(catNms=known))
+    ap, ap50 = _coco(given.truth, given.some.predictions, known)
+    assert given.some.ap == pytest.approx(ap) and given.some.ap50 == pytest.approx(ap50)
+    assert given.some.ap50 > 0, "nothing found, nothing shown"
+    assert given.all.classes == [] and given.all.ultralytics and given.some.ultralytics is None
+
+
+def _coco(annotations: Path, predictions: str, names: list[str]) -> tuple[float, float]:
+    """AP and AP50 of these classes by COCOeval."""
+    truth = COCO(str(annotations))
+    evaluation = COCOeval(truth, truth.loadRes(predictions), "bbox")
+    evaluation.params.catIds = sorted(truth.getCatIds(catNms=names))
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    assert given.some.ap == pytest.approx(evaluation.stats[0]) and given.some.ap50 == pytest.approx(evaluation.stats[1])
-    assert given.some.ap50 > 0, "nothing found, nothing shown"
-    assert given.all.classes == [] and given.all.ultralytics and given.some.ultralytics is None
+    return evaluation.stats[0], evaluation.stats[1]
+
+
+def test_arms_are_measured_on_the_classes_of_the_student_as_given_too(given: SimpleNamespace) -> None:
+    files = {1: given.all.predictions, 2: given.some.predictions}
+    val = SimpleNamespace(annotations=given.truth)
+    study = SimpleNamespace(
+        data=SimpleNamespace(classes=given.names, val=val), predictions=lambda key, epoch: Path(files[key])
+    )
+    known = collect.known_classes(study, {"student": given.some})
+    assert [given.names[number] for number in known] == given.some.classes
+    wanted = fmean(_coco(given.truth, file, given.some.classes)[0] for file in files.values())
+    assert collect.ap_known(study, [1, 2], known) == pytest.approx(wanted) and wanted > 0
+    assert collect.ap_known(study, [1, 2], collect.known_classes(study, {"student": given.all})) is None
 
 
 def test_without_a_class_of_the_data_there_is_no_ap(given: SimpleNamespace) -> None:
