@@ -11,15 +11,9 @@ from types import SimpleNamespace
 import pytest
 from studies import run
 from ultralytics import YOLO
-from ultralytics.engine import exporter
 
-from coco1k_kd.errors import UserError
-from coco1k_kd.runs import formats
-from coco1k_kd.runs.export import export
 from coco1k_kd.runs.formats import FORMATS
-from coco1k_kd.runs.predict import predict
-from coco1k_kd.runs.spec import PREDICTIONS, ExportSpec
-from coco1k_kd.study.settings import Settings
+from coco1k_kd.runs.spec import PREDICTIONS
 from coco1k_kd.verdict.matching import coco_metrics
 
 VAL = "annotations/instances_val2017.json"
@@ -70,46 +64,6 @@ def test_student_and_teacher_are_measured_in_every_study(whole: SimpleNamespace,
     assert whole.content["exports"] == []
 
 
-@pytest.mark.parametrize("format", ["torchscript", "onnx:half", "openvino"])
-def test_the_file_finds_what_its_checkpoint_finds(format: str, models: Path, subset: Path, tmp_path: Path) -> None:
-    if format == "openvino":
-        pytest.importorskip("openvino")
-    args = {"data": str(subset / "coco1k.yaml"), "imgsz": 64, "batch": 8, "device": "cpu", "workers": 0}
-    given = {"annotations": str(subset / VAL), "images": str(subset / "images" / "val2017")}
-    checkpoint = models / "student.pt"
-    spec = ExportSpec(
-        folder=str(tmp_path), weights=str(checkpoint), format=format, calibration="", val_args=args, **given
-    )
-    made = export(spec)
-    ends = {"torchscript": ".torchscript", "onnx:half": ".onnx", "openvino": "_openvino_model"}
-    assert made.file == "student" + ends[format] and checkpoint.exists()
-    places = {name: Path(path) for name, path in given.items()}
-    predict(YOLO(checkpoint), output=tmp_path / "checkpoint.json", rect=False, **places, **args)  # a file's are square
-    ap, expected = (coco_metrics(subset / VAL, tmp_path / name)["ap"] for name in (PREDICTIONS, "checkpoint.json"))
-    rough = 1e-2 if format == "torchscript" else 0.3  # OpenVINO, too, computes in 16 bits on a CPU that has them
-    assert expected > 0 and ap == pytest.approx(expected, rel=rough)
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (["onx"], "choose of onnx, openvino"),
-        (["onnx", "onnx"], "twice"),
-        (["onnx:int4"], "give onnx or onnx:half or onnx:int8"),
-        (["torchscript:int8"], "give torchscript or torchscript:half$"),
-        (["torchscript:half"], "on a CUDA GPU only"),
-        (["coreml"], "pip install coremltools"),
-        (["onnx", "engine"], "pip install tensorrt"),
-    ],
-)
-def test_what_cannot_be_made_is_refused_in_a_line(asked: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = ("coremltools", "tensorrt")
-    monkeypatch.setattr(formats, "find_spec", lambda package: None if package in missing else package)
-    with pytest.raises(UserError, match=said) as caught:
-        Settings(export=asked, device="cpu").checked()
-    assert "\n" not in str(caught.value) and str(caught.value).startswith("--export")
-
-
 def test_a_format_whose_packages_are_missing_is_refused_before_any_training(command: list[str], tmp_path: Path) -> None:
     lacking = {
         name: [package for package in needs.packages if not find_spec(package)] for name, needs in FORMATS.items()
@@ -122,11 +76,3 @@ def test_a_format_whose_packages_are_missing_is_refused_before_any_training(comm
     assert (
         done.stderr == f"error: --export {name}: install what it needs first: pip install {' '.join(lacking[name])}\n"
     )
-
-
-def test_formats_and_precisions_are_ultralytics_own() -> None:
-    listed = exporter.export_formats()
-    for name, needs in formats.FORMATS.items():
-        assert name in listed["Argument"] and name in exporter.FP16_FORMATS
-        assert (name in exporter.INT8_FORMATS) == (needs.int8 is not None)
-        assert dict(zip(listed["Argument"], listed["CPU"], strict=True))[name] != needs.gpu
