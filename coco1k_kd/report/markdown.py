@@ -121,11 +121,11 @@ def differences(comparison: Comparison, words: Words) -> tuple[list[str], list[l
         ]
         for e in compared
     ]
-    if any(e.p_holm is not None for e in compared):  # several arms: what decides the verdict's word
+    if any(e.p_holm is not None for e in compared):  # p for all looks and comparisons together
         head.insert(4, words("h_p_holm"))
         for row, e in zip(rows, compared, strict=True):
             row.insert(4, p_value(e.p_holm))
-    if any(e.level != ALPHA for e in compared):  # a look of several: what the verdict is read from
+    if any(e.level != ALPHA for e in compared):  # several looks or comparisons: what the verdict is read from
         head.insert(3, words("h_level_ci"))
         for row, e in zip(rows, compared, strict=True):
             row.insert(3, words.interval(*e.d_ap.interval))

@@ -2,8 +2,8 @@
 
     python -m coco1k_kd.runs.code     # for the stage keys of run_coco1k_kd.sh
 
-It covers `distill` and of `runs` what happens inside a run. Comments, docstrings and layout do not count, nor do the
-modules that start, place and display runs.
+It covers `distill` and of `runs` what happens inside a run; what that reads has hashes of its own (`data/identity.py`).
+Comments, docstrings and layout do not count, nor do the modules that start, place and display runs.
 """
 
 from __future__ import annotations

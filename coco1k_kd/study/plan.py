@@ -120,7 +120,7 @@ class Study:
 
     @property
     def listed(self) -> Path:
-        """The list of these hashes."""
+        """The file that lists the `hashes`."""
         return self.project / f"files_{self.stamp}.json"
 
     def files(self) -> list[Path]:

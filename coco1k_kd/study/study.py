@@ -99,7 +99,7 @@ def run(
 
 
 def report_only(path: Path, language: str | None = None) -> int:
-    """Write a comparison's picture and tables again from its JSON."""
+    """Write and print the report of a comparison again, from its JSON."""
     content = read_comparison(path)
     try:
         written = write_report(content, path.parent, path.stem.removeprefix("comparison_"), language)

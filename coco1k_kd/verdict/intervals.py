@@ -214,7 +214,7 @@ def corrected(estimates: Mapping[str, Estimate], images: Mapping[str, int] | Non
 def verdict(difference: Estimate, level: float = _PLAIN) -> tuple[Word, Reason | None]:
     """`improves`, `hurts`, `no_difference` or `inconclusive`, and for the last why.
 
-    The method is judged from two units on, on enough images, and where resampled images make a difference at all.
+    The method is judged from two units on, on enough images, and where the choice of images makes a difference at all.
     """
     if difference.units == 1:
         return "inconclusive", "one_seed"
