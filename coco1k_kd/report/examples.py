@@ -194,7 +194,7 @@ def _dashes(
     length = float(np.linalg.norm(b - a)) or 1.0
     starts = np.arange(0, length, drawn + left_out)
     ends = np.minimum(starts + drawn, length)
-    pieces = np.stack((starts, ends), axis=1)[..., None] / length * (b - a) + a  # (n, 2 ends, x and y)
+    pieces = a + (b - a) * np.stack((starts, ends), axis=1)[..., None] / length  # (n, 2 ends, x and y)
     return [[tuple(point) for point in piece] for piece in pieces]
 
 
