@@ -41,6 +41,7 @@ EVERY = 4  # of the variants whose other steps are plain
 WARM_UP = 12  # steps of each variant, all of them taught: aligners are fitted in the first ten
 OURS = ("cwd", "mgd", "response", "cwd+response", "cwd_fp32", f"cwd:every={EVERY}", f"cwd+response:every={EVERY}")
 VARIANTS = ("plain", "stock", *OURS, "floor", "floor_fp32")
+MORE = ("cwd:every=8", "cwd+response:every=8")  # of which a round is twice as long
 
 
 class Ready(Exception):
@@ -103,7 +104,7 @@ def step_of(variant: str, args: argparse.Namespace, data: Path) -> Callable[[], 
 
 def typical(variant: str, seconds: list[float]) -> float:
     """The median step; where only some are taught, the mean of the medians of each place among them."""
-    places = EVERY if ":every=" in variant else 1
+    places = int(variant.partition(":every=")[2] or 1)
     return statistics.mean(statistics.median(seconds[place::places]) for place in range(places))
 
 
@@ -115,8 +116,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)  # what a child process measures
+    parser.add_argument("--variants", nargs="+", choices=(*VARIANTS, *MORE), default=list(VARIANTS))
+    parser.add_argument(
+        "--memory-of", choices=(*VARIANTS, *MORE), help=argparse.SUPPRESS
+    )  # what a child process measures
     args = parser.parse_args()
     LOGGER.setLevel("ERROR")
 
@@ -151,7 +154,7 @@ def main() -> None:
                     times[variant].append(time.perf_counter() - start)
 
     seconds = {variant: typical(variant, values) for variant, values in times.items()}
-    pairs = [(a, b) for a in OURS for b in ("plain", "stock", "floor", "floor_fp32")]
+    pairs = [(a, b) for a in (*OURS, *MORE) for b in ("plain", "stock", "floor", "floor_fp32")]
     result = {
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
         "ratios": {f"{a}/{b}": round(seconds[a] / seconds[b], 3) for a, b in pairs if a in seconds and b in seconds},

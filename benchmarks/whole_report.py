@@ -3,11 +3,12 @@
 python benchmarks/whole_report.py --studies 2000
 
 A study compares 1, 3 or 6 arms with the baseline, the first of them with a baseline of the same time, too, and, as
-nobody asked for, all with the last of them (as with Ultralytics' distillation), two with an ignorant teacher, and every
-arm with the student as given. Each comparison has classes, box sizes and a last epoch, and each with the baseline has
-kinds of error. A false word is `improves` or `hurts` of any comparison, best or last epoch, or a class or a size that
-is called certain. A cell has the % of reports with one / what it would be if nothing had to wait for the comparisons
-that were asked for / the % in which an interval of a kind of error leaves out zero.
+nobody asked for, the others with that one as well, all with the last of them (as with Ultralytics' distillation), two
+with an ignorant teacher, and every arm with the student as given. Each comparison has classes, box sizes and a last
+epoch, and each with the baseline has kinds of error. A false word is `improves` or `hurts` of any comparison, best or
+last epoch, or a class or a size that is called certain. A cell has the % of reports with one / what it would be if
+nothing had to wait for the comparisons that were asked for / the % in which an interval of a kind of error leaves out
+zero.
 
 As in `made_up.py`, `at_once` has studies as arrays, and `one_by_one` takes one through `compare_figures`,
 `decide_families`, `settled`, `futile`, `Entry.sure` and `compare_losses`; a test holds one to the other.
@@ -65,6 +66,7 @@ class Setup(NamedTuple):
         given = list(range(FIRST, FIRST + self.arms))
         asked = [*((arm, BASELINE) for arm in given), (FIRST, SAME_TIME)]
         others = [*((arm, given[-1]) for arm in given[:-1]), (RANDOM, BASELINE), (FIRST, RANDOM)]
+        others += [(arm, SAME_TIME) for arm in given[1:]]
         return asked, others, [(arm, STUDENT) for arm in (BASELINE, SAME_TIME, *given)]
 
     @property

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import NOT_JSON
-from coco1k_kd.verdict.entry import Entry, Word
+from coco1k_kd.verdict.entry import Entry, Times, Word
 
 SCHEMA_VERSION = 1
 
@@ -327,6 +327,10 @@ class Comparison(Struct, kw_only=True):
         list[Entry],
         Meta(description="each arm against the student as given, where it trains on as it is and other images judge"),
     ] = []
+    slower: Annotated[
+        dict[str, Times],
+        Meta(description="arms that took more time than baseline_same_time, so that they are not compared with it"),
+    ] = {}
     audit: Audit
     controls: Controls | None
     failures: list[Failure] = []

@@ -17,9 +17,9 @@ def answer(comparison: Comparison) -> tuple[Answer, Entry | None]:
     best = max(arms, key=lambda entry: entry.d_ap.mean)
     if _none_beats_the_student(comparison):
         return "keep_student", best
-    slower = {entry.arm: entry for entry in comparison.comparisons if entry.against == SAME_TIME}
-    beaten = [entry for entry in slower.values() if entry.verdict == "hurts"]
-    wins = [entry for entry in arms if entry.verdict == "improves" and slower.get(entry.arm) not in beaten]
+    beaten = [entry for entry in comparison.comparisons if beaten_at_equal_time(entry)]
+    lost = {entry.arm for entry in beaten}
+    wins = [entry for entry in arms if entry.verdict == "improves" and entry.arm not in lost]
     above = {entry.arm for entry in comparison.against_given if entry.d_ap.interval[0] > 0}
     if wins:
         return "use_teacher", max(wins, key=lambda entry: (entry.arm in above, entry.d_ap.mean))
@@ -31,6 +31,11 @@ def answer(comparison: Comparison) -> tuple[Answer, Entry | None]:
     if words <= {"hurts", "no_difference"}:
         return "no_difference", max(arms, key=lambda entry: (entry.verdict == "no_difference", entry.d_ap.mean))
     return "not_known", best
+
+
+def beaten_at_equal_time(entry: Entry) -> bool:
+    """Whether a baseline that had no more time than the arm was shown to be better."""
+    return entry.against == SAME_TIME and entry.verdict == "hurts" and not (entry.times and entry.times.less)
 
 
 def is_control(arm: str) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 
 from coco1k_kd.report.columns import COLUMNS
 from coco1k_kd.report.comparison import Comparison, Reference, Run
+from coco1k_kd.report.equal_time import equal_time
 from coco1k_kd.report.shipped import shipped
 from coco1k_kd.report.words import Words, points, repeats
 from coco1k_kd.verdict.entry import Difference, Entry, Part
@@ -28,13 +29,19 @@ def markdown(comparison: Comparison, words: Words) -> str:
         _verdicts(comparison, words),
         _section(words("accuracy"), _table(*accuracy(comparison, words)), note_ap(comparison, words)),
         _differences(comparison, words),
+        *_told(equal_time(comparison, words)),
         *(_where(entry, words) for entry in comparison.comparisons),
         _section(words("cost"), _table(*cost(comparison, words)), note_cost(comparison, words)),
-        *(_section(title, _table(head, rows), note) for title, head, rows, note in shipped(comparison, words)),
+        *_told(shipped(comparison, words)),
         _section(words("checks"), _lines(checks(comparison, words))),
         _section(words("origin"), _lines([*origin(comparison, words), (words("command"), f"`{comparison.command}`")])),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _told(tables: Iterable[tuple[str, list[str], list[list[str]], str]]) -> list[str]:
+    """A section for each table: its title, itself and its note."""
+    return [_section(title, _table(head, rows), note) for title, head, rows, note in tables]
 
 
 def _section(title: str, *parts: str) -> str:

@@ -22,6 +22,7 @@ import coco1k_kd
 from coco1k_kd.flags import command_line
 from coco1k_kd.report import markdown as tables
 from coco1k_kd.report.comparison import Comparison
+from coco1k_kd.report.equal_time import equal_time
 from coco1k_kd.report.evidence import Evidence
 from coco1k_kd.report.examples import jpeg, legend
 from coco1k_kd.report.plots import Plots, less, style
@@ -84,6 +85,7 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         classes=_classes(plots),
         cost=Table(words("cost"), *tables.cost(comparison, words)),
         note_cost=tables.note_cost(comparison, words),
+        equal_time=[Table(*parts, text=note) for *parts, note in equal_time(comparison, words)],
         shipping=[Table(*parts, text=note) for *parts, note in shipped(comparison, words)],
         checks=tables.checks(comparison, words),
         origin=tables.origin(comparison, words),

@@ -256,7 +256,8 @@ class Plots:
 
     def _pair(self, entry: Entry) -> str:
         """A comparison on two lines."""
-        return self.words("pic_pair", arm=self.short(entry.arm), against=self.short(entry.against))
+        told = self.words("pic_pair", arm=self.short(entry.arm), against=self.short(entry.against))
+        return self.words.unequal(entry, told)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,10 @@ from statistics import median
 import yaml
 from msgspec import structs
 
-from coco1k_kd.names import BASELINE, SAME_TIME, TEACHER
+from coco1k_kd.names import BASELINE, TEACHER
 from coco1k_kd.report.comparison import Comparison, Headline, Power
-from coco1k_kd.report.headline import answer, given_and_best, is_control
-from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Variance
+from coco1k_kd.report.headline import answer, beaten_at_equal_time, given_and_best, is_control
+from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Times, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
 _TEXTS = Path(__file__).parent / "texts"
@@ -74,12 +74,19 @@ class Words:
 
     def pair(self, entry: Entry) -> str:
         """Which arms are compared."""
-        return self("pair", arm=entry.arm, against=entry.against)
+        return self.unequal(entry, self("pair", arm=entry.arm, against=entry.against))
+
+    def unequal(self, entry: Entry, pair: str) -> str:
+        """The names of a pair, with a word where `baseline_same_time` had more or less time than the arm."""
+        if not entry.times or not (entry.times.less or entry.times.more):
+            return pair
+        return self("had_more" if entry.times.less else "had_less", pair=pair)
 
     def result(self, entry: Entry | Last) -> str:
         """Verdict, difference and interval, short enough for a headline."""
         figures = f"{points(entry.d_ap.mean)} ({self.interval(*entry.d_ap.interval)})"
-        return figures if getattr(entry, "reason", None) == "gate" else f"{self(entry.verdict)}, {figures}"
+        wordless = getattr(entry, "reason", None) in ("gate", "more_time")
+        return figures if wordless else f"{self(entry.verdict)}, {figures}"
 
     def seen(self, entry: Entry) -> str:
         """Difference and interval, at the confidence that the verdict is held to."""
@@ -121,7 +128,16 @@ class Words:
         return self(text, seeds=self.count("seed", seeds), draws=self.count("draw", draws))
 
     def sentence(self, entry: Entry) -> str:
-        """The verdict as a careful colleague words it, with what would settle an open question."""
+        """The verdict as a careful colleague words it, with what would settle an open question.
+
+        Where `baseline_same_time` had another time than the arm, with both.
+        """
+        said = self._said(entry)
+        if entry.times and (entry.times.less or entry.times.more):
+            said += f" {self('says_times', **minutes(entry.times))}"
+        return said
+
+    def _said(self, entry: Entry) -> str:
         if _all_equal(entry):
             return self("says_zero", design=self.sample(entry))
         if entry.reason in BLIND:
@@ -131,8 +147,8 @@ class Words:
             more = self.count("more_seed", MIN_SEEDS - 1)
             return self("says_one_seed", seen=self.seen(entry), images=self.judged_on(entry), more=more)
         figures = {"seen": self.seen(entry), "design": self.sample(entry)}
-        if entry.reason == "gate":
-            return self("says_gate", **figures)
+        if entry.reason in ("gate", "more_time"):
+            return self(f"says_{entry.reason}", **figures)
         if entry.verdict == "inconclusive":
             told = self("says_inconclusive", **figures, mde=f"{100 * entry.mde:.1f}", advice=self._advice(entry))
             return f"{told} {self._holm(entry)}".strip()
@@ -190,7 +206,7 @@ class Words:
         for word, arms in by_verdict.items():
             named = self.listed(arms) if len(arms) <= _NAMED else self.count("arm", len(arms))
             parts.append(self("open_part", arms=named, word=self(word)))
-        longer = [e for e in comparison.comparisons if e.against == SAME_TIME and e.verdict == "hurts"]
+        longer = [entry for entry in comparison.comparisons if beaten_at_equal_time(entry)]
         told = [headline.text, *([self("open_others", parts="; ".join(parts))] if parts else [])]
         told += [self("open_longer", arm=e.arm, seen=self.seen(e)) for e in longer if headline.answer != "train_longer"]
         return " ".join(told)
@@ -334,6 +350,11 @@ def _all_equal(entry: Entry) -> bool:
 def overlap_of(entry: Entry) -> float:
     """The share of the train images that two draws of a comparison have in common, on average."""
     return entry.d_ap.components.overlap if entry.d_ap.components else 0.0
+
+
+def minutes(times: Times) -> dict[str, str]:
+    """The times of an `arm` and of the arm that it is compared `against`, in minutes."""
+    return {name: f"{seconds / 60:.1f}" for name, seconds in structs.asdict(times).items()}
 
 
 def points(fraction: float, digits: int = 1) -> str:

@@ -41,7 +41,7 @@ from coco1k_kd.study.lessons import labelling
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.witness import witness
-from coco1k_kd.verdict.entry import Entry
+from coco1k_kd.verdict.entry import Entry, Times
 from coco1k_kd.verdict.matching import coco_metrics, truth_of
 
 Results = Mapping[Key, Result]
@@ -65,6 +65,7 @@ def build(
     evaluator: Evaluator,
     failures: Mapping[Key, str],
     against_given: Sequence[Entry] = (),
+    slower: Mapping[str, Times] | None = None,
 ) -> Comparison:
     """Compute the figures of every run from its saved predictions, and put all together.
 
@@ -92,6 +93,7 @@ def build(
         references=dict(references),
         comparisons=list(entries),
         against_given=list(against_given),
+        slower=dict(slower or {}),
         labelling=labelling(study),
         audit=structs.replace(audit, witness=witness(runs, references)),
         groups=_groups(evaluator),

@@ -15,24 +15,25 @@ from coco1k_kd.study.arms import BASELINE, RANDOM, SAME_TIME, Arm, Key, Replicat
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.verdict.compare import compare, decide, decide_families
-from coco1k_kd.verdict.entry import Entry, Last
+from coco1k_kd.verdict.entry import Entry, Last, Times
 from coco1k_kd.verdict.looks import FIXED, Design, continued, sequential
 
 Pair = tuple[Arm, Arm]  # an arm, and the arm that it is compared with
 Files = Mapping[Replicate, Path]  # predictions of one side of a comparison
 
 
-def pairs(study: Study, arms: Sequence[Arm]) -> list[Pair]:
+def pairs(study: Study, arms: Sequence[Arm], in_time: Iterable[Arm] = ()) -> list[Pair]:
     """Each arm against the baseline; distillation also against Ultralytics', longer training, an ignorant teacher.
 
-    One with settings of its own also against the same loss without, a sum against each of its losses.
+    One with settings of its own also against the same loss without, a sum against each of its losses. Against longer
+    training the arm whose time that had, and those of `in_time`.
     """
     found = [(arm, BASELINE) for arm in arms if arm not in (BASELINE, SAME_TIME)]
     found += [(arm, other) for arm in arms for name in arm.simpler for other in arms if other.name == name]
     ours = [arm for arm in arms if arm.parts and not arm.control]
     found += [(arm, stock) for stock in arms if stock.stock for arm in ours if arm.teacher == stock.teacher]
-    if SAME_TIME in arms and study.timed_arm in arms:
-        found.append((study.timed_arm, SAME_TIME))
+    if SAME_TIME in arms:
+        found += [(arm, SAME_TIME) for arm in dict.fromkeys([study.timed_arm, *in_time]) if arm in arms]
     if RANDOM in arms and study.controlled in arms:
         found.append((study.controlled, RANDOM))
     plain = [arm for arm in arms if arm.taught and not arm.control]
@@ -87,10 +88,12 @@ def judge_all(
     settled: Mapping[Pair, Entry],
     design: Design,
     unplanned: bool,
+    times: Mapping[Arm, Times],
 ) -> dict[Pair, Entry]:
     """The verdicts of all comparisons that `runs` allow.
 
-    Those that were asked for share the 5%, the others another 5%.
+    Those that were asked for share the 5%, the others another 5%. Among the others are those with `baseline_same_time`
+    of arms that were not given its time and took no more: it can only have been in favour of the baseline.
 
     Args:
         study: what is compared.
@@ -99,16 +102,29 @@ def judge_all(
         settled: comparisons that an earlier look has settled, which stand.
         design: of the study's looks.
         unplanned: whether something was changed after a verdict.
+        times: what arms have cost beside `baseline_same_time`.
     """
     arms = list(dict.fromkeys(arm for arm, _ in runs))
-    made = {pair: settled.get(pair) or _compared(pair, runs, evaluator) for pair in pairs(study, arms)}
+    in_time = [arm for arm, found in times.items() if not found.more]
+    made = {pair: settled.get(pair) or _compared(pair, runs, evaluator) for pair in pairs(study, arms, in_time)}
     entries = {pair: entry for pair, entry in made.items() if entry}
     asked = [pair for pair in asked_for(study) if pair in entries]
     others = [pair for pair in entries if pair not in asked]
     families = ([entries[pair] for pair in chosen] for chosen in (asked, others))
     first, second = decide_families(*families, design=design, unplanned=unplanned, family=len(asked_for(study)))
     decided = dict(zip([*asked, *others], [*first, *second], strict=True))
+    timed = {pair: times[pair[0]] for pair in decided if pair[1] == SAME_TIME and pair[0] in times}
+    decided |= {pair: structs.replace(decided[pair], times=found) for pair, found in timed.items()}
+    decided |= {pair: _at_less_time(decided[pair]) for pair in others if pair in timed and timed[pair].less}
     return {pair: decided[pair] for pair in entries}
+
+
+def _at_less_time(entry: Entry) -> Entry:
+    """The entry of an arm that had less time than the other: only `improves` says something of equal times."""
+    told = {"verdict": "inconclusive", "reason": "more_time"}
+    if entry.last and entry.last.verdict in ("hurts", "no_difference"):
+        entry = structs.replace(entry, last=structs.replace(entry.last, **told))
+    return structs.replace(entry, **told, needed=None) if entry.verdict in ("hurts", "no_difference") else entry
 
 
 def _compared(pair: Pair, runs: Sequence[Key], evaluator: Evaluator) -> Entry | None:

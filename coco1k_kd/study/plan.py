@@ -213,12 +213,12 @@ class Study:
         """The runs that must be finished before this one."""
         if key[0].row == POOL_SELF.row:
             return {(BASELINE, key[1])}
-        return self.timed_runs() if key[0] == SAME_TIME else set()
+        return self.timed_runs(BASELINE, self.timed_arm) if key[0] == SAME_TIME else set()
 
-    def timed_runs(self) -> set[Key]:
-        """The runs whose time `baseline_same_time` is given: those up to the first look, then its epochs stand."""
+    def timed_runs(self, *arms: Arm) -> set[Key]:
+        """The runs of these arms that tell what one costs: those up to the first look, so that the answer stands."""
         first = self.settings.looks[0] if self.settings.auto else None
-        return {key for key in self.plan(first) if key[0] in (BASELINE, self.timed_arm)}
+        return {key for key in self.plan(first) if key[0] in arms}
 
     def folder(self, arm: Arm, replicate: Replicate) -> Path:
         """Where the run lies."""

@@ -72,7 +72,8 @@ class Settings:
     arms: list[str] | list[Arm] | None = flag(  # as text until `checked` has read them
         None,
         f"of {', '.join(arm_names())} (default: baseline and --loss). ultralytics is stock distill_model=, "
-        "baseline_same_time a baseline that is given the time of the distilled arm of --loss, or else of the first. "
+        "baseline_same_time a baseline that is given the time of the distilled arm of --loss, or else of the first; "
+        "all arms that took no more are compared with it. "
         "cwd and mgd may carry settings, as cwd:tau=2 or mgd:mask_ratio=0.4:weight=4",
         nargs="+",
         metavar="ARM",

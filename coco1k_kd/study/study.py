@@ -25,12 +25,13 @@ from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import collect, comparing, shipping, store
-from coco1k_kd.study.arms import BASELINE, WEIGHT0, Key
+from coco1k_kd.study.arms import BASELINE, SAME_TIME, WEIGHT0, Key
 from coco1k_kd.study.audit import audit
 from coco1k_kd.study.changed import changed, more_hours
 from coco1k_kd.study.comparing import Pair
 from coco1k_kd.study.config import write_config
 from coco1k_kd.study.doubts import review_of_study
+from coco1k_kd.study.equal_time import times
 from coco1k_kd.study.fitting import fit
 from coco1k_kd.study.foresight import power_of
 from coco1k_kd.study.hours import SECONDS, Hours
@@ -212,7 +213,9 @@ class Course:
         self.changed |= changed(self.earlier, judge, groups)
         self.changed |= more_hours(study.earlier, [arm for arm, _ in counted], self.design.looks)
         unplanned = bool(self.changed)
-        self.entries = comparing.judge_all(study, counted, self.evaluator, self.settled, self.design, unplanned)
+        timed = times(study, results)
+        self.entries = comparing.judge_all(study, counted, self.evaluator, self.settled, self.design, unplanned, timed)
+        slower = {arm.name: of for arm, of in timed.items() if of.more and (arm, SAME_TIME) not in self.entries}
         effect = any(has_effect(self.entries[pair]) for pair in self._asked())
         return collect.build(
             study,
@@ -224,6 +227,7 @@ class Course:
             self.evaluator,
             self.training.failures,
             comparing.judge_given(counted, self.evaluator, self.references, self.design, unplanned, effect),
+            slower,
         )
 
     def _design(self, in_time: bool, following: int | None) -> Progress:

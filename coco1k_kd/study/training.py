@@ -13,8 +13,9 @@ from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.results import finished, finished_as
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, comparable_seconds, read_spec
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Arm, Key, run_label
+from coco1k_kd.study.equal_time import same_time_epochs
 from coco1k_kd.study.hours import Hours, unit_seconds
 from coco1k_kd.study.lessons import prepare_run
 from coco1k_kd.study.plan import Study
@@ -153,25 +154,3 @@ class Training:
 def _without(arm: Arm, keys: Iterable[Key]) -> list[Key]:
     """The runs that are left when an arm has failed: those of others, and none at all without a baseline."""
     return [key for key in keys if key[0] != arm and arm != BASELINE]
-
-
-def same_time_epochs(study: Study, results: dict[Key, Result]) -> int:
-    """How many epochs of the baseline take the training time of the distilled arm.
-
-    Ultralytics' `time=` would guess the number anew after every epoch, and bend the learning rate's schedule with it;
-    it would count validation, and the machine's other load. A fixed number is a whole schedule, and repeatable.
-    """
-    settings, arm = study.settings, study.timed_arm
-    for key in study.plan():
-        folder = study.folder(*key)
-        if key[0] == SAME_TIME and (folder / SPEC).exists():  # once one has begun, the number stands
-            return read_spec(folder).train_args["epochs"]
-    timed = study.timed_runs()
-    given = study.teachers.get(arm.teacher, study.teacher)
-    taught = [fitted.result for (path, _), fitted in study.fitted.items() if given and path == given.path]
-    costs = comparable_seconds([*(results[key] for key in timed), *taught])
-    seconds = {BASELINE: 0.0, arm: sum(costs[len(timed) :])}  # the teacher's own training and its labelling count once,
-    seconds[arm] += max(results[key].labelling_seconds for key in timed if key[0] == arm)  # however many runs there are
-    for (name, _), cost in zip(timed, costs, strict=False):
-        seconds[name] += cost
-    return max(settings.epochs, round(settings.epochs * seconds[arm] / seconds[BASELINE]))

@@ -8,7 +8,8 @@ import msgspec
 
 Replicate = tuple[int, int]  # (draw of the train images, seed of the training); draw 0 when there is one subset
 Word = Literal["improves", "hurts", "no_difference", "inconclusive"]
-Reason = Literal["one_seed", "few_images", "no_spread", "nothing_found", "interval", "gate"]
+Reason = Literal["one_seed", "few_images", "no_spread", "nothing_found", "interval", "gate", "more_time"]
+EQUAL_TIME = 0.05  # two times are equal that differ by at most this share of the second
 BLIND = ("few_images", "no_spread", "nothing_found")  # reasons that no level and no further seed takes away
 Interval = tuple[float, float]
 
@@ -103,6 +104,25 @@ class Last(msgspec.Struct, frozen=True):
     reason: Reason | None = None  # `gate` where it has no word for that
 
 
+class Times(msgspec.Struct, frozen=True):
+    """Seconds of training of a run of an arm, with its share of what the teacher took before, and of a run of
+    `baseline_same_time`: equal where they differ by at most 5% of the latter.
+    """
+
+    arm: float
+    against: float
+
+    @property
+    def less(self) -> bool:
+        """Whether the arm had less time."""
+        return self.arm < (1 - EQUAL_TIME) * self.against
+
+    @property
+    def more(self) -> bool:
+        """Whether the arm had more time."""
+        return self.arm > (1 + EQUAL_TIME) * self.against
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Does `arm` differ from `against`? AP values are fractions."""
 
@@ -118,6 +138,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     d_ap: Difference
     d_ap50: Difference
     per_run: list[RunDifference]
+    times: Times | None = None  # where `against` is baseline_same_time
     level: float = 0.05  # two-sided, of `ci`: of the look, and of the share that each comparison has
     family: int = 1  # how many comparisons share the error
     unplanned: bool = False  # something was changed after a verdict: `design.changed` says what

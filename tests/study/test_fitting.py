@@ -24,7 +24,7 @@ from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.spec import read_spec
-from coco1k_kd.study import audit, training
+from coco1k_kd.study import audit, equal_time
 from coco1k_kd.study.arms import read_arm
 from coco1k_kd.study.collect import state_difference
 from coco1k_kd.study.plan import Fitted
@@ -97,7 +97,7 @@ def test_equal_time_counts_it_once(fitted: SimpleNamespace) -> None:
     took = {"baseline": 100.0, "cwd": 140.0}
     results = {(read_arm(arm), (0, seed)): timed(took[arm]) for arm in took for seed in (0, 1)}
     plan = replace(plan, fitted={(plan.teacher.path, 0): Fitted(Path(), plan.teacher, timed(60.0))})
-    assert training.same_time_epochs(plan, results) == 17, "(2 * 140 + 60) / (2 * 100)"
+    assert equal_time.same_time_epochs(plan, results) == 17, "(2 * 140 + 60) / (2 * 100)"
 
 
 def test_a_second_study_has_the_same_teacher_and_other_settings_another(

@@ -17,7 +17,8 @@ from coco1k_kd.data.lesson import Found, Lesson, read_lesson
 from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.spec import Result
-from coco1k_kd.study import comparing, store, training
+from coco1k_kd.study import comparing, equal_time, store
+from coco1k_kd.study.arms import read_arm
 from coco1k_kd.study.lessons import LESSONS, keep, labelling_seconds, labels_of, placebo, truth
 from coco1k_kd.study.settings import Settings
 
@@ -139,12 +140,12 @@ def test_labelling_is_counted_once_at_equal_time() -> None:
     study = plan("pool", "baseline_same_time", seeds=[0, 1], epochs=10)
     given = {"seconds": 1.0, "train_seconds": 100.0, "images": 10}
     result = Result(**given, ultralytics={}, ultralytics_last={}, work={})
-    results = dict.fromkeys(study.timed_runs(), result)
-    assert training.same_time_epochs(study, results) == 10
+    results = dict.fromkeys(study.timed_runs(*map(read_arm, ("baseline", "pool"))), result)
+    assert equal_time.same_time_epochs(study, results) == 10
     for key in results:
         if key[0].name == "pool":
             results[key] = structs.replace(results[key], labelling_seconds=40.0)
-    assert training.same_time_epochs(study, results) == 12
+    assert equal_time.same_time_epochs(study, results) == 12
 
 
 def test_labelling_is_counted_in_the_hours_once_a_teacher(tmp_path: Path) -> None:

@@ -97,6 +97,13 @@ def test_controls_equal_time_and_a_judge_of_all_val_images(command: list[str], c
     assert set(runs) == {"baseline", "cwd", "cwd:levels=8", "baseline_same_time", "random_teacher"}
     last = {arm: Path(entry["dir"]) / "weights" / "last.pt" for arm, entry in runs.items()}
     entries = {(entry["arm"], entry["against"]): entry for entry in content["comparisons"]}
+    second = entries.pop(("cwd:levels=8", "baseline_same_time"), {"times": content["slower"].get("cwd:levels=8")})
+    assert (second["times"]["arm"] > 1.05 * second["times"]["against"]) == ("cwd:levels=8" in content["slower"])
+    for arm, times in (("cwd:levels=8", second["times"]), ("cwd", entries["cwd", "baseline_same_time"]["times"])):
+        assert times == {
+            name: pytest.approx(runs[of]["cost_seconds"])
+            for name, of in (("arm", arm), ("against", "baseline_same_time"))
+        }
     assert set(entries) == {
         *((arm, "baseline") for arm in ("cwd", "cwd:levels=8", "random_teacher")),
         ("cwd:levels=8", "cwd"),
