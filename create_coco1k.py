@@ -25,12 +25,13 @@ import numpy as np
 from coco1k_kd.data import download, subset
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.certify import certify
+from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.manifest import SPLITS, YAML, Manifest, read_manifest, table
 from coco1k_kd.data.outside import POOL, draw_pool, drawn_pool, pool_jobs, without_same
 from coco1k_kd.data.placing import LINKS, Job, check_present
 from coco1k_kd.data.replacing import put_right
 from coco1k_kd.data.sampling import BALANCES, TOLERANCE, Pool, draw, drift
-from coco1k_kd.data.source import Source, from_files, from_root, from_yaml
+from coco1k_kd.data.source import from_files, from_root, from_yaml, is_official
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError, run_cli, visible
 from coco1k_kd.flags import Parser
@@ -119,7 +120,7 @@ def _pool(text: str) -> int | Literal["rest"]:
     return text if text == "rest" else _at_least(1)(text)
 
 
-def sources(args: argparse.Namespace) -> dict[str, Source]:
+def sources(args: argparse.Namespace) -> dict[str, Split]:
     """Where each split is drawn from. UserError for flags that do not go together."""
     files = {split: (getattr(args, f"{split}_annotations"), getattr(args, f"{split}_images")) for split in SPLITS}
     given = [flag for pair in files.values() for flag in pair if flag]
@@ -138,12 +139,12 @@ def sources(args: argparse.Namespace) -> dict[str, Source]:
     return {split: from_root(args.coco_root, split) for split in SPLITS}
 
 
-def choose(source: Source, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
+def choose(source: Annotations, pool: Pool, split: str, size: int | None, seed: int, balance: str) -> np.ndarray:
     """Ids of the images to take: all, or a draw. UserError when there are fewer, or no box."""
-    if source.annotations.lack:
-        raise UserError(source.annotations.lack)
+    if source.lack:
+        raise UserError(source.lack)
     if size is None:
-        return source.annotations.image_ids[source.annotations.usable]
+        return source.image_ids[source.usable]
     if size > len(pool.ids):
         flag = {"train": "--target-size", "val": "--val-size"}[split]
         raise UserError(f"{flag} {size}: only {len(pool.ids)} images of {split} have a valid box; ask for fewer or all")
@@ -192,10 +193,10 @@ def create(args: argparse.Namespace) -> None:
     seed, balance = (given.seed, given.balance) if given else (args.seed, args.balance)
     found, drawn = sources(args), []
     for split, size in (("train", args.target_size), ("val", args.val_size)):
-        source = found[split].annotations
+        source = found[split].content
         pool = Pool.of(source)
         listed = subset.listed(source, given, split) if given else None
-        image_ids = choose(found[split], pool, split, size, seed, balance) if listed is None else listed
+        image_ids = choose(source, pool, split, size, seed, balance) if listed is None else listed
         show(left_out(source, split))
         print(f"{split}: {len(image_ids):,} of {len(source.image_ids):,} images; {context(pool, image_ids, split)}")
         if args.certify:
@@ -204,25 +205,25 @@ def create(args: argparse.Namespace) -> None:
     own: list[Job] = []
     if not args.no_images:
         own = [job for part in drawn for job in subset.split_jobs(part, found[part.split].images)]
-    outside = pool_ids(args.pool, found["train"].annotations, drawn[0].counts.image_ids, seed, given)
-    of_pool = [] if outside is None else pool_jobs(found["train"].annotations, outside, found["train"].images)
+    outside = pool_ids(args.pool, found["train"].content, drawn[0].counts.image_ids, seed, given)
+    of_pool = [] if outside is None else pool_jobs(found["train"].content, outside, found["train"].images)
     work = own + ([] if args.no_images else of_pool)
     needed = {job.source: job.entry.coco_url for job in work}
     if args.judge:
-        needed |= {found["val"].images / image.name: image.coco_url for image in found["val"].annotations.images()}
+        needed |= {found["val"].images / image.name: image.coco_url for image in found["val"].content.images()}
     if args.download:
         download.fetch_images([(url, path) for path, url in needed.items() if not path.is_file()], args.workers)
-    check_present(work, found["train"].official)
+    check_present(work, is_official(found["train"]) and not args.train_annotations)
     if missing := [path for path in needed if not path.is_file()]:
         raise UserError(
             f"--judge full: {len(missing):,} val images are missing (the first: {missing[0]}); add --download"
         )
     if work and not given:
-        val = (found["val"].images / image.name for image in found["val"].annotations.images())
+        val = (found["val"].images / image.name for image in found["val"].content.images())
         of_pool, same = without_same(of_pool, [*(job.source for job in own), *val])
         work = own + of_pool
         show(same)
-    further = None if outside is None else drawn_pool(found["train"].annotations, of_pool)
+    further = None if outside is None else drawn_pool(found["train"].content, of_pool)
     place = None if args.train_annotations else (args.data or args.coco_root).resolve()
     order = subset.Order(output, args.link, args.workers, args.force, seed, balance, given, place)
     written = subset.write(order, drawn, work, further)

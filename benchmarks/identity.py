@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,7 +35,7 @@ def made(root: Path, images: int, size: int) -> Split:
         (root / "images" / name).write_bytes(os.urandom(size))
         (root / "labels" / name).with_suffix(".txt").write_text(f"0 0.5 0.5 0.1 {name}\n")
     (root / "annotations.json").write_bytes(os.urandom(20_000_000))
-    return Split(root / "annotations.json", root / "images", names)
+    return Split(SimpleNamespace(path=root / "annotations.json"), root / "images", names)
 
 
 @contextlib.contextmanager

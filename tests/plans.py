@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from coco1k_kd.data.dataset import Data, Split
@@ -16,7 +17,11 @@ from coco1k_kd.study.settings import Settings
 
 def made(**settings: Any) -> Study:
     """A study of no files."""
-    split = Split(Path("/data/annotations/x.json"), Path("/data/images/x"), tuple(f"{i}.jpg" for i in range(100)))
+    split = Split(
+        SimpleNamespace(path=Path("/data/annotations/x.json")),
+        Path("/data/images/x"),
+        tuple(f"{i}.jpg" for i in range(100)),
+    )
     weights = Weights("/w/student.pt", "0" * 64, ("a", "b"), 1000, (8, 16, 32))
     chosen = Settings(data=Path("/data/coco1k.yaml"), **{"seeds": [0], **settings}).checked()
     data = Data(Path("/data/coco1k.yaml"), Path("/data"), ("a", "b"), split, split)

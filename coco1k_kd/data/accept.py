@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from coco1k_kd.data.annotations import Annotations, read
+from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.data.caches import check_cache
 from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
@@ -64,6 +64,8 @@ def accept(data: Data) -> list[str]:
 def judge_faults(judge: Split, drawn: Sequence[Data]) -> list[str]:
     """Why a study of some data cannot be judged by further images, which need no labels; each in a line."""
     faults = examine(judge, drawn[0].classes, labels=False).faults
+    if judge.content.lack:
+        faults.append(f"{judge.annotations}: the validation images hold no boxes: nothing to compare")
     return faults + [fault for data in drawn for fault in leaks(judge.files, data.train.files)]
 
 
@@ -86,7 +88,7 @@ def examine(
     Raises:
         UserError: the annotation file cannot be read, or has other classes.
     """
-    annotations = read(split.annotations)
+    annotations = split.content
     check_classes(annotations, classes)
     findings = Findings(faults=[f"{split.annotations}: {fault}" for fault in annotations.unusable.values()] * labels)
     findings.faults += [annotations.lack] if labels and annotations.lack else []

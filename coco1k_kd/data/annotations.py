@@ -34,11 +34,11 @@ from coco1k_kd.data.entries import (
 )
 from coco1k_kd.data.raws import fields_of, not_json
 from coco1k_kd.errors import UserError, visible
-from coco1k_kd.files import NOT_JSON, state
+from coco1k_kd.files import NOT_JSON
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's size limits in square pixels: small below the first, large from the second on
 TOLERATED = 0.01  # of the boxes, or of the images: what may be unusable before the whole file is refused
-_KEPT_BYTES = 1 << 25  # COCO's val has 20 million; its train would hold 0.8 GB for the whole study
+_KEPT_BYTES = 1 << 25  # COCO's val has 20 million; its train holds 0.8 GB as long as a split has it
 _WRITTEN_FIRST = ("info", "licenses", "images", "annotations", "categories")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -48,9 +48,9 @@ _ROW = np.dtype(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Annotations:
-    """One COCO annotation file: raw entries in the order of their ids, and arrays of what they say.
+    """One COCO annotation file: raw entries in the order of their ids, and arrays of what they say. Nobody changes it.
 
     Per image (I): `image_ids`, and `sizes` (I, 2), width and height in pixels. `unusable` has the images that cannot be
     trained on or judged by, with the reason: a box that is malformed or outside, or a file that Ultralytics does not
@@ -62,7 +62,7 @@ class Annotations:
     """
 
     path: Path
-    size: int
+    content: bytes
     sha256: str
     categories: tuple[Category, ...]
     image_ids: np.ndarray
@@ -77,6 +77,12 @@ class Annotations:
     valid: np.ndarray
     description: str
     _fields: dict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Annotations) and (self.path, self.sha256) == (other.path, other.sha256)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.sha256))
 
     @property
     def names(self) -> list[str]:
@@ -169,63 +175,62 @@ class Annotations:
 
 
 def read(path: Path) -> Annotations:
-    """Read a COCO instances file, once while it stays the same. Nobody may change what is returned.
-
-    Raise UserError when it is missing, torn or not COCO detection data.
-    """
+    """Read a COCO instances file. Raise UserError when it is missing, torn or not COCO detection data."""
     try:
-        size, *rest = state(path)
-        if size > _KEPT_BYTES:
-            return parse(path.read_bytes(), path)
-        kept = _kept(path.absolute(), size, *rest)
+        return parse(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    return kept if kept.path == path else replace(kept, path=path)
 
 
-@lru_cache(maxsize=8)  # the files that one study asks for
-def _kept(path: Path, *_: int) -> Annotations:
-    return parse(path.read_bytes(), path)
+def parse(content: bytes, path: Path) -> Annotations:
+    """Parse the content of a COCO instances file, once for all files of this content, unless it is a large one.
+
+    `path` is for messages. Raise UserError when it is malformed.
+    """
+    try:
+        return replace((_parse if len(content) > _KEPT_BYTES else _kept)(content), path=path)
+    except NOT_JSON as error:
+        raise UserError(f"{path}: {not_json(content, error)}") from None
+    except OverflowError:
+        raise UserError(f"{path}: an id or a size is too large for 64 bits; number the entries anew") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
-def parse(data: bytes, path: Path) -> Annotations:
-    """Parse the content of a COCO instances file; `path` is for messages. Raise UserError when it is malformed."""
+def _parse(content: bytes) -> Annotations:
     with ThreadPoolExecutor(1) as pool:  # hashing holds no lock: it is free on a second core
-        digest = pool.submit(lambda: hashlib.sha256(data).hexdigest())
-        try:
-            return _parse(data, path, digest.result)
-        except NOT_JSON as error:
-            raise UserError(f"{path}: {not_json(data, error)}") from None
-        except OverflowError:
-            raise UserError(f"{path}: an id or a size is too large for 64 bits; number the entries anew") from None
+        return _decoded(content, pool.submit(lambda: hashlib.sha256(content).hexdigest()).result)
 
 
-def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
-    fields = fields_of(data, path)
-    images = _entries(fields, "images", path, Image)
+_kept = lru_cache(maxsize=32)(_parse)  # the files that a study of several draws begins with
+
+
+def _decoded(content: bytes, digest: Callable[[], str]) -> Annotations:
+    fields = fields_of(content)
+    images = _entries(fields, "images", Image)
     bad_images = {entry.id: fault for entry in images if (fault := entry_fault(entry))} | entered_twice(images)
-    categories = _entries(fields, "categories", path, Category)
+    categories = _entries(fields, "categories", Category)
     names = [visible(category.name) for category in categories]
     if len(set(names)) < len(names):
-        raise UserError(f"{path}: two categories have the same name")
+        raise UserError("two categories have the same name")
     image_ids = np.fromiter((image.id for image in images), np.int64, len(images))
     sizes = np.fromiter((n for image in images for n in (image.width, image.height)), np.int64).reshape(-1, 2)
     del images  # 20 MB of COCO's train split
 
-    table = np.fromiter(_rows(fields["annotations"], path), _ROW, len(fields["annotations"]))
-    order = _order(table["id"], "annotations", path)
+    table = np.fromiter(_rows(fields["annotations"]), _ROW, len(fields["annotations"]))
+    order = _order(table["id"], "annotations")
     raws = fields["annotations"] = [fields["annotations"][i] for i in order]
     table = table[order]
     category_ids = np.array([category.id for category in categories], np.int64)
-    image = _index(image_ids, table["image"], table["id"], "image", path)
-    category = _index(category_ids, table["category"], table["id"], "category", path)
+    image = _index(image_ids, table["image"], table["id"], "image")
+    category = _index(category_ids, table["category"], table["id"], "category")
     box, crowd = structured_to_unstructured(table[SIDES]), table["crowd"]
 
     faults = box_faults(table, raws, sizes, image)
     for what, found, number in (("images", bad_images, len(image_ids)), ("annotations", faults, len(raws))):
         if len(found) > TOLERATED * number:
             some = f"{len(found):,} of {number:,} {what} cannot be used, the first" if len(found) > 1 else ""
-            raise UserError(f"{path}: {some}{': ' * bool(some)}{next(iter(found.values()))}")
+            raise UserError(f"{some}{': ' * bool(some)}{next(iter(found.values()))}")
     unusable = {int(image_ids[image[i]]): fault for i, fault in faults.items()} | bad_images
     usable = ~np.isin(image_ids, list(unusable))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -235,12 +240,12 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     valid = real & ~crowd & usable[image]
     if len(crowd) and crowd.all():
         raise UserError(
-            f"{path}: all {len(raws):,} annotations are crowd regions (iscrowd 1), which are not trained on; "
+            f"all {len(raws):,} annotations are crowd regions (iscrowd 1), which are not trained on; "
             "where they are single objects, set iscrowd to 0"
         )
     return Annotations(
-        path=path,
-        size=len(data),
+        path=Path(),
+        content=content,
         sha256=digest(),
         categories=tuple(categories),
         image_ids=image_ids,
@@ -258,25 +263,25 @@ def _parse(data: bytes, path: Path, digest: Callable[[], str]) -> Annotations:
     )
 
 
-def _rows(raws: list[msgspec.Raw], path: Path) -> Iterator[tuple[Any, ...]]:
+def _rows(raws: list[msgspec.Raw]) -> Iterator[tuple[Any, ...]]:
     """Decode annotations one at a time (all at once would need 0.3 GB more) into the rows of a table."""
     decode, nan = msgspec.json.Decoder(Box).decode, float("nan")
     for position, raw in enumerate(raws):
         try:
             b = decode(raw)
         except msgspec.ValidationError:
-            yield _loose_row(raw, position, path)
+            yield _loose_row(raw, position)
         else:
             yield b.id, b.image_id, b.category_id, b.iscrowd, nan if b.area is None else b.area, *b.bbox
 
 
-def _loose_row(raw: msgspec.Raw, position: int, path: Path) -> tuple[Any, ...]:
+def _loose_row(raw: msgspec.Raw, position: int) -> tuple[Any, ...]:
     """The row of an annotation that is not quite COCO's: NaN for a malformed box, and for an area that is no number."""
     try:
         loose = msgspec.json.decode(raw, type=LooseBox)
         crowd = msgspec.convert({"iscrowd": loose.iscrowd}, LooseCrowd, strict=False).iscrowd
     except msgspec.ValidationError as error:
-        raise malformed_entry(raw, "annotations", position, error, path) from None
+        raise malformed_entry(raw, "annotations", position, error) from None
     area = loose.area if isinstance(loose.area, (int, float)) else float("nan")
     try:
         box = msgspec.convert(loose.bbox, tuple[float, float, float, float])
@@ -290,7 +295,7 @@ def _shares(box: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.concatenate(((box[:, :2] + box[:, 2:] / 2) / sizes, box[:, 2:] / sizes), axis=1)
 
 
-def _entries(fields: dict[str, Any], what: str, path: Path, kind: type[T]) -> list[T]:
+def _entries(fields: dict[str, Any], what: str, kind: type[T]) -> list[T]:
     """Decode a list of entries; it and its raw ones are put in the order of the ids, so that the source's is no
     matter.
     """
@@ -300,8 +305,8 @@ def _entries(fields: dict[str, Any], what: str, path: Path, kind: type[T]) -> li
         try:
             entries.append(decode(entry))
         except msgspec.ValidationError as error:
-            raise malformed_entry(entry, what, position, error, path) from None
-    order = _order(np.fromiter((entry.id for entry in entries), np.int64, len(entries)), what, path)
+            raise malformed_entry(entry, what, position, error) from None
+    order = _order(np.fromiter((entry.id for entry in entries), np.int64, len(entries)), what)
     fields[what] = [raws[i] for i in order]
     return [entries[i] for i in order]
 
@@ -312,21 +317,21 @@ def _description(fields: dict[str, Any]) -> str:
     return str(info.get("description") or "") if isinstance(info, dict) else ""
 
 
-def _order(ids: np.ndarray, what: str, path: Path) -> np.ndarray:
+def _order(ids: np.ndarray, what: str) -> np.ndarray:
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     if len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
-        raise UserError(f"{path}: id {twice[0]} occurs twice in {what}; give each entry an id of its own")
+        raise UserError(f"id {twice[0]} occurs twice in {what}; give each entry an id of its own")
     return order
 
 
-def _index(known: np.ndarray, wanted: np.ndarray, ids: np.ndarray, what: str, path: Path) -> np.ndarray:
+def _index(known: np.ndarray, wanted: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:
     """Positions of `wanted` in the ascending `known`; UserError for one that is not there."""
     found = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
     wrong = known[found] != wanted if len(known) else np.ones(len(wanted), bool)
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise UserError(f"{path}: annotation {ids[first]} names {what} {wanted[first]}, which the file does not have")
+        raise UserError(f"annotation {ids[first]} names {what} {wanted[first]}, which the file does not have")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,23 @@ from coco1k_kd.flags import typed
 
 @dataclass(frozen=True)
 class Split:
-    """Images with COCO annotations: train, val, or another set to judge by."""
+    """Images with COCO annotations: to draw from, to train on, to choose an epoch or to judge by."""
 
-    annotations: Path
-    images: Path  # the folder that holds all images, absolute
+    content: Annotations
+    images: Path  # the folder that holds all images
     names: tuple[str, ...]  # paths of the images relative to that folder, with /
     listed: Path | None = None  # the text file that names them for Ultralytics, where they are not all of a folder
-    description: str = ""  # what the annotations say they are: COCO 2017, or generated scenes
+
+    @classmethod
+    def of(cls, content: Annotations, images: Path) -> Split:
+        """All images of an annotation file that can be used."""
+        names = (image.name for image in content.images() if image.id not in content.unusable)
+        return cls(content, images, tuple(sorted(names)))
+
+    @property
+    def annotations(self) -> Path:
+        """The annotation file; the data YAML, where it was made of labels and not written yet."""
+        return self.content.path
 
     @property
     def size(self) -> int:
@@ -73,11 +83,11 @@ class Data:
     def record(self) -> dict[str, Any]:
         """What identifies the data, for the comparison's JSON."""
         return {
-            "description": self.val.description,
+            "description": self.val.content.description,
             "yaml": str(self.given or self.yaml),
             "manifest_sha256": sha256(self.manifest) if self.manifest.exists() else None,
-            "train_annotations_sha256": sha256(self.train.annotations),
-            "val_annotations_sha256": sha256(self.val.annotations),
+            "train_annotations_sha256": self.train.content.sha256,
+            "val_annotations_sha256": self.val.content.sha256,
             "train_images": self.train.size,
             "val_images": self.val.size,
             "classes": len(self.classes),
@@ -131,10 +141,10 @@ def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split
         )
     content = read(annotations)
     check_classes(content, classes)
-    names = sorted(image.name for image in content.images() if image.id not in content.unusable)
-    if not names:
+    split = Split.of(replace(content, path=annotations.resolve()), images.resolve())
+    if not split.names:
         raise UserError(f"{annotations} lists no images")
-    return Split(annotations.resolve(), images.resolve(), tuple(names), description=content.description)
+    return split
 
 
 def check_classes(annotations: Annotations, classes: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
@@ -156,11 +156,11 @@ def entered_twice(images: Sequence[Image]) -> dict[int, str]:
     }
 
 
-def malformed_entry(raw: msgspec.Raw, what: str, position: int, error: Exception, path: Path) -> UserError:
+def malformed_entry(raw: msgspec.Raw, what: str, position: int, error: Exception) -> UserError:
     """Name an entry that is not COCO's, and what about it is not."""
     reason = str(error).replace(" - at `$.", " for `").replace("`$`", "the entry")
     return UserError(
-        f"{path}: {what}[{position}] is not in COCO's format ({reason}): {shown(msgspec.json.decode(raw))}; "
+        f"{what}[{position}] is not in COCO's format ({reason}): {shown(msgspec.json.decode(raw))}; "
         "correct the program that wrote it, or the file"
     )
 

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import yaml
 
-from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import accept
 from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_data
 from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
@@ -47,7 +46,7 @@ def check(path: Path, further: Callable[[Data], list[str]] | None = None, groups
     with TemporaryDirectory() as folder:
         if _has_annotations(path):
             data, told = _read_with_annotations(path), []
-            more = [annotations.read(split.annotations).beyond_boxes() for split in data.splits.values()]
+            more = [split.content.beyond_boxes() for split in data.splits.values()]
         else:
             found = read(path, download=False)
             wrong, data = faults(found), write(found, Path(folder))
@@ -66,7 +65,7 @@ def check(path: Path, further: Callable[[Data], list[str]] | None = None, groups
 
 def describe(data: Data) -> str:
     """Images, boxes and classes of every split, then the boxes of each class, as a table."""
-    found = {name: annotations.read(split.annotations) for name, split in data.splits.items()}
+    found = {name: split.content for name, split in data.splits.items()}
     boxes = {name: part.category[part.valid] for name, part in found.items()}
     counts = {name: np.bincount(boxes[name], minlength=len(data.classes)) for name in found}
     lines = []

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from coco1k_kd.data.annotations import parse
 from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.labels import label_clashes, label_file
 from coco1k_kd.data.leaks import CHOOSES, TRAINS, leak
@@ -122,8 +123,7 @@ def write(data: OwnData, project: Path) -> Data:
 
     The folder has the hash of what is in it: other labels are other data. What Ultralytics left out is not listed.
     """
-    description = data.yaml.name
-    truth = {f"{name}.json": coco(split, data.classes, description) for name, split in data.splits.items()}
+    truth = {f"{name}.json": coco(split, data.classes, data.yaml.name) for name, split in data.splits.items()}
     lists = {f"{name}.txt": "".join(f"{file}\n" for file in split.files) for name, split in data.splits.items()}
     digest = hashlib.sha256(repr(sorted(data.keys.items())).encode())
     for name, content in sorted((truth | lists).items()):
@@ -137,8 +137,9 @@ def write(data: OwnData, project: Path) -> Data:
         if not place.exists() or place.read_bytes() != content:
             write_atomic(place, content)
     splits = {
-        name: Split(folder / f"{name}.json", split.root, split.names, folder / f"{name}.txt", description)
+        name: Split(parse(truth[file.name], file), split.root, split.names, file.with_suffix(".txt"))
         for name, split in data.splits.items()
+        for file in [folder / f"{name}.json"]
     }
     return Data(folder / "data.yaml", data.root, data.classes, **splits, given=data.yaml)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,7 +27,7 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
     licenses: msgspec.Raw = _NONE
 
 
-def fields_of(data: bytes, path: Path) -> dict[str, Any]:
+def fields_of(data: bytes) -> dict[str, Any]:
     """The fields of a file: images, annotations and categories as lists of raw entries, all others raw.
 
     Raise UserError when one of the three is not there or no list, msgspec.DecodeError for what is not JSON.
@@ -39,12 +38,12 @@ def fields_of(data: bytes, path: Path) -> dict[str, Any]:
         return {key: value for key, value in usual.items() if value is not _NONE}
     fields: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     if missing := [key for key in _LISTS if key not in fields]:
-        raise UserError(f"{path}: not a COCO instances file, it has no {' and no '.join(missing)}")
+        raise UserError(f"not a COCO instances file, it has no {' and no '.join(missing)}")
     for key in _LISTS:
         try:
             fields[key] = msgspec.json.decode(fields[key], type=list[msgspec.Raw])
         except msgspec.ValidationError:
-            raise UserError(f"{path}: not a COCO instances file, {key} is not a list") from None
+            raise UserError(f"not a COCO instances file, {key} is not a list") from None
     return fields
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from coco1k_kd.data.annotations import Annotations, parse, read
+from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
 
@@ -24,24 +24,14 @@ _NAMES = {"train": ("train",), "val": ("val", "valid")}
 _PROBED = 50  # images that are looked for, to find the folder that holds them
 
 
-@dataclass(frozen=True)
-class Source:
-    """A split to draw from. `images`: the folder that file names are relative to. `official`: COCO's own files."""
-
-    annotations: Annotations
-    images: Path
-    official: bool = False
-
-
-def from_root(root: Path, split: str) -> Source:
+def from_root(root: Path, split: str) -> Split:
     """The split of a folder with COCO files, in one of the usual layouts. UserError with what was looked for."""
     for name in _NAMES[split]:
         for pattern in _ANNOTATIONS:
             file = root / pattern.format(split=split, name=name)
             if file.is_file():
-                annotations, official = read(file), pattern == OFFICIAL
-                folders = [root / folder.format(split=split, name=name) for folder in _IMAGES]
-                return Source(annotations, _holder(annotations, folders), official)
+                content, folders = read(file), [root / folder.format(split=split, name=name) for folder in _IMAGES]
+                return Split.of(content, _holder(content, folders))
     if not root.is_dir() or any((root / OFFICIAL.format(split=other)).is_file() for other in _NAMES):
         raise UserError(
             f"no COCO annotations at {root / OFFICIAL.format(split=split)}; name COCO's folder with --coco-root, fetch "
@@ -54,14 +44,19 @@ def from_root(root: Path, split: str) -> Source:
     )
 
 
-def from_files(annotations: Path, images: Path) -> Source:
+def is_official(split: Split) -> bool:
+    """Whether the annotations lie as COCO's own do."""
+    return any(split.annotations.match(OFFICIAL.format(split=name)) for name in _NAMES)
+
+
+def from_files(annotations: Path, images: Path) -> Split:
     """A split of anybody's COCO file. UserError if the file or the folder is not there."""
     if not images.is_dir():
         raise UserError(f"{images} is not a folder: give the one that the file names in {annotations} are relative to")
-    return Source(read(annotations), images)
+    return Split.of(read(annotations), images)
 
 
-def from_yaml(path: Path, program: bool = False) -> dict[str, Source]:
+def from_yaml(path: Path, program: bool = False) -> dict[str, Split]:
     """Train and val of a data YAML in Ultralytics' format. UserError if no study could be made of the data.
 
     `program`: let a program in its `download:` fetch the images, where they are missing.
@@ -71,10 +66,10 @@ def from_yaml(path: Path, program: bool = False) -> dict[str, Source]:
     data = scan.read(path, program=program)
     own.refuse(data)
     content = {split: own.coco(data.splits[split], data.classes, path.name) for split in _NAMES}
-    return {split: Source(parse(content[split], path), data.splits[split].root) for split in _NAMES}
+    return {split: Split.of(parse(content[split], path), data.splits[split].root) for split in _NAMES}
 
 
-def open_source(place: Path) -> dict[str, Source]:
+def open_source(place: Path) -> dict[str, Split]:
     """Train and val of `--coco-root` or `--data`: a folder with COCO files, or a data YAML."""
     return {split: from_root(place, split) for split in _NAMES} if place.is_dir() else from_yaml(place)
 
@@ -85,8 +80,8 @@ def drawn_from(data: Path) -> Path | None:
     return Path(source) if isinstance(source, str) and source and Path(source).exists() else None
 
 
-def _holder(annotations: Annotations, folders: list[Path]) -> Path:
+def _holder(content: Annotations, folders: list[Path]) -> Path:
     """The folder that holds most of some of the images; the first where none does."""
-    names = [image.file_name for image in annotations.images()]
+    names = [image.file_name for image in content.images()]
     some = names[:: max(len(names) // _PROBED, 1)]
     return max(folders, key=lambda folder: sum((folder / name).is_file() for name in some))

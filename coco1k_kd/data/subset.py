@@ -44,10 +44,9 @@ def annotation_file(root: Path, split: str) -> Path:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn from one split: its annotation file, as bytes and parsed, its counts, and where it came from."""
+    """What was drawn from one split: its annotation file, its counts, and where it came from."""
 
     split: str
-    content: bytes
     annotations: Annotations
     counts: SplitManifest
     source: SourceFile
@@ -67,15 +66,13 @@ def listed(source: Annotations, manifest: Manifest, split: str) -> np.ndarray:
 
 def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, balance: str) -> Drawn:
     """Extract the chosen images from a source split, of which `pool` is what can be drawn."""
-    content = source.extract(image_ids)
-    chosen = parse(content, source.path)
+    chosen = parse(source.extract(image_ids), source.path)
     supply = dict(zip(pool.names, pool.supply.tolist(), strict=True))
     return Drawn(
         split=split,
-        content=content,
         annotations=chosen,
         counts=count(chosen, balance, supply),
-        source=SourceFile(source.path.name, source.size, source.sha256),
+        source=SourceFile(source.path.name, len(source.content), source.sha256),
     )
 
 
@@ -131,7 +128,7 @@ def write(order: Order, drawn: list[Drawn], work: list[Job], pool: DrawnPool | N
         raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
     with building(order.output) as folder:
         old = replaceable(order.output, order.force)
-        contents = {part.split: part.content for part in drawn} | ({POOL: pool.content} if pool else {})
+        contents = {part.split: part.annotations.content for part in drawn} | ({POOL: pool.content} if pool else {})
         _check_space(folder, contents, work, order.link)
         placed: list[Placed] = []
         files: dict[str, dict[str, str]] = {}

@@ -96,8 +96,8 @@ def _files(folder: Path, split: str, files: Mapping[str, str]) -> list[str]:
 
 def _accepted(split: Split) -> list[str]:
     """The faults that the acceptance check finds, and images that cannot be decoded."""
-    faults = examine(split, read(split.annotations).names, fixed=True).faults
-    for entry in read(split.annotations).images():
+    faults = examine(split, split.content.names, fixed=True).faults
+    for entry in split.content.images():
         path = split.images / entry.name
         if path.is_file() and (fault := image_fault(path.read_bytes(), entry)):
             faults.append(f"{path} {fault}")

@@ -22,7 +22,6 @@ from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.teachers import read_teachers
 from coco1k_kd.study.unlabelled import kept_out
-from coco1k_kd.verdict.matching import check_truth
 
 
 def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, WrittenJudge | None]:
@@ -31,7 +30,7 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, W
     data = open_data(settings.data, project, settings.run_download)
     student = read_weights(settings.student, "student")
     teacher, teachers = read_teachers(settings, student)
-    judge = find_judge(settings.judge, data, settings.coco_root, project)
+    judge = find_judge(settings.judge, data, settings.coco_root)
     if settings.groups:
         groups_of(settings.groups, (judge.judging if judge else data.val).names)
     further = further_draws(data, settings.draws, settings.coco_root, project)
@@ -51,8 +50,6 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, W
             f"the verdict is taken on the val images, since the rest of the source cannot judge: {faults[0]}"
         )
         judge = None
-    for split in (data.val, *([judge.split] if judge else [])):
-        check_truth(split.annotations)
     judging = judge.judging if judge else data.val
     if settings.groups:
         trained = [name for drawn in study.drawn for name in drawn.train.names]

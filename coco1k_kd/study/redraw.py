@@ -15,7 +15,7 @@ from coco1k_kd.data import sampling, subset
 from coco1k_kd.data.dataset import Data, read_data
 from coco1k_kd.data.manifest import MANIFEST, SPLITS, YAML, Manifest, read_manifest
 from coco1k_kd.data.placing import check_present
-from coco1k_kd.data.source import drawn_from, open_source
+from coco1k_kd.data.source import drawn_from, is_official, open_source
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.flags import typed
@@ -56,7 +56,7 @@ def further_draws(data: Data, number: int, coco_root: Path | None, project: Path
 
 def _write(manifest: Manifest, places: dict[int, Path], source: Path) -> None:
     sources = open_source(source)
-    train, val = (sources[split].annotations for split in SPLITS)
+    train, val = (sources[split].content for split in SPLITS)
     val_ids = subset.listed(val, manifest, "val")
     subset.listed(train, manifest, "train")  # else other images would come from another COCO
     pool, balance = sampling.Pool.of(train), manifest.balance
@@ -66,7 +66,7 @@ def _write(manifest: Manifest, places: dict[int, Path], source: Path) -> None:
         image_ids: np.ndarray = sampling.draw(pool, size, seed, balance, sampling.TOLERANCE["train"])
         drawn = [subset.take(train, pool, "train", image_ids, balance), kept]
         work = [job for part in drawn for job in subset.split_jobs(part, sources[part.split].images)]
-        check_present(work, sources["train"].official)
+        check_present(work, is_official(sources["train"]))
         threads = min(_THREADS, os.cpu_count() or 1)
         subset.write(subset.Order(place, "hard", threads, False, seed, balance, source=source.resolve()), drawn, work)
         print(f"draw {draw}: {size:,} train images by seed {seed}, in {place}", flush=True)

@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 
 from coco1k_kd.data.groups import Groups
-from coco1k_kd.errors import UserError
 from coco1k_kd.files import state
 from coco1k_kd.verdict.coco import SIZES, Detections, Ranking, Truth, rankings, read_detections, read_truth
 from coco1k_kd.verdict.precision import figures
@@ -99,12 +98,6 @@ def coco_metrics(
     cells = {"ap": ap[0], "ap50": ap[0, 0], "ap75": ap[0, 5]}
     cells |= {f"ap_{size}": ap[a] for a, size in enumerate(SIZES) if a}
     return {name: None if np.isnan(cell).all() else float(np.nanmean(cell)) for name, cell in cells.items()}
-
-
-def check_truth(annotations: Path) -> None:
-    """UserError if there is nothing to judge by in these annotations; to be known before training, not after it."""
-    if read_truth(annotations).crowd.all():
-        raise UserError(f"{annotations}: the validation images hold no boxes: nothing to compare")
 
 
 def of_rankings(by_class: Sequence[Ranking], names: list[str]) -> Figures:

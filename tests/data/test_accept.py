@@ -513,6 +513,12 @@ def test_further_judges_need_no_labels_but_right_images(base: tuple[Path, Path],
     shutil.copy(root / "train2017/train03.jpg", root / "val2017/val02.jpg")
     turned(6)(root / "val2017/val05.jpg")
     assert [re.search(r"val0\d.jpg", fault)[0] for fault in judge()] == ["val05.jpg", "val02.jpg"]
+    file = root / "annotations/instances_val2017.json"
+    content = json.loads(file.read_bytes())
+    for box in content["annotations"]:
+        box["bbox"][2] = 0
+    file.write_text(json.dumps(content))
+    assert any("hold no boxes: nothing to compare" in fault for fault in judge())
 
 
 def test_a_leak_is_seen_behind_bytes_that_ultralytics_would_remove(base: tuple[Path, Path], tmp_path: Path) -> None:

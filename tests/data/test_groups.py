@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from programs import call
 
+from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.groups import equal_groups, groups_of, notes_on, ungrouped_note
 from coco1k_kd.errors import UserError
@@ -63,8 +64,10 @@ def test_check_says_which_groups_there_are(subset: Path, pattern: str, code: int
 
 
 def test_images_that_look_like_frames_of_a_video_are_named(subset: Path, tmp_path: Path) -> None:
+    content = read(subset / "annotations/instances_val2017.json")
+
     def split(folder: Path) -> Split:
-        return Split(tmp_path / "none.json", folder, tuple(sorted(path.name for path in folder.iterdir())))
+        return Split(content, folder, tuple(sorted(path.name for path in folder.iterdir())))
 
     scenes = subset / "images" / "val2017"
     assert ungrouped_note(split(scenes)) == []

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from studies import likely_models
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 
-from coco1k_kd.data import annotations
 from coco1k_kd.data.accept import accept
 from coco1k_kd.data.dataset import read_data
 from coco1k_kd.distill.weights import read_weights
@@ -25,9 +22,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
 from coco1k_kd.runs.devices import check_device
 from coco1k_kd.runs.predict import predict
-from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study.hyperparameters import resolve_optimizer
-from coco1k_kd.study.opening import open_study
 from coco1k_kd.study.settings import Settings
 
 VAL = "annotations/instances_val2017.json"
@@ -233,30 +228,3 @@ def test_label_caches_are_those_that_training_looks_for(copy: Path) -> None:
     for split in ("train", "val"):
         assert len(YOLODataset(img_path=data[split], data=data).labels) == {"train": 48, "val": 24}[split]
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.cache")} == caches
-
-
-def test_every_annotation_file_is_parsed_once_in_a_start(
-    copy: Path, coco_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of the subset and of what it was drawn from, however many parts of a study ask for them."""
-    parsed: Counter[Path] = Counter()
-    parse = annotations.parse
-
-    def counted(data: bytes, path: Path) -> annotations.Annotations:
-        parsed[path.resolve()] += 1
-        return parse(data, path)
-
-    monkeypatch.setattr(annotations, "parse", counted)
-    likely_models(tmp_path, annotations.read(coco_root / "annotations/instances_val2017.json").names)
-    annotations._kept.cache_clear()
-    parsed.clear()
-    models = {name: str(tmp_path / f"{name}.pt") for name in ("student", "teacher")}
-    asked = Settings(
-        data=copy / "coco1k.yaml", coco_root=coco_root, judge="full", project=tmp_path / "project", seeds=[0],
-        epochs=1, imgsz=64, device="cpu", **models,
-    )  # fmt: skip
-    open_study(asked.checked(), False, Slots(1))
-    files = [copy / f"annotations/instances_{split}2017.json" for split in ("train", "val")]
-    files.append(coco_root / "annotations/instances_val2017.json")
-    assert {file.resolve() for file in files} <= set(parsed)
-    assert set(parsed.values()) == {1}, parsed

@@ -13,10 +13,10 @@ import yaml
 from programs import call
 
 from coco1k_kd.data.accept import judge_faults
+from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Data, Split, read_data
 from coco1k_kd.errors import UserError
 from coco1k_kd.study.judge import find_judge
-from coco1k_kd.verdict.matching import check_truth
 
 VAL = "annotations/instances_val2017.json"
 CREATE = Path(__file__).resolve().parents[2] / "create_coco1k.py"
@@ -69,7 +69,7 @@ def test_auto_takes_the_subsets_val_where_there_is_no_more(coco_root: Path, data
 
 
 def test_a_test_split_judges(data: Data, coco_root: Path) -> None:
-    test = Split(coco_root / VAL, coco_root / "val2017", ("a.jpg",))
+    test = Split(read(coco_root / VAL), coco_root / "val2017", ("a.jpg",))
     judge = find_judge("auto", replace(data, test=test), coco_root)
     assert judge.name == "test" and judge.split == test
     assert find_judge("full", replace(data, test=test), coco_root).name == "full_val"
@@ -130,8 +130,7 @@ def test_a_pilot_of_a_data_yaml_is_judged_by_the_other_val_images_of_it(subset: 
     done = call([*command, "--val-size", "12", "--output-dir", str(tmp_path / "pilot")])
     assert done.returncode == 0, done.stderr
     pilot, project = read_data(tmp_path / "pilot" / "coco1k.yaml"), tmp_path / "project"
-    judge = find_judge("auto", pilot, None, project)
+    judge = find_judge("auto", pilot, None)
     assert judge.size == 12 and judge_faults(judge.split, [pilot]) == []
-    check_truth(judge.split.annotations)
     truth = json.loads(judge.written(pilot.classes, project).split.annotations.read_bytes())
     assert len(truth["images"]) == 12 and truth["annotations"]

@@ -20,7 +20,7 @@ from coco1k_kd.data.groups import Groups
 from coco1k_kd.errors import UserError
 from coco1k_kd.verdict.compare import compare, compare_figures, decide
 from coco1k_kd.verdict.entry import Needed
-from coco1k_kd.verdict.matching import Figures, check_truth, coco_metrics, figures_of, matched
+from coco1k_kd.verdict.matching import Figures, coco_metrics, figures_of, matched
 from coco1k_kd.verdict.precision import curve
 
 
@@ -66,23 +66,6 @@ def weighted(matches, weights) -> np.ndarray:
         [[curve(r, t, weights, a).mean(axis=0) for t in range(thresholds)] for a in range(sizes)] for r in rankings
     ]
     return np.mean(cells, axis=2)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda box: box.update(iscrowd=1), "are crowd regions"),
-        (lambda box: box["bbox"].__setitem__(2, 0), "hold no boxes"),
-    ],
-)
-def test_what_cocoeval_could_not_judge_by_is_said_beforehand(scene, tmp_path, change, says):
-    annotations, _ = scene
-    check_truth(annotations)
-    content = json.loads(annotations.read_bytes())
-    for box in content["annotations"]:
-        change(box)
-    with pytest.raises(UserError, match=says):
-        check_truth(write(tmp_path, "changed", content))
 
 
 def without(key):
