@@ -71,6 +71,11 @@ def run_cli(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """A number of things in words: `1 box`, `2,000 boxes`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def visible(text: str) -> str:
     """A name or message on one line, as it can be shown anywhere: what would steer a terminal or end a line of a table
     is written as its escape code. Text that is visible stays as it is.

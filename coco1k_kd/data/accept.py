@@ -1,4 +1,4 @@
-"""The acceptance check: what is trained on is what is annotated, and what is judged by was not trained on.
+"""The faults of data: what is trained on is what is annotated, and what is judged by was not trained on.
 
 `create_coco1k.py`, its `--verify` and the study all ask here, so that what one accepts, all accept. Labels are compared
 as Ultralytics' own dataset reads them, images by the size that they have after their EXIF orientation.
@@ -6,7 +6,7 @@ as Ultralytics' own dataset reads them, images by the size that they have after 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,27 +17,110 @@ import numpy as np
 from coco1k_kd.data.annotations import Annotations
 from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.data.caches import check_cache
-from coco1k_kd.data.dataset import Data, Split, check_classes, known_as
+from coco1k_kd.data.columns import Outlines
+from coco1k_kd.data.dataset import Data, Split, known_as
 from coco1k_kd.data.images import brightest, see, size_fault
 from coco1k_kd.data.labels import label_clashes, label_file, left_out
-from coco1k_kd.data.leaks import CHOOSES, copies, leaks
+from coco1k_kd.data.leaks import CHOOSES, copies, leak, leaks
 from coco1k_kd.data.listing import images_found
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, count
 
 TOLERANCE = 5e-4  # of the image: how far a label may be from its annotation; a third of a pixel at 640
 _MANY_CROWDS = 0.1  # of the annotations; COCO has 0.01
 _THREADS = 8
 _LOOKED_AT = 50  # images of more than 8 bits
+_LEFT_OUT = 0.01  # of a split: so many unreadable images are named and left out, more are refused
 
 
 @dataclass
 class Findings:
-    """What is wrong with a split, and what may be, each in a line."""
+    """What forbids a study of some data, and what is worth knowing of them, each in a line.
+
+    `outlines`: some of the labels are polygons, around which Ultralytics draws the boxes.
+    """
 
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    outlines: bool = False
+
+    def add(self, other: Findings) -> None:
+        """Take over what was found elsewhere."""
+        self.faults += other.faults
+        self.warnings += other.warnings
+        self.outlines |= other.outlines
+
+
+def as_read(
+    name: str, split: Split, *, left_out: Sequence[str], unlabelled: int, boxes: int, outlined: Outlines
+) -> Findings:
+    """What is to be said of a split of a data YAML once Ultralytics has read it.
+
+    Args:
+        name: of the split.
+        split: what it keeps.
+        left_out: what it says of each image that it leaves out.
+        unlabelled: images without a label file.
+        boxes: number of them, with those without width or height.
+        outlined: rows of labels that it reads as polygons; their files' own, since it forgets them where other files
+            hold boxes.
+    """
+    listed, judged = split.size + len(left_out), len(split.content.ids)
+    faults, notes = [], []
+    if len(left_out) > _LEFT_OUT * listed:
+        faults.append(f"Ultralytics leaves out {len(left_out):,} of {listed:,} images, the first: {left_out[0]}")
+    elif left_out:
+        notes.append(f"Ultralytics leaves out {count(len(left_out), 'image')}, the first: {left_out[0]}")
+    if not judged:
+        first = split.files[0]
+        places = f"{first} has its labels in {_label_file(first)}"
+        faults.append(f"none of the {split.size:,} images has a box; {places}")
+    faults += label_clashes(split.names)
+    if unlabelled:
+        notes.append(f"{count(unlabelled, 'image')} without a label file, taken for background")
+    if outlined.keypoints:
+        faults.append(
+            f"all {outlined.rows:,} rows of more than 6 columns look like class, box and keypoints, and Ultralytics "
+            f"would take them for polygons (the first: {outlined.keypoints}); give kpt_shape in the YAML, or cut the "
+            "columns behind the box"
+        )
+    elif outlined.rows:
+        notes.append(
+            f"{outlined.rows:,} of {count(boxes, 'box', 'boxes')} are drawn around outlines: rows of more than 5 "
+            "columns are taken for class and polygon; where they are class, box and keypoints, give kpt_shape in the "
+            "YAML"
+        )
+    if empty := boxes - judged:
+        notes.append(f"{count(empty, 'box', 'boxes')} without width or height, not judged")
+    faults, notes = ([f"{name}: {line}" for line in lines] for lines in (faults, notes))
+    return Findings(faults, notes, outlined.rows > 0)
+
+
+def known_leaks(name: str, split: Split, twins: Mapping[Path, Path], used: str) -> list[str]:
+    """The fault of images that judge and have `twins`, which were found before; `used`: what is done by these."""
+    same = [leak(file, twins[file], used) for file in split.files if file in twins]
+    return [f"{name}, {len(same):,} of {split.size:,} images: {same[0]}"] if same else []
+
+
+def refuse(where: Path, faults: Sequence[str]) -> None:
+    """UserError with the first fault of the data in `where`, if there is one, and how many more there are."""
+    if faults:
+        more = f" (and {count(len(faults) - 1, 'fault')} more)" if faults[1:] else ""
+        raise UserError(f"{where}: {faults[0]}{more}")
+
+
+def boxes_alone(data: Data, outlines: bool = False) -> list[str]:
+    """What of labels for other tasks than detection a study leaves aside, in a line; empty where there is nothing.
+
+    `outlines`: such were read from label files.
+    """
+    found = [split.content.beyond_boxes() for split in data.splits.values()]
+    outlines |= any(outline for outline, _ in found)
+    keypoints = any(points for _, points in found) or "kpt_shape" in read_yaml(data.yaml)
+    more = ["outlines (segmentation, oriented boxes)"] * outlines + ["keypoints (pose)"] * keypoints
+    told = "a study is of detectors: it trains and judges the upright boxes, and none of the"
+    return [f"{told} {' and '.join(more)}"] if more else []
 
 
 def accept(data: Data) -> list[str]:
@@ -56,40 +139,29 @@ def accept(data: Data) -> list[str]:
     faults = [fault for split in judging for fault in leaks(split.files, data.train.files)]
     faults += leaks(data.test.files, data.val.files, CHOOSES) if data.test else []
     _raise_first(faults)  # before Ultralytics, which reads the labels, can rewrite a file
-    found = [examine(split, data.classes, fixed=fixed, keypoints=keypoints) for split in data.splits.values()]
+    found = [examine(split, fixed=fixed, keypoints=keypoints) for split in data.splits.values()]
     _raise_first([fault for findings in found for fault in findings.faults])
     return [warning for findings in found for warning in findings.warnings]
 
 
 def judge_faults(judge: Split, drawn: Sequence[Data]) -> list[str]:
     """Why a study of some data cannot be judged by further images, which need no labels; each in a line."""
-    faults = examine(judge, drawn[0].classes, labels=False).faults
+    faults = examine(judge, labels=False).faults
     if judge.content.lack:
         faults.append(f"{judge.annotations}: the validation images hold no boxes: nothing to compare")
     return faults + [fault for data in drawn for fault in leaks(judge.files, data.train.files)]
 
 
-def examine(
-    split: Split,
-    classes: Sequence[str],
-    labels: bool = True,
-    fixed: bool = False,
-    keypoints: Sequence[int] | None = None,
-) -> Findings:
+def examine(split: Split, labels: bool = True, fixed: bool = False, keypoints: Sequence[int] | None = None) -> Findings:
     """Compare a split's images with its annotations, and its labels with both as Ultralytics reads them.
 
     Args:
         split: its annotations, images and names.
-        classes: names by class index, as training knows them.
         labels: False for a judge, which needs none.
         fixed: no file may change, since a manifest has the hashes; Ultralytics would rewrite JPEGs with a trailer.
         keypoints: `kpt_shape` of the data YAML, where the labels hold keypoints behind the box.
-
-    Raises:
-        UserError: the annotation file cannot be read, or has other classes.
     """
     annotations = split.content
-    check_classes(annotations, classes)
     findings = Findings(faults=[f"{split.annotations}: {fault}" for fault in annotations.unusable.values()] * labels)
     findings.faults += [annotations.lack] if labels and annotations.lack else []
     listed = [image.name for image in annotations.images() if image.id not in annotations.unusable]
@@ -103,7 +175,7 @@ def examine(
         )
     if labels and not findings.faults:
         findings.warnings += _differing_copies(split, annotations)
-        findings.faults += _label_faults(split, annotations, _yolo_data(classes, keypoints))
+        findings.faults += _label_faults(split, annotations, _yolo_data(annotations.names, keypoints))
     return findings
 
 

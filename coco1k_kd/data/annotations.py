@@ -62,7 +62,7 @@ class Annotations:
     """
 
     path: Path
-    content: bytes
+    raw: bytes
     sha256: str
     categories: tuple[Category, ...]
     image_ids: np.ndarray
@@ -245,7 +245,7 @@ def _decoded(content: bytes, digest: Callable[[], str]) -> Annotations:
         )
     return Annotations(
         path=Path(),
-        content=content,
+        raw=content,
         sha256=digest(),
         categories=tuple(categories),
         image_ids=image_ids,

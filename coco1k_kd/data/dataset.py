@@ -140,20 +140,15 @@ def read_split(annotations: Path, images: Path, classes: Sequence[str]) -> Split
             f"with {typed('create')}"
         )
     content = read(annotations)
-    check_classes(content, classes)
+    if content.names != list(classes):
+        raise UserError(
+            f"{annotations} has {len(content.names)} classes ({', '.join(content.names[:3])}…), the data YAML has "
+            f"{len(classes)} ({', '.join(classes[:3])}…): they must be the same, by category id"
+        )
     split = Split.of(replace(content, path=annotations.resolve()), images.resolve())
     if not split.names:
         raise UserError(f"{annotations} lists no images")
     return split
-
-
-def check_classes(annotations: Annotations, classes: Sequence[str]) -> None:
-    """UserError if the classes of an annotation file, in the order of their ids, are not those of training."""
-    if annotations.names != list(classes):
-        raise UserError(
-            f"{annotations.path} has {len(annotations.names)} classes ({', '.join(annotations.names[:3])}…), the data "
-            f"YAML has {len(classes)} ({', '.join(classes[:3])}…): they must be the same, by category id"
-        )
 
 
 def known_as(file: str | Path, images: Path) -> str:

@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import yaml
 
-from coco1k_kd.data.accept import accept
+from coco1k_kd.data.accept import Findings, accept, boxes_alone, refuse
 from coco1k_kd.data.dataset import Data, annotations_beside, one_place, read_data
 from coco1k_kd.data.groups import groups_of, notes_on, ungrouped_note
 from coco1k_kd.data.manifest import MANIFEST, read_manifest
-from coco1k_kd.data.own import boxes_alone, count, faults, notes, refuse, write
-from coco1k_kd.data.scan import SPLITS, OwnData, check_channels, in_one_line, places_of, read
+from coco1k_kd.data.own import write
+from coco1k_kd.data.scan import SPLITS, check_channels, in_one_line, places_of, read
 from coco1k_kd.data.yamls import read_yaml
-from coco1k_kd.errors import UserError, visible
+from coco1k_kd.errors import UserError, count, visible
 
 
 def open_data(path: Path, project: Path, program: bool = False) -> Data:
@@ -30,9 +30,9 @@ def open_data(path: Path, project: Path, program: bool = False) -> Data:
     """
     if _has_annotations(path):
         return _read_with_annotations(path)
-    data = read(path, program=program)
-    refuse(data)
-    _print("note", [*notes(data), *_unread(data)])
+    data, found = read(path, program=program)
+    refuse(data.yaml, found.faults)
+    _print("note", [*found.warnings, *_unread(data)])
     return write(data, project)
 
 
@@ -42,25 +42,22 @@ def check(path: Path, further: Callable[[Data], list[str]] | None = None, groups
     `groups`: a pattern of names, by which images that judge are one sample. `further`: what else there is to say, in
     lines, of data that are accepted.
     """
-    wrong: list[str] = []
     with TemporaryDirectory() as folder:
         if _has_annotations(path):
-            data, told = _read_with_annotations(path), []
-            more = [split.content.beyond_boxes() for split in data.splits.values()]
+            data, found = _read_with_annotations(path), Findings()
         else:
-            found = read(path, download=False)
-            wrong, data = faults(found), write(found, Path(folder))
-            told = [*notes(found), *_unread(found)]
-            more = [(split.outlines.rows > 0, "kpt_shape" in found.keys) for split in found.splits.values()]
+            data, found = read(path, download=False)
+            found.warnings += _unread(data)
+            data = write(data, Path(folder))
         print(describe(data))
-        _print("note", [*told, *boxes_alone(*map(any, zip(*more, strict=True)))])
-        _print("fault", wrong)
-        if not wrong:
+        _print("note", [*found.warnings, *boxes_alone(data, found.outlines)])
+        _print("fault", found.faults)
+        if not found.faults:
             judging = data.test or data.val
             told = notes_on(groups_of(groups, judging.names), data.train.names) if groups else ungrouped_note(judging)
             _print("note", [*accept(data), *told, *(further(data) if further else [])])
-    if wrong:
-        raise UserError(f"{path}: {count(len(wrong), 'fault')}, the first: {wrong[0]}")
+    if found.faults:
+        raise UserError(f"{path}: {count(len(found.faults), 'fault')}, the first: {found.faults[0]}")
 
 
 def describe(data: Data) -> str:
@@ -116,7 +113,7 @@ def _has_annotations(path: Path) -> bool:
     return named and (all(file.is_file() for file in files) or _is_subset(root))
 
 
-def _unread(data: OwnData) -> Iterator[str]:
+def _unread(data: Data) -> Iterator[str]:
     """Yield that COCO annotations which lie beside own data are not read."""
     content = read_yaml(data.yaml)
     for split in SPLITS:

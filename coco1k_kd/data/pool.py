@@ -19,8 +19,7 @@ from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.images import Seen, see
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.data.leaks import twins
-from coco1k_kd.data.own import count
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, count
 from coco1k_kd.files import sha256
 
 _THREADS = 8

@@ -10,8 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,78 +17,25 @@ from typing import Any
 import numpy as np
 import yaml
 
+from coco1k_kd.data.accept import Findings, as_read, known_leaks
+from coco1k_kd.data.annotations import parse
 from coco1k_kd.data.caches import check_cache
-from coco1k_kd.data.columns import Outlines, outlines
+from coco1k_kd.data.columns import outlines
+from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.labels import label_file, left_out
-from coco1k_kd.data.leaks import twins
+from coco1k_kd.data.leaks import CHOOSES, TRAINS, twins
 from coco1k_kd.data.listing import images_found
+from coco1k_kd.data.own import coco
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, visible
 from coco1k_kd.flags import typed
 
 SPLITS = ("train", "val", "test")
-_KEPT_KEYS = ("channels", "kpt_shape")  # what Ultralytics needs to know to read the labels again
 _ARCHIVE = re.compile(r"https?://.*\.(?:zip|tar|gz|tgz|xz|bz2|txz|tbz2)(?:\?.*)?", re.IGNORECASE)  # of download:
 RUN_DOWNLOAD = "--run-download"  # the flag without which no program of a data YAML runs
 _LONGEST = 300  # characters of a message that is not ours
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One split as Ultralytics reads it.
-
-    Attributes:
-        files: absolute paths of the images.
-        sizes: (I, 2) int, width and height in pixels after EXIF.
-        boxes: I arrays (n, 5) of class index, centre x, centre y, width and height, as fractions of the image.
-        unlabelled: images without a label file, which are trained on as background.
-        left_out: what Ultralytics says of each image that it leaves out.
-        outlines: rows of labels that Ultralytics reads as polygons; their files' own, since it forgets them where
-            other files hold boxes.
-    """
-
-    files: tuple[Path, ...]
-    sizes: np.ndarray
-    boxes: tuple[np.ndarray, ...]
-    unlabelled: int
-    left_out: tuple[str, ...]
-    outlines: Outlines
-
-    @cached_property
-    def root(self) -> Path:
-        """The innermost folder that holds all images."""
-        return Path(os.path.commonpath([file.parent for file in self.files]))
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Paths of the images relative to `root`."""
-        return tuple(file.relative_to(self.root).as_posix() for file in self.files)
-
-    @cached_property
-    def table(self) -> np.ndarray:
-        """(B, 6) all boxes: index of the image, then the box; those without width or height are left out."""
-        index = np.repeat(np.arange(len(self.boxes)), [len(boxes) for boxes in self.boxes])
-        table = np.column_stack((index, np.concatenate((np.zeros((0, 5)), *self.boxes))))
-        return table[(table[:, 4:] > 0).all(axis=1)]
-
-
-@dataclass(frozen=True)
-class OwnData:
-    """What a data YAML names: class names by index, and the splits that it has.
-
-    `twins`: images of the first split that are also in the second, with the file there, before anything was rewritten.
-    `notes`: what is said of names that occur twice, and of a test split that cannot judge.
-    """
-
-    yaml: Path
-    root: Path
-    classes: tuple[str, ...]
-    splits: dict[str, Scan]
-    keys: dict[str, Any]
-    twins: dict[tuple[str, str], dict[Path, Path]]
-    notes: tuple[str, ...] = ()
 
 
 def resolve(path: Path, download: bool = True, program: bool = False) -> dict[str, Any]:
@@ -156,35 +101,42 @@ def _runs_program(file: Path) -> bool:
     return bool(download) and not _ARCHIVE.fullmatch(str(download))
 
 
-def read(path: Path, download: bool = True, program: bool = False) -> OwnData:
+def read(path: Path, download: bool = True, program: bool = False) -> tuple[Data, Findings]:
     """Have Ultralytics read all images and labels that a data YAML names; `download` and `program` as of `resolve`.
 
-    Raise UserError if it cannot, in one line.
+    Returns the data, whose truth is written nowhere yet, and what reading them has shown. UserError, in one line, where
+    they cannot be read.
     """
     found = resolve(path, download, program)
     check_channels(path, found)
-    classes = _distinct(list(found["names"].values()))
-    notes = [
+    classes, findings = _distinct(list(found["names"].values())), Findings()
+    findings.warnings += [
         f"classes {classes.index(name)} and {index} have the name {name!r}; the latter is called {classes[index]!r}"
         for index, name in found["names"].items()
         if classes[index] != name
     ]
     if gone := [place for place in places_of(found, "test") if not Path(place).exists()]:
         found["test"] = None
-        notes.append(f"test: {gone[0]} does not exist, so the split is not used")
+        findings.warnings.append(f"test: {gone[0]} does not exist, so the split is not used")
     listed = {split: _listed(path, split, found) for split in SPLITS if found.get(split)}
-    same = {
+    same = {  # before Ultralytics, which reads the labels, can rewrite a file
         (judge, other): twins(_absolute(listed[judge]), _absolute(listed[other]))
         for other, judge in combinations(listed, 2)
     }
-    splits = {split: scan(path, split, found, listed[split]) for split in listed}
-    if "test" in splits and splits["test"].unlabelled == len(splits["test"].files):
-        number = len(splits.pop("test").files)
-        notes.append(f"test: none of the {number:,} images has a label file, so the split is not used")
-        same = {pair: images for pair, images in same.items() if "test" not in pair}
-    keys = {key: found[key] for key in _KEPT_KEYS if key in found}
-    place, root = Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve()
-    return OwnData(place, root, classes, splits, keys, same, tuple(notes))
+    splits: dict[str, Split] = {}
+    for name, files in listed.items():
+        split, of_split = _split(path, name, found, files, classes)
+        if name == "test" and not any(Path(label_file(file.as_posix())).is_file() for file in split.files):
+            findings.warnings.append(
+                f"test: none of the {split.size:,} images has a label file, so the split is not used"
+            )
+            continue
+        splits[name] = split
+        findings.add(of_split)
+    for (judge, other), copies in same.items():
+        if judge in splits:
+            findings.faults += known_leaks(judge, splits[judge], copies, TRAINS if other == "train" else CHOOSES)
+    return Data(Path(found["yaml_file"]).resolve(), Path(found["path"]).resolve(), classes, **splits), findings
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:
@@ -199,7 +151,9 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]) -> Scan:
+def _split(
+    path: Path, name: str, resolved: dict[str, Any], listed: Sequence[str], classes: Sequence[str]
+) -> tuple[Split, Findings]:
     """One split of a resolved YAML by Ultralytics' own data set: segments are boxes, equal lines count once.
 
     Ultralytics writes its label cache beside the labels where it may. `listed`: the images that it finds, with those
@@ -208,28 +162,33 @@ def scan(path: Path, split: str, resolved: dict[str, Any], listed: Sequence[str]
     from ultralytics.data.dataset import YOLODataset
 
     check_cache(listed)
-    with in_one_line(f"{path}, {split}"):
-        found = YOLODataset(img_path=resolved[split], data=resolved, augment=False)
+    with in_one_line(f"{path}, {name}"):
+        found = YOLODataset(img_path=resolved[name], data=resolved, augment=False)
     label_files = dict(zip(listed, found.label_files, strict=True))
     unread = sorted(set(listed) - set(found.im_files))
     files = tuple(_absolute(found.im_files))
     if odd := next((str(file) for file in files if not _can_be_listed(str(file))), None):
-        raise UserError(f"{path}, {split}: {odd!a} has a control character or no UTF-8 in its path; rename it")
+        raise UserError(f"{path}, {name}: {odd!a} has a control character or no UTF-8 in its path; rename it")
     first: dict[Path, Path] = {}
     for file in files:
         if (known := first.setdefault(file.resolve(), file)) is not file:
             link = f", also as {known}" if known != file else ""
-            raise UserError(f"{path}, {split}: {file} is listed twice{link}; list every image once")
-    return Scan(
-        files=files,
-        sizes=np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2),
-        boxes=tuple(np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels),
-        outlines=outlines(Path(label_files[file]) for file in found.im_files if "kpt_shape" not in resolved),
-        unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
-        left_out=(
+            raise UserError(f"{path}, {name}: {file} is listed twice{link}; list every image once")
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    sizes = np.array([label["shape"][::-1] for label in found.labels], np.int64).reshape(-1, 2)
+    boxes = [np.column_stack((label["cls"], label["bboxes"])).astype(np.float64) for label in found.labels]
+    names = [file.relative_to(root).as_posix() for file in files]
+    split = Split.of(parse(coco(names, sizes, boxes, classes, Path(resolved["yaml_file"]).name), path), root)
+    return split, as_read(
+        name,
+        split,
+        left_out=[
             *(_one_line(left_out(file, label_files[file], resolved)) for file in unread),
-            *_unseen(places_of(resolved, split), set(label_files.values())),
-        ),
+            *_unseen(places_of(resolved, name), set(label_files.values())),
+        ],
+        unlabelled=sum(not Path(label_files[file]).is_file() for file in found.im_files),
+        boxes=sum(map(len, boxes)),
+        outlined=outlines(Path(label_files[file]) for file in found.im_files if "kpt_shape" not in resolved),
     )
 
 

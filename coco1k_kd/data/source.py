@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coco1k_kd.data.annotations import Annotations, parse, read
+from coco1k_kd.data import scan
+from coco1k_kd.data.accept import refuse
+from coco1k_kd.data.annotations import Annotations, read
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError
@@ -57,16 +59,13 @@ def from_files(annotations: Path, images: Path) -> Split:
 
 
 def from_yaml(path: Path, program: bool = False) -> dict[str, Split]:
-    """Train and val of a data YAML in Ultralytics' format. UserError if no study could be made of the data.
+    """The splits of a data YAML in Ultralytics' format. UserError if no study could be made of the data.
 
     `program`: let a program in its `download:` fetch the images, where they are missing.
     """
-    from coco1k_kd.data import own, scan  # here, since Ultralytics takes seconds to import
-
-    data = scan.read(path, program=program)
-    own.refuse(data)
-    content = {split: own.coco(data.splits[split], data.classes, path.name) for split in _NAMES}
-    return {split: Split.of(parse(content[split], path), data.splits[split].root) for split in _NAMES}
+    data, found = scan.read(path, program=program)
+    refuse(data.yaml, found.faults)
+    return data.splits
 
 
 def open_source(place: Path) -> dict[str, Split]:

@@ -72,7 +72,7 @@ def take(source: Annotations, pool: Pool, split: str, image_ids: np.ndarray, bal
         split=split,
         annotations=chosen,
         counts=count(chosen, balance, supply),
-        source=SourceFile(source.path.name, len(source.content), source.sha256),
+        source=SourceFile(source.path.name, len(source.raw), source.sha256),
     )
 
 
@@ -128,7 +128,7 @@ def write(order: Order, drawn: list[Drawn], work: list[Job], pool: DrawnPool | N
         raise UserError(f"{drawn[0].source.file} and {drawn[1].source.file} have different categories")
     with building(order.output) as folder:
         old = replaceable(order.output, order.force)
-        contents = {part.split: part.annotations.content for part in drawn} | ({POOL: pool.content} if pool else {})
+        contents = {part.split: part.annotations.raw for part in drawn} | ({POOL: pool.content} if pool else {})
         _check_space(folder, contents, work, order.link)
         placed: list[Placed] = []
         files: dict[str, dict[str, str]] = {}

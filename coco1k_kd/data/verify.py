@@ -29,7 +29,7 @@ def verify(folder: Path) -> list[str]:
         if any(file.startswith("labels/") for file in manifest.split(name).files):
             try:
                 parts.append(split_of(folder, name, list(manifest.split(name).images_per_class)))
-                faults += _accepted(parts[-1])
+                faults += [*examine(parts[-1], fixed=True).faults, *_undecoded(parts[-1])]
             except UserError as error:
                 faults.append(str(error))
     if len(parts) == len(SPLITS):
@@ -64,17 +64,13 @@ def _pool(folder: Path, pool: PoolManifest, others: list[Path]) -> list[str]:
     """Compare a pool with the manifest, and its images with those of the splits."""
     faults, path = _files(folder, POOL, pool.files), annotation_file(folder, POOL)
     try:
-        annotations = read(path)
+        images = Split.of(read(path), folder / "images" / f"{POOL}2017")
     except UserError as error:
         return [*faults, str(error)]
-    if annotations.image_ids.tolist() != pool.image_ids:
+    if images.content.image_ids.tolist() != pool.image_ids:
         faults.append(f"{path}: image_ids is not what the manifest says")
-    entries = {folder / "images" / f"{POOL}2017" / entry.name: entry for entry in annotations.images()}
-    present = [file for file in entries if file.is_file()]
-    for file in present:
-        if fault := image_fault(file.read_bytes(), entries[file]):
-            faults.append(f"{file} {fault}")
-    return faults + [f"{file}: the same image as {twin}" for file, twin in twins(present, others).items()]
+    faults += _undecoded(images)
+    return faults + [f"{file}: the same image as {twin}" for file, twin in twins(images.files, others).items()]
 
 
 def _files(folder: Path, split: str, files: Mapping[str, str]) -> list[str]:
@@ -94,11 +90,8 @@ def _files(folder: Path, split: str, files: Mapping[str, str]) -> list[str]:
     return faults
 
 
-def _accepted(split: Split) -> list[str]:
-    """The faults that the acceptance check finds, and images that cannot be decoded."""
-    faults = examine(split, split.content.names, fixed=True).faults
-    for entry in split.content.images():
-        path = split.images / entry.name
-        if path.is_file() and (fault := image_fault(path.read_bytes(), entry)):
-            faults.append(f"{path} {fault}")
-    return faults
+def _undecoded(split: Split) -> list[str]:
+    """Images that are there and cannot be decoded."""
+    entries = ((split.images / entry.name, entry) for entry in split.content.images())
+    found = ((path, image_fault(path.read_bytes(), entry)) for path, entry in entries if path.is_file())
+    return [f"{path} {fault}" for path, fault in found if fault]

@@ -10,7 +10,7 @@ import numpy as np
 
 from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.lesson import read_lesson
-from coco1k_kd.data.own import count
+from coco1k_kd.errors import count
 from coco1k_kd.files import write_atomic
 from coco1k_kd.report.review import Mark, Picture, suspicions_caption, suspicions_page
 from coco1k_kd.report.words import Words

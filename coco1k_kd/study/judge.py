@@ -30,29 +30,19 @@ _IMAGES = "images/val"  # of a judge that is written
 
 @dataclass(frozen=True)
 class Judge:
-    """Images that no run has chosen its best epoch by; `own` are those among `split` that runs have."""
+    """Images that no run has chosen its best epoch by; `yaml` is for Ultralytics, once they are written."""
 
     name: Literal["full_val", "test"]
     split: Split
-    own: frozenset[str] = frozenset()
+    yaml: Path | None = None
 
-    @property
-    def size(self) -> int:
-        """How many images judge."""
-        return self.split.size - len(self.own)
-
-    @property
-    def judging(self) -> Split:
-        """The split without the images that runs choose their best epoch by."""
-        return replace(self.split, names=tuple(sorted(set(self.split.names) - self.own)))
-
-    def written(self, classes: Sequence[str], project: Path) -> WrittenJudge:
+    def written(self, classes: Sequence[str], project: Path) -> Judge:
         """Write annotations and a data YAML of the judging images, which are links, into `project`/judges.
 
         Ultralytics writes a cache beside images, and a source may be read only.
         """
         source = self.split.content
-        listed = set(self.judging.names)
+        listed = set(self.split.names)
         kept = [image for image in source.images() if image.name in listed]
         content = source.extract(np.array([image.id for image in kept]))
         folder = project / "judges" / f"{self.name}_{source.sha256[:8]}_{len(kept)}"
@@ -67,16 +57,7 @@ class Judge:
         text = {"path": str(folder), "train": _IMAGES, "val": _IMAGES, "names": dict(enumerate(classes))}
         write_atomic(split.annotations, content)
         write_atomic(data, yaml.safe_dump(text, sort_keys=False, allow_unicode=True))
-        return WrittenJudge(self.name, split, data)
-
-
-@dataclass(frozen=True)
-class WrittenJudge:
-    """A judge on disk: its split without the images that choose the best epoch, and the YAML for Ultralytics."""
-
-    name: Literal["full_val", "test"]
-    split: Split
-    yaml: Path
+        return Judge(self.name, split, data)
 
 
 def find_judge(asked: str, data: Data, source: Path | None) -> Judge | None:
@@ -134,7 +115,7 @@ def _beyond(split: Split, data: Data, flag: str) -> Judge:
             f"first: {missing[0]}); fetch them with {typed('create')} --download --judge full, or give --judge val"
         )
     choose = twins(split.files, data.val.files)
-    own = frozenset(name for name, file in files.items() if file in choose)
-    if len(own) == len(files):
+    names = tuple(name for name, file in files.items() if file not in choose)
+    if not names:
         raise UserError(f"{flag}: {split.images} holds only images that choose the best epoch; give --judge val")
-    return Judge("full_val", split, own)
+    return Judge("full_val", replace(split, names=names))

@@ -15,12 +15,11 @@ from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.made import Made
-from coco1k_kd.data.own import count
 from coco1k_kd.data.pool import Pool, read_pool
 from coco1k_kd.data.scan import places_of, resolve
 from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
 from coco1k_kd.distill.weights import Weights, read_weights
-from coco1k_kd.errors import UserError, visible
+from coco1k_kd.errors import UserError, count, visible
 from coco1k_kd.report.review import Mark, Picture, taught_caption, taught_page
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device

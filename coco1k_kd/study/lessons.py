@@ -17,10 +17,9 @@ from msgspec import structs
 
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.lesson import Found, Lesson, Sealed, read_lesson
-from coco1k_kd.data.own import count
 from coco1k_kd.data.pool import Pool, PoolImage, readable
 from coco1k_kd.distill.weights import Weights, read_weights
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, count
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Labelling
 from coco1k_kd.runs.spec import checkpoints

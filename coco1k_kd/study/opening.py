@@ -15,7 +15,7 @@ from coco1k_kd.runs.devices import machine
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import store
-from coco1k_kd.study.judge import AUTO, WrittenJudge, find_judge
+from coco1k_kd.study.judge import AUTO, Judge, find_judge
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.settings import Settings
@@ -24,7 +24,7 @@ from coco1k_kd.study.teachers import read_teachers
 from coco1k_kd.study.unlabelled import kept_out
 
 
-def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, WrittenJudge | None]:
+def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, Judge | None]:
     """Read and check every input, and find or begin the study. Nothing is written before all is well."""
     project = settings.project.absolute()
     data = open_data(settings.data, project, settings.run_download)
@@ -32,7 +32,7 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, W
     teacher, teachers = read_teachers(settings, student)
     judge = find_judge(settings.judge, data, settings.coco_root)
     if settings.groups:
-        groups_of(settings.groups, (judge.judging if judge else data.val).names)
+        groups_of(settings.groups, (judge.split if judge else data.val).names)
     further = further_draws(data, settings.draws, settings.coco_root, project)
     computes = versions() | ({} if slots.grows else machine(settings.device))  # a cluster has several machines
     study = Study(settings, data, student, teacher, project, "", further, teachers=teachers, computes=computes)
@@ -50,7 +50,7 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, W
             f"the verdict is taken on the val images, since the rest of the source cannot judge: {faults[0]}"
         )
         judge = None
-    judging = judge.judging if judge else data.val
+    judging = judge.split if judge else data.val
     if settings.groups:
         trained = [name for drawn in study.drawn for name in drawn.train.names]
         told = notes_on(groups_of(settings.groups, judging.names), trained)
@@ -70,6 +70,6 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, W
         largest = max((weights.parameters for weights in study.given().values()), default=0)
         check_disk(project, len(left), student.parameters, data.val.size, largest if settings.fit_teacher else 0)
         study = store.begin(study)
-    judged_by = f"{judge.size:,} images of {judge.name.replace('_', ' ')}" if judge else "the val images"
+    judged_by = f"{judging.size:,} images of {judge.name.replace('_', ' ')}" if judge else "the val images"
     print(f"the verdict is taken on {judged_by}", flush=True)
     return study, judge.written(data.classes, project) if judge else None

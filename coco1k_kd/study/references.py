@@ -25,7 +25,7 @@ from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import EPOCHS, EvaluateSpec, Evaluation, Result, checkpoints
 from coco1k_kd.study.arms import Key, run_label
 from coco1k_kd.study.audit import check_read
-from coco1k_kd.study.judge import WrittenJudge
+from coco1k_kd.study.judge import Judge
 from coco1k_kd.study.plan import Fitted, Study
 from coco1k_kd.verdict.matching import coco_metrics
 
@@ -37,7 +37,7 @@ _BEST = EPOCHS[0]
 class Evaluator:
     """Evaluates checkpoints in the study's slots; the same one on the same data once."""
 
-    def __init__(self, study: Study, slots: Slots, judge: WrittenJudge | None) -> None:
+    def __init__(self, study: Study, slots: Slots, judge: Judge | None) -> None:
         self.study, self.slots, self.judge = study, slots, judge
         self._program = [versions(), code_hash()]
 

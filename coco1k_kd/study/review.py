@@ -14,9 +14,8 @@ import numpy as np
 
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.made import Made
-from coco1k_kd.data.own import count
 from coco1k_kd.distill.weights import read_weights
-from coco1k_kd.errors import UserError, run_cli
+from coco1k_kd.errors import UserError, count, run_cli
 from coco1k_kd.flags import Parser
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device

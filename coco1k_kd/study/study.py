@@ -35,7 +35,7 @@ from coco1k_kd.study.equal_time import times
 from coco1k_kd.study.fitting import fit
 from coco1k_kd.study.foresight import power_of
 from coco1k_kd.study.hours import SECONDS, Hours
-from coco1k_kd.study.judge import WrittenJudge
+from coco1k_kd.study.judge import Judge
 from coco1k_kd.study.lessons import labelling_seconds, prepare
 from coco1k_kd.study.opening import open_study
 from coco1k_kd.study.plan import Study
@@ -121,7 +121,7 @@ class Course:
         self,
         study: Study,
         slots: Slots,
-        judge: WrittenJudge | None,
+        judge: Judge | None,
         command: str,
         language: str,
         clock: Callable[[], float],

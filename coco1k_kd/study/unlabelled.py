@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coco1k_kd.data.dataset import Data
-from coco1k_kd.data.own import count
 from coco1k_kd.data.pool import accept_pool
+from coco1k_kd.errors import count
 from coco1k_kd.study.judge import Judge, find_judge
 
 

@@ -122,9 +122,9 @@ def test_what_is_refused_here_alone_has_a_reason(changes: dict[str, Any], reason
 def test_of_two_classes_of_one_name_each_has_its_own(tmp_path: Path) -> None:
     """Also where the name that is free next is taken."""
     path = change(tmp_path, names=["a", "a", "a (2)"])
-    data = read(path)
+    data, found = read(path)
     assert data.classes == ("a", "a (3)", "a (2)")
-    assert data.notes == ("classes 0 and 1 have the name 'a'; the latter is called 'a (3)'",)
+    assert found.warnings[0] == "classes 0 and 1 have the name 'a'; the latter is called 'a (3)'"
 
 
 def test_a_folder_that_holds_the_yaml_is_accepted(tmp_path: Path) -> None:

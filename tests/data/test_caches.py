@@ -38,7 +38,7 @@ def test_a_cache_that_runs_code_is_refused_unread(bare: bool, tmp_path: Path) ->
         read(path)
     assert not trace.exists()
     cache.unlink()
-    assert read(path).splits["train"].sizes.shape == (9, 2)
+    assert read(path)[0].train.size == 9
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"\x93NUMPY\x01\x00"])
@@ -51,21 +51,21 @@ def test_a_torn_cache_is_named(content: bytes, tmp_path: Path) -> None:
 
 def test_what_ultralytics_writes_is_read_again(tmp_path: Path) -> None:
     path = absolute(tmp_path)
-    first, second = read(path), read(path)
+    first, second = (read(path)[0].val.content for _ in range(2))
     assert (tmp_path / "data/labels/train.cache").exists()
-    assert all(np.array_equal(a, b) for a, b in zip(first.splits["val"].boxes, second.splits["val"].boxes, strict=True))
+    assert first.raw == second.raw
 
 
 @pytest.mark.parametrize("place", ["labels/train/01.txt", "images/train/01.jpg"])
 def test_what_was_changed_with_its_size_and_time_kept_is_read_again(place: str, tmp_path: Path) -> None:
     path, file = absolute(tmp_path), tmp_path / "data" / place
     tag(tmp_path / "data/images/train/01.jpg")
-    before, state = read(path).splits["train"], file.stat()
+    before, state = read(path)[0].train.content, file.stat()
     file.write_bytes(file.read_bytes().replace(b"1 0.5", b"0 0.5", 1).replace(UPRIGHT, TURNED))
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert file.stat().st_size == state.st_size
-    after = read(path).splits["train"]
-    seen = [(split.boxes[1][0, 0], *split.sizes[1]) for split in (before, after)]
+    after = read(path)[0].train.content
+    seen = [(one.category[one.image == 1][0], *one.sizes[1]) for one in (before, after)]
     assert seen == [(1, 64, 48), (0, 64, 48) if file.suffix == ".txt" else (1, 48, 64)]
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 from programs import call
 
 from coco1k_kd.data import scan
+from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.manifest import read_manifest
-from coco1k_kd.data.source import drawn_from, from_root
+from coco1k_kd.data.source import drawn_from, from_root, is_official
 
 PROGRAM = Path(__file__).resolve().parents[2] / "create_coco1k.py"
 
@@ -67,9 +68,9 @@ def test_a_root_with_coco_files_is_recognised(layout: Callable[[Path, Path], Non
     layout(coco_root, tmp_path / "root")
     for split in ("train", "val"):
         source = from_root(tmp_path / "root", split)
-        assert source.annotations.sha256 == from_root(coco_root, split).annotations.sha256
-        assert all((source.images / image.file_name).is_file() for image in source.annotations.images())
-        assert source.official == (layout is official)
+        assert source.content.sha256 == from_root(coco_root, split).content.sha256
+        assert all(file.is_file() for file in source.files)
+        assert is_official(source) == (layout is official)
 
 
 def test_the_same_images_are_drawn_from_files_that_are_named(coco_root: Path, tmp_path: Path):
@@ -126,6 +127,11 @@ def pilot(yolo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def boxes_by_file(split: Split) -> dict[Path, np.ndarray]:
+    rows, starts = split.content.label_rows()
+    return {file: rows[a:b] for file, a, b in zip(split.files, starts, starts[1:], strict=False)}
+
+
 def test_a_pilot_of_own_data_is_balanced_and_has_their_labels(yolo: Path, pilot: Path):
     manifest = read_manifest(pilot / "manifest.json")
     assert (len(manifest.train.image_ids), len(manifest.val.image_ids)) == (40, 40)
@@ -134,12 +140,10 @@ def test_a_pilot_of_own_data_is_balanced_and_has_their_labels(yolo: Path, pilot:
     assert counts["f"] > 1.5 * supply["f"] * 40 / 120 and counts["a"] < supply["a"] * 40 / 120, (
         "as many as can be equal"
     )
-    splits = scan.read(yolo).splits
     for split in ("train", "val"):
-        read = scan.read(pilot / "coco1k.yaml").splits[split]
-        drawn_from = zip(splits[split].files, splits[split].boxes, strict=True)
-        by_pixels = {file.read_bytes(): boxes for file, boxes in drawn_from}
-        for file, boxes in zip(read.files, read.boxes, strict=True):
+        own, read = (boxes_by_file(scan.read(data)[0].splits[split]) for data in (yolo, pilot / "coco1k.yaml"))
+        by_pixels = {file.read_bytes(): boxes for file, boxes in own.items()}
+        for file, boxes in read.items():
             assert np.allclose(boxes, by_pixels[file.read_bytes()], atol=1e-4)
     done = create("--verify", pilot)
     assert done.returncode == 0, done.stdout + done.stderr

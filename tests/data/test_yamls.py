@@ -64,7 +64,7 @@ def test_aliases_and_merged_keys_are_read(tmp_path: Path) -> None:
     path.write_text(
         f"base: &b\n  path: {given['path']}\n  train: images/train\n<<: *b\nval: images/val\nnames: [a, b, c]\n"
     )
-    assert read(path).splits["train"].sizes.shape == (9, 2)
+    assert read(path)[0].train.size == 9
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n", b"just text"])

@@ -32,7 +32,7 @@ def test_a_judge_is_written_as_links_that_leave_the_source_alone(coco_root: Path
     judge = find_judge("auto", data, coco_root)
     written = judge.written(data.classes, tmp_path)
     assert judge.written(data.classes, tmp_path) == written, "a second time over the first"
-    assert judge.size == written.split.size == 60 - 24
+    assert judge.split.size == written.split.size == 60 - 24
     content = yaml.safe_load(written.yaml.read_text())
     assert tuple(content["names"].values()) == data.classes
     linked = {path.name: path.read_bytes() for path in (Path(content["path"]) / content["val"]).iterdir()}
@@ -111,7 +111,7 @@ def test_create_has_all_val_images_at_hand(coco_root: Path, tmp_path: Path) -> N
     command += ["--output-dir", str(tmp_path / "subset"), "--judge", "full"]
     done = call(command)
     assert done.returncode == 0, done.stderr
-    assert find_judge("full", read_data(tmp_path / "subset" / "coco1k.yaml"), None).size == 60 - 12
+    assert find_judge("full", read_data(tmp_path / "subset" / "coco1k.yaml"), None).split.size == 60 - 12
     for path in list((root / "val2017").iterdir())[:3]:
         path.unlink()
     done = call([*command, "--force"])
@@ -131,6 +131,6 @@ def test_a_pilot_of_a_data_yaml_is_judged_by_the_other_val_images_of_it(subset: 
     assert done.returncode == 0, done.stderr
     pilot, project = read_data(tmp_path / "pilot" / "coco1k.yaml"), tmp_path / "project"
     judge = find_judge("auto", pilot, None)
-    assert judge.size == 12 and judge_faults(judge.split, [pilot]) == []
+    assert judge.split.size == 12 and judge_faults(judge.split, [pilot]) == []
     truth = json.loads(judge.written(pilot.classes, project).split.annotations.read_bytes())
     assert len(truth["images"]) == 12 and truth["annotations"]

@@ -31,7 +31,7 @@ from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import SPEC, Result, TrainSpec, write
 from coco1k_kd.study import store
 from coco1k_kd.study.arms import BASELINE
-from coco1k_kd.study.judge import WrittenJudge
+from coco1k_kd.study.judge import Judge
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.settings import Settings
@@ -153,7 +153,7 @@ def test_the_images_of_further_draws_and_of_a_judge_are_checked_by_the_run_that_
     begun = store.begin(replace(own, further=(own.data,)))
     draw = structs.replace(begun.spec(BASELINE, (0, 0), 3), draw=1)
     assert train.what_it_reads(draw) == begun.read_by((BASELINE, (1, 0)))
-    judge = WrittenJudge("test", own.data.val, own.data.yaml)
+    judge = Judge("test", own.data.val, own.data.yaml)
     spec = Evaluator(begun, Slots(), judge).of_run((BASELINE, (0, 0)))
     image = own.data.val.files[0]
     image.write_bytes(b"other")
