@@ -43,12 +43,10 @@ def labelled(root: Path) -> list[tuple[Path, str]]:
     index = {name: number for number, names in enumerate(CLASSES.values()) for name in names}
     for split in ("train", "val"):
         annotations = read(annotation_file(root, split))
-        rows, starts = annotations.label_rows()
-        for position, image in enumerate(annotations.images()):
-            boxes = rows[starts[position] : starts[position + 1]].tolist()
-            kept = [(index.get(annotations.names[int(label)]), *box) for label, *box in boxes]
+        for name, boxes in annotations.label_rows().items():
+            kept = [(index.get(annotations.names[int(label)]), *box) for label, *box in boxes.tolist()]
             if text := "".join("{} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(*box) for box in kept if box[0] is not None):
-                found.append(((root / f"{split}2017" / image.name).resolve(), text))
+                found.append(((root / f"{split}2017" / name).resolve(), text))
     return found
 
 

@@ -226,8 +226,7 @@ def _examine_images(split: Split, annotations: Annotations, fixed: bool, finding
 
 def _differing_copies(split: Split, annotations: Annotations) -> Iterator[str]:
     """Yield that pictures of one content have other boxes each: one of them lacks some, or has wrong ones."""
-    rows, starts = annotations.label_rows()
-    boxes = {image.name: rows[starts[i] : starts[i + 1]] for i, image in enumerate(annotations.images())}
+    boxes = annotations.label_rows()
     known = [[known_as(file, split.images) for file in pair] for pair in copies(split.files)]
     differ = [(one, other) for one, other in known if not _same(boxes[one], boxes[other])]
     if differ:
@@ -247,7 +246,7 @@ def _yolo_data(classes: Sequence[str], keypoints: Sequence[int] | None) -> dict[
 def _label_faults(split: Split, annotations: Annotations, data: dict[str, Any]) -> Iterator[str]:
     """Yield how what Ultralytics reads differs from the annotations, both ways."""
     listed, found = _read_as_ultralytics(split, data)
-    expected = [image.name for image in annotations.images()]
+    expected = annotations.label_rows()
     if extra := sorted(set(listed) - set(expected)):
         yield (
             f"{split.images} holds {len(extra):,} images that {split.annotations} does not list (the first: "
@@ -255,11 +254,9 @@ def _label_faults(split: Split, annotations: Annotations, data: dict[str, Any]) 
         )
     if unseen := sorted(set(expected) - set(listed)):
         yield f"Ultralytics does not see {len(unseen):,} images of {split.images} (the first: {unseen[0]})"
-    rows, starts = annotations.label_rows()
-    for position, name in enumerate(expected):
+    for name, wanted in expected.items():
         if name not in listed:
             continue
-        wanted = rows[starts[position] : starts[position + 1]]
         if name not in found:
             yield f"{split.images / name}: Ultralytics would leave it out ({_reason(split.images / name, data)})"
         elif not _same(wanted, found[name]):

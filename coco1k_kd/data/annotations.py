@@ -113,17 +113,17 @@ class Annotations:
         """Decode every image entry, in the order of the ids."""
         return map(msgspec.json.Decoder(Image).decode, self._fields["images"])
 
-    def label_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """The boxes to learn from, (B, 5) class index, centre x, centre y, width, height as shares of the image, and
-        (I + 1,) where each image's rows begin: those of image i are `rows[starts[i] : starts[i + 1]]`, in the order of
-        the annotations' ids.
+    def label_rows(self) -> dict[str, np.ndarray]:
+        """The boxes to learn from, by the image's name: (n, 5) class index, centre x, centre y, width and height as
+        shares of the image, in the order of the annotations' ids.
         """
         order = np.flatnonzero(self.valid)
         order = order[np.argsort(self.image[order], kind="stable")]
         image = self.image[order]
         shares = _shares(self.box[order], self.sizes[image])
-        starts = np.searchsorted(image, np.arange(len(self.image_ids) + 1))
-        return np.column_stack((self.category[order], shares)), starts
+        rows = np.column_stack((self.category[order], shares))
+        parts = np.split(rows, np.searchsorted(image, np.arange(1, len(self.image_ids))))
+        return {entry.name: part for entry, part in zip(self.images(), parts, strict=False)}  # no image, one part
 
     def truth(self) -> dict[str, Any]:
         """What COCOeval judges by: COCO's format, from the usable images, with what would mislead it put right.

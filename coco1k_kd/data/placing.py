@@ -68,12 +68,12 @@ def labels(annotations: Annotations) -> Iterator[tuple[Image, str]]:
     Class index = rank of the category id; crowds and empty boxes are left out, equal lines are written once. Raise
     UserError for an image that cannot be used.
     """
-    rows, starts = annotations.label_rows()
-    lines = ["{:.0f} {:g} {:g} {:g} {:g}\n".format(*row) for row in rows.tolist()]
-    for image, start, end in zip(annotations.images(), starts[:-1], starts[1:], strict=True):
+    rows = annotations.label_rows()
+    for image in annotations.images():
         if fault := annotations.unusable.get(image.id):
             raise UserError(f"{annotations.path}: {fault}")
-        yield image, "".join(dict.fromkeys(lines[start:end]))
+        lines = ("{:.0f} {:g} {:g} {:g} {:g}\n".format(*row) for row in rows[image.name].tolist())
+        yield image, "".join(dict.fromkeys(lines))
 
 
 @dataclass(frozen=True)
