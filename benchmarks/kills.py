@@ -27,6 +27,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from studies import likely_models, runs_of  # noqa: E402
+
+from coco1k_kd.demo import generate_coco  # noqa: E402
+
 RANDOM, SNAPSHOT, COMPARISON = "at random", "in a snapshot", "in the comparison"
 RUNS = 4
 # What another machine load, or a second attempt, may change in comparison_*.json.
@@ -132,27 +137,16 @@ class Killer:
         return False
 
     def _kill(self, process: subprocess.Popen[bytes], project: Path, everything: bool) -> None:
-        runs = processes(project) if everything else []
+        runs = runs_of(project) if everything else []
         for group in {process.pid, *(os.getpgid(run) for run in runs)}:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         process.wait()
         end = time.monotonic() + 120
-        while processes(project):
+        while runs_of(project):
             if time.monotonic() > end:
-                raise SystemExit(f"runs outlive their study: {processes(project)}")
+                raise SystemExit(f"runs outlive their study: {runs_of(project)}")
             time.sleep(0.05)
-
-
-def processes(project: Path) -> list[int]:
-    """Processes that have the project's path in their command line, and are not zombies."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            alive = (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-            if alive and f"{project}/".encode() in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-    return found
 
 
 def killed_like_undisturbed(command: list[str], folder: Path, moments: Iterable[str], seed: int = 0) -> list[str]:
@@ -182,12 +176,6 @@ def killed_like_undisturbed(command: list[str], folder: Path, moments: Iterable[
 
 def made(folder: Path) -> list[str]:
     """Generate images and models, and the command of a study of them."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from studies import likely_models
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from coco1k_kd.demo import generate_coco
-
     generate_coco(folder / "coco", train=60, val=30)
     create = [sys.executable, str(ROOT / "create_coco1k.py"), "--coco-root", str(folder / "coco")]
     create += ["--target-size", "16", "--val-size", "8", "--output-dir", str(folder / "coco1k")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from programs import call
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from coco1k_kd.runs.launch import LOG
 from coco1k_kd.study.collect import state_difference
 
 PROGRAM = Path(__file__).resolve().parents[1] / "test_coco1k_kd.py"
@@ -78,6 +80,17 @@ def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
 def children_of(pid: int) -> list[int]:
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
     return [int(word) for word in listed.split()]
+
+
+def runs_of(project: Path) -> list[int]:
+    """The processes of a study's runs that its launcher has started: not their ranks and data loaders."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            log, pid = (place / "fd" / "1").readlink(), int(place.name)
+            if log.name == LOG and project in log.parents and os.getsid(pid) == pid:
+                found.append(pid)
+    return sorted(found)
 
 
 def alive(pid: int) -> bool:

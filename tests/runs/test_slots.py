@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
-from studies import alive, assert_same_study, children_of, environment, run, wait_for
+from programs import Program
+from studies import alive, assert_same_study, environment, run, runs_of, wait_for
 
 
 def test_two_at_a_time_are_the_same_study(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
@@ -26,14 +26,8 @@ def test_two_at_a_time_are_the_same_study(whole: SimpleNamespace, command: list[
 
 def test_all_runs_end_when_the_study_ends(command: list[str], tmp_path: Path) -> None:
     flags = ["--seeds", "0", "1", "--parallel", "3", "--epochs", "50"]
-    doing = subprocess.Popen(
-        [*command[:-1], str(tmp_path), *flags],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
-    children = wait_for(lambda: found if len(found := children_of(doing.pid)) == 3 else None)
+    doing = Program([*command[:-1], str(tmp_path), *flags], env=environment())
+    children = wait_for(lambda: found if len(found := runs_of(tmp_path)) == 3 else None)
     doing.send_signal(signal.SIGINT)
     _, said = doing.communicate(timeout=300)
     assert doing.returncode == 130 and "Traceback" not in said and "interrupted" in said
@@ -42,15 +36,9 @@ def test_all_runs_end_when_the_study_ends(command: list[str], tmp_path: Path) ->
 
 
 def test_a_run_that_is_killed_costs_its_arm_alone(command: list[str], tmp_path: Path) -> None:
-    doing = subprocess.Popen(
-        [*command[:-1], str(tmp_path), "--arms", "cwd", "mgd"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
+    doing = Program([*command[:-1], str(tmp_path), "--arms", "cwd", "mgd"], env=environment())
     wait_for(lambda: list(tmp_path.glob("kd_cwd_*/args.yaml")))
-    os.kill(children_of(doing.pid)[0], signal.SIGKILL)
+    os.kill(runs_of(tmp_path)[0], signal.SIGKILL)
     _, said = doing.communicate(timeout=600)
     assert doing.returncode == 1 and "cwd (seed 0) was killed (SIGKILL)" in said and "Traceback" not in said
     content = json.loads(next(tmp_path.glob("comparison_*.json")).read_bytes())

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from programs import forking
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
 
@@ -25,6 +26,7 @@ def test_a_study_killed_three_times_says_what_the_undisturbed_one_says(
     kills: ModuleType, whole: SimpleNamespace, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(kills, "subprocess", forking())
     project, moments = tmp_path / "killed", [kills.SNAPSHOT, kills.RANDOM, kills.COMPARISON]
     killer = kills.Killer(command[:-2], seconds=60, rng=random.Random(0), runs=2)
     killer.study(project, moments)

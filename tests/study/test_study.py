@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import jsonschema
 import pytest
+from programs import Program
 from studies import (
     EPOCHS,
     PROGRAM,
     alive,
     assert_figures_of_pycocotools,
     assert_same_study,
-    children_of,
     environment,
     run,
+    runs_of,
     wait_for,
 )
 
@@ -155,10 +155,10 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(
 ) -> None:
     command = [*command[:-1], str(tmp_path)]
     shutil.copytree(whole.project / "references", tmp_path / "references")
-    study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    study = Program(command, env=environment())
     folder = wait_for(lambda: next(tmp_path.glob("kd_cwd_*"), None))
     wait_for((folder / "weights" / "resume.pt").exists)  # in the middle of the second run
-    (child,) = children_of(study.pid)
+    (child,) = runs_of(tmp_path)
     study.kill()
     study.wait()
     wait_for(lambda: not alive(child))
@@ -177,10 +177,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(
 
 
 def test_interrupted_it_ends_its_run_and_exits_130(whole: SimpleNamespace, command: list[str], tmp_path: Path) -> None:
-    study = subprocess.Popen(
-        [*command[:-1], str(tmp_path)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment(), text=True
-    )
-    (child,) = wait_for(lambda: children_of(study.pid) if list(tmp_path.glob("*/train.log")) else None)
+    study = Program([*command[:-1], str(tmp_path)], env=environment())
+    (child,) = wait_for(lambda: runs_of(tmp_path))
     study.send_signal(signal.SIGINT)
     _, said = study.communicate(timeout=300)
     assert study.returncode == 130 and said.splitlines()[-1] == "interrupted" and "Traceback" not in said

@@ -1,0 +1,96 @@
+"""A process that has imported PyTorch and forks what it is asked for: see programs.py, which starts it and asks.
+
+It listens at a socket that it inherits, and ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import multiprocessing
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import warnings
+from pathlib import Path
+
+FILES = 8  # descriptors that come with a request, at most: the three of every process, and of a run its lock
+
+
+def serve(listener: socket.socket) -> None:
+    """Start the processes that are asked for, until nobody is left to ask."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal
+    listener.set_inheritable(False)
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            keep(connection)
+            os._exit(0)
+        connection.close()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    with contextlib.suppress(ChildProcessError):
+        while os.wait():  # their processor time is part of ours
+            pass
+
+
+def keep(connection: socket.socket) -> None:
+    """Start the process that is asked for; tell its number and, when it has ended, how."""
+    _, files, _, _ = socket.recv_fds(connection, 1, FILES)
+    with connection.makefile("rb") as lines:
+        asked = json.loads(lines.readline())
+    process = multiprocessing.get_context("fork").Process(target=begin, args=(files,), kwargs=asked)
+    process.start()
+    for file in files:
+        os.close(file)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(b"%d\n" % process.pid)
+    process.join()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(b"%d\n" % process.exitcode)
+
+
+def begin(files: list[int], words: list[str], cwd: str, env: dict[str, str], session: bool) -> None:
+    """Be `python WORDS`."""
+    import programs
+    import torch
+
+    from coco1k_kd.runs import launch
+
+    if session:
+        os.setsid()
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+        os.close(file)
+    for number, name in ((1, "stdout"), (2, "stderr")):  # those of now may be of another kind of file
+        setattr(sys, name, os.fdopen(number, "w", buffering=1, closefd=False))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
+    launch.subprocess = programs.forking()
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        sys.path.insert(0, cwd)
+        warnings.filterwarnings("ignore", module="runpy")  # it says that we have imported it before
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    sys.path[0:0] = [str(Path(__file__).resolve().parents[1])]
+    import coco1k_kd.report.write
+    import coco1k_kd.runs.train
+    import coco1k_kd.study.study  # noqa: F401
+
+    gc.freeze()  # what is here stays, in memory that all share
+    serve(socket.socket(fileno=int(sys.argv[1])))
