@@ -7,6 +7,8 @@
 All variants take their steps in turn, in one process and on one batch of generated images, so that whatever else the
 machine does hits them alike; the median of the rounds counts. Prints JSON: seconds, their ratios, peak memory of a
 process that runs one variant alone. The floor is the plain step plus the fused, headless teacher in the same precision.
+`--parts` prints the processor time of the parts of a step instead, with the teacher on the training's own thread: other
+programs matter less to it, and no idle core hides the teacher.
 Algorithms are deterministic, as a study's are.
 """
 
@@ -102,6 +104,49 @@ def step_of(variant: str, args: argparse.Namespace, data: Path) -> Callable[[], 
     return step
 
 
+def parts_of(variant: str, args: argparse.Namespace, data: Path) -> dict[str, dict[str, float]]:
+    """Median processor time of the parts of a plain and of a taught step of a variant."""
+    trainer, clock = trainer_of(variant, args, data), time.thread_time
+    raw = next(iter(trainer.train_loader))
+    trainer.beside = None
+    every, found = getattr(trainer, "every", 1), {}
+    inside: dict[str, float] = {}
+
+    def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*given: Any) -> Any:
+            start = clock()
+            result = call(*given)
+            inside[part] = clock() - start
+            return result
+
+        return measured
+
+    if variant != "plain":
+        trainer.preprocess_batch = timed("teacher", trainer.preprocess_batch)
+        trainer.distiller.forward = timed("distiller", trainer.distiller.forward)
+    for number in range(WARM_UP + every * args.rounds):
+        trainer.every = every if number >= WARM_UP else 1
+        inside.clear()
+        times = [clock()]
+        with autocast(trainer.amp, device=trainer.device.type):
+            batch = trainer.preprocess_batch(dict(raw))
+            losses, _ = trainer.model(batch)
+        times.append(clock())
+        trainer.scaler.scale(losses.sum()).backward()
+        times.append(clock())
+        trainer.optimizer_step()
+        times.append(clock())
+        if number >= WARM_UP:
+            forward, backward, step = (later - earlier for earlier, later in itertools.pairwise(times))
+            told = {"forward": forward - sum(inside.values()), **inside, "backward": backward, "optimizer": step}
+            kind = "taught" if "distiller" in inside else "plain"
+            found.setdefault(kind, []).append({**told, "all": times[-1] - times[0]})
+    return {
+        kind: {part: round(statistics.median(step[part] for step in steps), 4) for part in steps[0]}
+        for kind, steps in found.items()
+    }
+
+
 def typical(variant: str, seconds: list[float]) -> float:
     """The median step; where only some are taught, the mean of the medians of each place among them."""
     places = int(variant.partition(":every=")[2] or 1)
@@ -117,6 +162,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--variants", nargs="+", choices=(*VARIANTS, *MORE), default=list(VARIANTS))
+    parser.add_argument("--parts", action="store_true", help="of plain steps and of ours")
     parser.add_argument(
         "--memory-of", choices=(*VARIANTS, *MORE), help=argparse.SUPPRESS
     )  # what a child process measures
@@ -136,6 +182,10 @@ def main() -> None:
             for _ in range(3):
                 step()
             print(peak_memory(torch.device("cpu" if args.device == "cpu" else "cuda")))
+            return
+
+        if args.parts:
+            print(json.dumps({variant: parts_of(variant, args, data) for variant in args.variants}, indent=2))
             return
 
         memory = {}
