@@ -11,7 +11,8 @@ import msgspec
 from matplotlib.figure import Figure
 from msgspec import structs
 
-from coco1k_kd.report.comparison import Arm, Audit, Comparison, OwnFigures, Reference, Run
+from coco1k_kd.report.checks import Audit
+from coco1k_kd.report.comparison import Arm, Comparison, OwnFigures, Reference, Run
 from coco1k_kd.report.plots import Plots
 from coco1k_kd.report.words import Words
 from coco1k_kd.verdict.entry import Entry, Last, RunDifference

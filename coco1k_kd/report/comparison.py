@@ -15,7 +15,8 @@ from msgspec import Meta, Struct
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import NOT_JSON
-from coco1k_kd.verdict.entry import Entry, Times, Word
+from coco1k_kd.report.checks import Audit, Controls, Failure, Git
+from coco1k_kd.verdict.entry import Entry, Times
 
 SCHEMA_VERSION = 1
 
@@ -193,70 +194,6 @@ class Power(Struct):
     best: Annotated[
         Literal["images", "seeds", "epochs"] | None, Meta(description="the way that helps most per hour")
     ] = None
-
-
-class Git(Struct):
-    """The program's own commit."""
-
-    commit: str
-    dirty: bool
-
-
-class Failure(Struct):
-    """A run that ended without a result; what is left of its arm is reported."""
-
-    arm: str
-    draw: int
-    seed: int
-    message: str
-
-
-class Witness(Struct):
-    """Where Ultralytics' own AP is farthest from COCOeval's."""
-
-    agrees: bool
-    difference: float
-    of: str
-    tolerance: Positive
-
-
-class Audit(Struct, omit_defaults=True):
-    """What was equal in all runs; unequal runs have no comparison."""
-
-    passed: bool
-    runs: int = 0
-    compared: list[str] = []
-    excepted: Annotated[dict[str, list[str]], Meta(description="by arm what may differ from the baseline")] = {}
-    witness: Annotated[Witness | None, Meta(description="Ultralytics' own AP of the same checkpoints")] = None
-
-
-class Weight0(Struct):
-    """Distillation with weight 0, which must be the baseline."""
-
-    passed: bool
-    loss: str
-    draw: int
-    seed: int
-    dir: str
-    state_difference: float
-    state_tolerance: float
-    d_ap_last: float
-    sentence: str
-
-
-class Placebo(Struct):
-    """A teacher that knows nothing, against the baseline."""
-
-    loss: str
-    d_ap: float
-    verdict: Word
-
-
-class Controls(Struct, omit_defaults=True):
-    """What the controls that have run have found."""
-
-    weight0: Weight0 | None = None
-    random_teacher: Placebo | None = None
 
 
 Answer = Literal["use_teacher", "keep_student", "train_longer", "no_difference", "hurts", "not_known"]

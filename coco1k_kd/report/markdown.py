@@ -9,6 +9,7 @@ from unicodedata import east_asian_width
 
 import msgspec
 
+from coco1k_kd.report.cautions import cautions
 from coco1k_kd.report.columns import COLUMNS
 from coco1k_kd.report.comparison import Comparison, Reference, Run
 from coco1k_kd.report.equal_time import equal_time
@@ -58,7 +59,7 @@ def _verdicts(comparison: Comparison, words: Words) -> str:
     for entry in comparison.comparisons:
         last = words.last(entry)
         told.append(f"- **{words.pair(entry)}**: {words.sentence(entry)}{f' **{last}**' if last else ''}")
-    more = [*words.cautions(comparison), *words.design(comparison), words("other_studies")]
+    more = [*cautions(comparison, words), *words.design(comparison), words("other_studies")]
     return "\n".join([*(told or [words("one_arm")]), *(f"- {line}" for line in more)])
 
 

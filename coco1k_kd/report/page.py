@@ -21,6 +21,7 @@ from matplotlib.markers import MarkerStyle
 import coco1k_kd
 from coco1k_kd.flags import command_line
 from coco1k_kd.report import markdown as tables
+from coco1k_kd.report.cautions import cautions
 from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.equal_time import equal_time
 from coco1k_kd.report.evidence import Evidence
@@ -69,7 +70,7 @@ def page(comparison: Comparison, words: Words, evidence: Evidence, path: Path) -
         headline=_headline(plots),
         entries=plots.entries,
         marks=_MARKS,
-        cautions=[*([] if plots.entries else [words("one_arm")]), *words.cautions(comparison)],
+        cautions=[*([] if plots.entries else [words("one_arm")]), *cautions(comparison, words)],
         design=words.design(comparison),
         evidence=evidence,
         legend=_legend(words),

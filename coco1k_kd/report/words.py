@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePath
-from statistics import median
 
 import yaml
 from msgspec import structs
@@ -21,8 +20,6 @@ from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Times, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
 _TEXTS = Path(__file__).parent / "texts"
-COLLAPSED = 0.5  # of the median of an arm's runs: AP below which one of them has collapsed
-LITTLE = 0.01  # AP below which an arm has learned next to nothing
 _NAMED = 3  # arms that the opening names
 
 
@@ -217,30 +214,6 @@ class Words:
             return ""
         why = "why_last" if entry.judge == "val" else "why_last_judge"
         return f"{self('last_disagrees', result=self.result(entry.last))} {self(why)}"
-
-    def cautions(self, comparison: Comparison) -> list[str]:
-        """What no interval knows: that there is little to compare, or that all of it is worse than doing nothing."""
-        told = [self("failure", arm=one.arm, seed=one.seed, message=one.message) for one in comparison.failures]
-        for name, arm in comparison.arms.items():
-            usual = median(run.ap for run in arm.runs)
-            fallen = [run for run in arm.runs if run.ap < COLLAPSED * usual and usual >= LITTLE]
-            figures = {"arm": name, "median": f"{100 * usual:.1f}"}
-            told += [self("collapsed", seed=run.seed, ap=f"{100 * run.ap:.1f}", **figures) for run in fallen]
-        best = max(arm.mean["ap"] for arm in comparison.arms.values())
-        student = comparison.references.get("student")
-        if best < LITTLE:
-            told.append(self("little_learned", least=f"{100 * LITTLE:g}"))
-        elif student and best < (student.ap_of_all or 0.0):
-            told.append(self("worse_than_given", ap=f"{100 * student.ap:.1f}"))
-        if student and student.classes and student.ap is not None:
-            given, known = f"{100 * student.ap:.1f}", self.count("class", len(student.classes))
-            aps = {name: arm.ap_known for name, arm in comparison.arms.items() if arm.ap_known is not None}
-            parts = ", ".join(f"{name} {100 * ap:.1f}" for name, ap in aps.items())
-            told += [self("known_classes", classes=known, given=given, parts=parts)] * bool(parts)
-        if entries := comparison.against_given:
-            parts = "; ".join(f"{entry.arm} {self.result(entry)}" for entry in entries)
-            told.append(self("against_given", images=self.judged_on(entries[0]), parts=parts))
-        return told
 
     def design(self, comparison: Comparison) -> list[str]:
         """How many seeds were planned, which look this is, why the study stopped, and what more hours would buy."""

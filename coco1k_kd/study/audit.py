@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.report.comparison import Audit
+from coco1k_kd.report.checks import Audit
 from coco1k_kd.runs.spec import Evaluation, Result
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Key, run_label
 

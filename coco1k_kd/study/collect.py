@@ -19,20 +19,8 @@ from coco1k_kd import __version__
 from coco1k_kd.data.groups import groups_of
 from coco1k_kd.files import sha256
 from coco1k_kd.names import STUDENT
-from coco1k_kd.report.comparison import (
-    Arm,
-    Audit,
-    Comparison,
-    Controls,
-    Failure,
-    Git,
-    ImageGroups,
-    Judged,
-    Placebo,
-    Reference,
-    Run,
-    Weight0,
-)
+from coco1k_kd.report.checks import Audit, Controls, Failure, Git, Placebo, Weight0
+from coco1k_kd.report.comparison import Arm, Comparison, ImageGroups, Judged, Reference, Run
 from coco1k_kd.runs.code import installed
 from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.spec import EPOCHS, Result, comparable_seconds

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coco1k_kd.report.comparison import Reference, Run, Witness
+from coco1k_kd.report.checks import Witness
+from coco1k_kd.report.comparison import Reference, Run
 from coco1k_kd.study.arms import Key, run_label
 
 # Twice the most that the two differed by in 160 draws of 24 to 200 images: they pair boxes and integrate otherwise,

@@ -7,7 +7,8 @@ from comparisons import EN, change, comparison, valid
 from matplotlib.text import Text
 from msgspec import structs
 
-from coco1k_kd.report.comparison import Failure, Reference
+from coco1k_kd.report.checks import Failure
+from coco1k_kd.report.comparison import Reference
 from coco1k_kd.report.headline import answer
 from coco1k_kd.report.markdown import accuracy, differences, markdown
 from coco1k_kd.report.picture import figure

@@ -221,17 +221,6 @@ def test_the_headline_keeps_a_student_that_no_arm_was_shown_to_beat():
     assert EN.headline(content).answer == "use_teacher", "a student of other classes cannot be kept"
 
 
-def test_arms_stand_beside_a_student_that_knows_some_of_the_classes():
-    content = told(cwd="improves", mgd="inconclusive")
-    content.references["student"] = structs.replace(content.references["student"], ap=0.18, classes=["cat", "dog"])
-    content.arms["baseline"].ap_known, content.arms["cwd"].ap_known = 0.213, 0.25
-    (said,) = (line for line in EN.cautions(content) if "as given" in line)
-    assert said.startswith("On the 2 classes that it knows, the student as given has 18.0 AP")
-    assert "baseline 21.3, cwd 25.0" in said and "baseline 21.3, cwd 25.0" in " ".join(KO.cautions(content))
-    content.references["student"].classes = []
-    assert not any("classes that it knows" in line for line in EN.cautions(content))
-
-
 def test_nobody_is_told_to_run_more_of_a_control():
     content = comparison(seeds=3)
     entry = content.comparisons[0]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from coco1k_kd.errors import UserError
-from coco1k_kd.report.comparison import Audit
+from coco1k_kd.report.checks import Audit
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study import audit as audits
 from coco1k_kd.study.arms import read_arm
