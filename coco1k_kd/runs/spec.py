@@ -127,7 +127,7 @@ def comparable_seconds(results: Sequence[Result]) -> list[float]:
     cores that another had. Trainings that have the machine to themselves are timed by the clock, since a teacher's big
     layers fill the cores better.
     """
-    if all(result.cpu_seconds for result in results):
+    if results and all(result.cpu_seconds for result in results):
         cores = [result.cpu_seconds / result.train_seconds for result in results]
         if any(result.at_once > 1 for result in results) or min(cores) < _SHARE_OF_CORES * max(cores):
             return [result.cpu_seconds for result in results]

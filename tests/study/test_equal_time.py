@@ -95,3 +95,10 @@ def test_arms_that_took_no_more_are_compared_beside_what_was_asked_for() -> None
     longer = [(arm.name, against.name) for arm, against in found if against.name == "baseline_same_time"]
     assert longer == [*asked, ("cwd:every=4", "baseline_same_time")]
     assert [pair for pair in comparing.asked_for(plan) if pair[1].name == "baseline_same_time"] == found[-2:-1]
+
+
+@pytest.mark.parametrize("arms", [["baseline"], ["baseline", "cwd", "baseline_same_time"]])
+def test_where_no_arm_has_learnt_from_a_teacher_there_are_no_times(arms: list[str]) -> None:
+    plan = made(arms=arms, seeds=[0])
+    results = {key_of("baseline"): structs.replace(timed(100.0), cpu_seconds=90.0)}
+    assert times(plan, results) == {}, "a study of one arm, and an interim report before the others"
