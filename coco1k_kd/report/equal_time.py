@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from coco1k_kd.names import SAME_TIME
 from coco1k_kd.report.comparison import Comparison
-from coco1k_kd.report.words import Words, minutes, points
-
-Told = tuple[str, list[str], list[list[str]], str]
+from coco1k_kd.report.words import Told, Words, minutes, points
 
 
 def equal_time(comparison: Comparison, words: Words) -> list[Told]:

@@ -14,7 +14,7 @@ from coco1k_kd.report.columns import COLUMNS
 from coco1k_kd.report.comparison import Comparison, Reference, Run
 from coco1k_kd.report.equal_time import equal_time
 from coco1k_kd.report.shipped import shipped
-from coco1k_kd.report.words import Words, points, repeats
+from coco1k_kd.report.words import Told, Words, points, repeats
 from coco1k_kd.verdict.entry import Difference, Entry, Part
 from coco1k_kd.verdict.looks import ALPHA
 
@@ -40,7 +40,7 @@ def markdown(comparison: Comparison, words: Words) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _told(tables: Iterable[tuple[str, list[str], list[list[str]], str]]) -> list[str]:
+def _told(tables: Iterable[Told]) -> list[str]:
     """A section for each table: its title, itself and its note."""
     return [_section(title, _table(head, rows), note) for title, head, rows, note in tables]
 

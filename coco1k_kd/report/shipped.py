@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from coco1k_kd.names import BASELINE
 from coco1k_kd.report.comparison import Comparison
-from coco1k_kd.report.words import Words, points
-
-Shipped = tuple[str, list[str], list[list[str]], str]
+from coco1k_kd.report.words import Told, Words, points
 
 
-def shipped(comparison: Comparison, words: Words) -> list[Shipped]:
+def shipped(comparison: Comparison, words: Words) -> list[Told]:
     """Title, head, rows and note of each table that has rows."""
     return [table for table in (_models(comparison, words), _exports(comparison, words)) if table[2]]
 
 
-def _models(comparison: Comparison, words: Words) -> Shipped:
+def _models(comparison: Comparison, words: Words) -> Told:
     rows = [
         [words.role(role, comparison), *(f"{x:.1f}" for x in (m.parameters / 1e6, m.gflops, m.ms_per_image))]
         for role, m in comparison.models.items()
@@ -23,7 +21,7 @@ def _models(comparison: Comparison, words: Words) -> Shipped:
     return words("sizes_speeds"), head, rows, words("note_models", device=comparison.hardware.get("device", ""))
 
 
-def _exports(comparison: Comparison, words: Words) -> Shipped:
+def _exports(comparison: Comparison, words: Words) -> Told:
     """The gain is over the baseline in the same format."""
     baseline = {row.format: row.ap for row in comparison.exports if row.arm == BASELINE}
     rows = [

@@ -19,6 +19,7 @@ from coco1k_kd.report.headline import answer, beaten_at_equal_time, given_and_be
 from coco1k_kd.verdict.entry import BLIND, Entry, Last, Needed, Times, Variance
 from coco1k_kd.verdict.intervals import BAND, MAX_IMAGES, MAX_SEEDS, MIN_SEEDS
 
+Told = tuple[str, list[str], list[list[str]], str]  # title, head and rows of a table, and its note
 _TEXTS = Path(__file__).parent / "texts"
 _NAMED = 3  # arms that the opening names
 
@@ -75,7 +76,7 @@ class Words:
 
     def unequal(self, entry: Entry, pair: str) -> str:
         """The names of a pair, with a word where `baseline_same_time` had more or less time than the arm."""
-        if not entry.times or not (entry.times.less or entry.times.more):
+        if not entry.times or entry.times.equal:
             return pair
         return self("had_more" if entry.times.less else "had_less", pair=pair)
 
@@ -130,7 +131,7 @@ class Words:
         Where `baseline_same_time` had another time than the arm, with both.
         """
         said = self._said(entry)
-        if entry.times and (entry.times.less or entry.times.more):
+        if entry.times and not entry.times.equal:
             said += f" {self('says_times', **minutes(entry.times))}"
         return said
 

@@ -113,6 +113,11 @@ class Times(msgspec.Struct, frozen=True):
     against: float
 
     @property
+    def equal(self) -> bool:
+        """Whether neither had more time."""
+        return not (self.less or self.more)
+
+    @property
     def less(self) -> bool:
         """Whether the arm had less time."""
         return self.arm < (1 - EQUAL_TIME) * self.against
