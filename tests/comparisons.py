@@ -134,3 +134,21 @@ def drawn(method, content, words=EN):
     axes = Figure().subplots()
     getattr(Plots(content, words), method)(axes)
     return axes
+
+
+def an_entry(**changes: object) -> Entry:
+    return structs.replace(comparison(seeds=3).comparisons[0], **changes)
+
+
+def told(**verdicts: str) -> Comparison:
+    """A comparison of the arms cwd and mgd with these verdicts; the student as given is below them."""
+    content = comparison(arms=("baseline", "cwd", "mgd"), seeds=3)
+    content.references["student"] = structs.replace(content.references["student"], ap=0.01)
+    content.comparisons = [structs.replace(one, verdict=verdicts[one.arm]) for one in content.comparisons]
+    return content
+
+
+def against(arm: str, other: str, verdict: str, mean: float, half: float) -> Entry:
+    interval = (mean - half, mean + half)
+    d_ap = structs.replace(an_entry().d_ap, mean=mean, ci95=interval, ci=interval)
+    return an_entry(arm=arm, against=other, verdict=verdict, d_ap=d_ap)

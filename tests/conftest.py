@@ -127,3 +127,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def subset_to_spoil(subset: Path, tmp_path: Path) -> Path:
+    """Its YAML says no path, so that it is the folder of the YAML."""
+    folder = tmp_path / "images" / "coco1k"  # Ultralytics looks for labels beside the last folder called images
+    shutil.copytree(subset, folder, symlinks=True)
+    lines = (folder / "coco1k.yaml").read_text().splitlines(keepends=True)
+    (folder / "coco1k.yaml").write_text("".join(line for line in lines if not line.startswith("path")))
+    return folder

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 CATEGORIES = (2, 5, 7, 11)  # gaps, as in COCO; nothing is ever labelled 11
 
@@ -69,3 +73,14 @@ def write(folder: Path, name: str, content: object) -> Path:
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def cocoeval_ap(annotations: Path, predictions: Path) -> np.ndarray:
+    """COCOeval's own AP by IoU threshold, class and box size: (10, 4, 4), NaN where there is no box."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(annotations))
+        evaluation = COCOeval(coco, coco.loadRes(str(predictions)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    raw = evaluation.eval["precision"][..., -1]
+    return np.where(raw[:, 0] < 0, np.nan, raw.mean(axis=1))

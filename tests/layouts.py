@@ -118,3 +118,23 @@ LAYOUTS: dict[Callable[[Path], Path], dict[str, int]] = {
     nested: {"train": 18, "val": 10},
     beside_each_other: {},
 }
+
+
+def rewrite(**change: Any) -> Callable[[Path], None]:
+    def change_yaml(root: Path) -> None:
+        content = yaml.safe_load((root / YAML).read_text(encoding="utf-8")) | change
+        (root / YAML).write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+    return change_yaml
+
+
+def bad_label(root: Path) -> None:
+    (root / "data/labels/train/03.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+
+
+def no_labels(root: Path) -> None:
+    shutil.rmtree(root / "data/labels/val")
+
+
+def leak(root: Path) -> None:
+    shutil.copy(root / "data/images/train/05.jpg", root / "data/images/val/copy.jpg")

@@ -578,3 +578,12 @@ def test_a_picture_of_two_entries_is_in_no_subset(name: str, tmp_path: Path) -> 
     with pytest.raises(UserError, match="2 of 15 images cannot be used, the first: the same file"):
         create(tmp_path / "root", tmp_path / "subset")
     assert not (tmp_path / "subset").exists()
+
+
+@pytest.mark.parametrize("file", ["images/train2017", "labels/val2017"])
+def test_what_ultralytics_would_leave_out_is_said_before_training(subset_to_spoil: Path, file: str) -> None:
+    path = min((subset_to_spoil / file).iterdir())
+    path.unlink()  # a hard link
+    path.write_text("0 9 9 9 9\n")
+    with pytest.raises(UserError, match=rf"{path.stem}.*(cannot be decoded|leave it out.*out of bounds)"):
+        accept(read_data(subset_to_spoil / "coco1k.yaml"))

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from layouts import absolute
 from PIL import Image
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import check_det_dataset
 
+from coco1k_kd.data.accept import accept
+from coco1k_kd.data.dataset import read_data
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.scan import read
 from coco1k_kd.errors import UserError
@@ -93,3 +97,13 @@ def tag(file: Path) -> None:
     exif[0x0112] = 1
     pixels.save(file, exif=exif)
     assert file.read_bytes().count(UPRIGHT) == 1
+
+
+def test_label_caches_are_those_that_training_looks_for(subset_to_spoil: Path) -> None:
+    assert accept(read_data(subset_to_spoil / "coco1k.yaml")) == []
+    caches = {path: path.stat().st_mtime_ns for path in subset_to_spoil.rglob("*.cache")}
+    assert {path.name for path in caches} == {"train2017.cache", "val2017.cache"}
+    data = check_det_dataset(str(subset_to_spoil / "coco1k.yaml"))
+    for split in ("train", "val"):
+        assert len(YOLODataset(img_path=data[split], data=data).labels) == {"train": 48, "val": 24}[split]
+    assert {path: path.stat().st_mtime_ns for path in subset_to_spoil.rglob("*.cache")} == caches

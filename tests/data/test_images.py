@@ -7,8 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from PIL import Image, features
+from subsets import first
 from ultralytics.utils.patches import imread
 
 from coco1k_kd.data import images
@@ -90,3 +92,16 @@ def test_a_jpeg_ends_at_its_own_end_marker(tmp_path: Path) -> None:
         assert see(tmp_path / "y.jpg") == Seen(80, 80, 1, trailer=True)
         (tmp_path / "y.jpg").write_bytes(data[:-2] + b"\0" * 9)
         assert see(tmp_path / "y.jpg") == "is cut short"
+
+
+def test_a_header_that_claims_a_giant_image_or_no_image_is_a_fault(coco_root: Path, monkeypatch):
+    path = coco_root / "train2017" / first(coco_root / "train2017")
+    data = bytearray(path.read_bytes())
+    size = data.index(b"\xff\xc0") + 5
+    data[size : size + 4] = b"\xff\xff\xff\xff"
+    with PIL.Image.open(path) as picture:
+        entry = Entry(1, path.name, *picture.size)
+    monkeypatch.setattr(PIL.Image, "open", None)  # Ultralytics' own, which would install packages
+    assert image_fault(path.read_bytes(), entry) is None
+    assert image_fault(bytes(data), entry).startswith("cannot be decoded (it is 65535x65535, more than ")
+    assert "cannot be decoded" in image_fault(b"no image", entry)

@@ -20,7 +20,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import yaml
 from pycocotools.coco import COCO
@@ -28,8 +27,6 @@ from pycocotools.cocoeval import COCOeval
 from subsets import annotations, content, cut, first, make
 
 import create_coco1k
-from coco1k_kd.data.entries import Image
-from coco1k_kd.data.images import image_fault
 from coco1k_kd.data.verify import verify
 from coco1k_kd.errors import UserError
 
@@ -70,28 +67,6 @@ def test_layout_and_manifest(coco_root: Path, subset: Path):
     assert verify(subset) == []
 
 
-def test_images_are_hard_links_where_they_can_be(coco_root: Path, tmp_path: Path):
-    ways = {link: make(coco_root, tmp_path / link, "--link", link) for link in ("hard", "symlink", "copy")}
-    name = first(ways["hard"] / "images/train2017")
-    source = coco_root / "train2017" / name
-    files = {link: folder / "images/train2017" / name for link, folder in ways.items()}
-    assert files["hard"].samefile(source)
-    assert files["symlink"].is_symlink()
-    assert files["symlink"].samefile(source)
-    assert not files["copy"].samefile(source)
-    assert len({(folder / "manifest.json").read_bytes() for folder in ways.values()}) == 1
-    assert all(verify(folder) == [] for folder in ways.values())
-
-
-def test_copies_where_hard_links_cannot_be(coco_root: Path, tmp_path: Path, monkeypatch, capsys):
-    def refuse(*_args, **_kwargs):
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
-    assert verify(make(coco_root, tmp_path / "made")) == []
-    assert "images are copies" in capsys.readouterr().out
-
-
 def test_no_images_writes_annotations_manifest_and_yaml_only(coco_root: Path, tmp_path: Path):
     folder = make(coco_root, tmp_path / "made", "--no-images")
     expected = {"annotations/instances_train2017.json", "annotations/instances_val2017.json"}
@@ -117,28 +92,6 @@ def test_same_inputs_same_bytes_in_any_order(coco_root: Path, made: Path, copy: 
         json.loads((shuffled / "manifest.json").read_text())["train"]["image_ids"]
         == (json.loads((made / "manifest.json").read_text())["train"]["image_ids"])
     )
-
-
-def test_labels_are_what_ultralytics_own_converter_writes(subset: Path, tmp_path: Path):
-    converter = pytest.importorskip("ultralytics.data.converter")
-    converter.convert_coco(str(subset / "annotations"), str(tmp_path / "converted"), cls91to80=False)
-    categories = json.loads(annotations(subset, "train").read_text())["categories"]
-    ranks = {str(c["id"] - 1): str(rank) for rank, c in enumerate(sorted(categories, key=lambda c: c["id"]))}
-    compared = 0
-    for split in ("train2017", "val2017"):
-        for path in (subset / "labels" / split).iterdir():
-            theirs = (tmp_path / "converted/labels" / split / path.name).read_text().splitlines()
-            rows = [line.split(" ", 1) for line in theirs]
-            assert path.read_text().splitlines() == [f"{ranks[category]} {rest}" for category, rest in rows]
-            compared += len(rows)
-    assert compared > 100
-
-
-def test_ultralytics_finds_the_labels_even_below_a_folder_named_images(coco_root: Path, tmp_path: Path):
-    data = pytest.importorskip("ultralytics.data.utils")
-    folder = make(coco_root, tmp_path / "images" / "made")
-    images = [str(path) for path in (folder / "images/train2017").iterdir()]
-    assert all(Path(label).is_file() for label in data.img2label_paths(images))
 
 
 def test_ground_truth_as_predictions_has_ap_1(subset: Path):
@@ -333,18 +286,6 @@ def test_download_fetches_only_the_chosen_images(copy: Path, tmp_path: Path, mon
     assert verify(folder) == []
 
 
-def test_a_split_on_another_disk_is_copied(copy: Path, tmp_path: Path, monkeypatch):
-    link = os.link
-
-    def refuse(source: Path, target: Path) -> None:
-        if "val2017" in str(source):
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", refuse)
-    assert verify(make(copy, tmp_path / "made")) == []
-
-
 @pytest.mark.parametrize("bbox", [[1, 2, 3000, 4], [-100, 2, 20, 4]])
 def test_a_box_outside_its_image_is_refused(copy: Path, tmp_path: Path, bbox: list[int]):
     path = annotations(copy, "train")
@@ -355,33 +296,6 @@ def test_a_box_outside_its_image_is_refused(copy: Path, tmp_path: Path, bbox: li
     with pytest.raises(UserError, match=r"annotation \d+ has the bbox .* outside its image of \d+x\d+"):
         make(copy, tmp_path / "made")
     assert not list(tmp_path.glob("*made*"))
-
-
-def test_an_image_that_cannot_be_read_is_named(copy: Path, tmp_path: Path, monkeypatch):
-    chosen = first(make(copy, tmp_path / "first") / "images/train2017")
-    read = Path.read_bytes
-
-    def refused(self: Path) -> bytes:
-        if self.name == chosen:
-            raise PermissionError(errno.EACCES, "Permission denied", str(self))
-        return read(self)
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
-    with pytest.raises(UserError, match=f"Permission denied .*train2017/{chosen}"):
-        make(copy, tmp_path / "made")
-
-
-def test_a_header_that_claims_a_giant_image_or_no_image_is_a_fault(coco_root: Path, monkeypatch):
-    path = coco_root / "train2017" / first(coco_root / "train2017")
-    data = bytearray(path.read_bytes())
-    size = data.index(b"\xff\xc0") + 5
-    data[size : size + 4] = b"\xff\xff\xff\xff"
-    with PIL.Image.open(path) as picture:
-        entry = Image(1, path.name, *picture.size)
-    monkeypatch.setattr(PIL.Image, "open", None)  # Ultralytics' own, which would install packages
-    assert image_fault(path.read_bytes(), entry) is None
-    assert image_fault(bytes(data), entry).startswith("cannot be decoded (it is 65535x65535, more than ")
-    assert "cannot be decoded" in image_fault(b"no image", entry)
 
 
 @pytest.mark.parametrize("flags", [["--seed", "-1"], ["--target-size", "0"], ["--link", "soft"], ["--balance", "x"]])

@@ -15,7 +15,6 @@ from trainings import TINY
 import coco1k_kd
 from coco1k_kd import YOLO, UserError
 from coco1k_kd.distill.settings import Distillation
-from coco1k_kd.distill.weights import load_model, read_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -118,26 +117,6 @@ def test_the_package_shows_what_there_is():
     assert "object at" not in str(shown)
     assert shown.parameters["distillation_loss"].default == Distillation(None).loss
     assert shown.parameters["distillation_every"].default == 1 and shown.parameters["teacher"].default is None
-
-
-@pytest.mark.parametrize("role", ["teacher", "student"])
-def test_a_model_without_a_name_for_each_class_is_refused_in_one_line(role, tmp_path):
-    for names, message in (
-        ({}, "has no names of classes"),
-        (None, "has no names of classes"),
-        ({i + 1: f"c{i}" for i in range(80)}, "numbers its 80 classes from 1"),
-        ({0: "a", 1: "b"}, "numbers its 2 classes from 0, where its head has 80"),
-    ):
-        model = ultralytics.YOLO("yolov8n.yaml")
-        model.model.names = names
-        with pytest.raises(UserError, match=f"the {role} {message}.*model.model.names") as caught:
-            load_model(model, role)
-        assert "\n" not in str(caught.value)
-    model.save(tmp_path / "unnamed.pt")
-    with pytest.raises(UserError, match=f"the {role} "):
-        read_weights(str(tmp_path / "unnamed.pt"), role)
-    model.model.names = [f"c{i}" for i in range(80)]
-    assert load_model(model, role) is model.model
 
 
 @pytest.mark.parametrize("file", ["teacher.onnx", "teacher.engine", "teacher_openvino_model/", "teacher.torchscript"])

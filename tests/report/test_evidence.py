@@ -6,47 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import STAMP, change, comparison
-from detections import detections, truth, write
+from comparisons import STAMP
 from pages import Page
 from PIL import Image
 
-from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Comparison, Judged
+from coco1k_kd.report.comparison import Comparison
 from coco1k_kd.report.evidence import gather
 from coco1k_kd.report.examples import told_apart
 from coco1k_kd.report.words import Words
 from coco1k_kd.report.write import write_report
-from coco1k_kd.verdict.compare import compare
 from coco1k_kd.verdict.matching import coco_metrics
 
 EN = Words()
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Comparison:
-    """A comparison with the files that a study leaves: annotations, images and predictions of two arms."""
-    rng = np.random.default_rng(0)
-    annotations = truth(40, rng)
-    images = tmp_path / "images" / "folder"
-    images.mkdir(parents=True)
-    for image in annotations["images"]:
-        image["file_name"] = f"folder/{image['id']}.jpg"
-        Image.new("RGB", (image["width"], image["height"]), (90, 120, 60)).save(images / f"{image['id']}.jpg")
-    path = write(tmp_path, "truth", annotations)
-    content = comparison()
-    content.judged_by = Judged(str(path), str(tmp_path / "images"), sha256(path))
-    files: dict[str, dict] = {}
-    for arm, skill in (("baseline", 0.4), ("cwd", 0.9)):
-        for run in content.arms[arm].runs:
-            folder = tmp_path / f"{arm}{run.seed}"
-            folder.mkdir()
-            file = write(folder, "predictions_best", detections(annotations, skill, rng))
-            run.predictions = str(file)
-            files.setdefault(arm, {})[run.draw, run.seed] = file
-    entry = compare(path, files["cwd"], files["baseline"])
-    change(content, per_run=entry.per_run, d_ap=entry.d_ap)
-    return content
 
 
 def test_the_curves_are_cocos(study: Comparison) -> None:
@@ -70,14 +41,6 @@ def test_the_images_that_differ_most_come_first(study: Comparison) -> None:
     assert best.name.startswith("folder/") and best.path.is_file() and list(best.found) == ["baseline", "cwd"]
     hits = [len(told_apart(boxes, best.truth)[0]) for boxes in best.found.values()]
     assert hits[1] >= hits[0], "where the arm won most, it finds no fewer"
-
-
-def test_another_language_is_written_beside_the_studys_own(study: Comparison, tmp_path: Path) -> None:
-    own, other = write_report(study, tmp_path, STAMP), write_report(study, tmp_path, STAMP, "ko")
-    assert own[0] == other[0] and not set(own[1:]) & set(other[1:]), "one JSON, and files of both languages"
-    assert {path.name for path in other[1:]} >= {f"report_{STAMP}.ko.html", f"comparison_{STAMP}.ko.md"}
-    study.language = "ko"
-    assert write_report(study, tmp_path, STAMP) == own and '<html lang="ko"' in own[-1].read_text()
 
 
 def test_pictures_are_in_the_page_and_beside_it(study: Comparison, tmp_path: Path) -> None:

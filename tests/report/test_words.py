@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
-from comparisons import comparison
+from comparisons import an_entry, comparison, told
 from msgspec import structs
 
 from coco1k_kd.report import words
@@ -15,7 +15,6 @@ from coco1k_kd.report.comparison import Comparison, Progress
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.plots import bar_of
 from coco1k_kd.report.words import Words, languages, texts
-from coco1k_kd.verdict.entry import Entry
 
 EN, KO = Words("en"), Words("ko")
 
@@ -62,10 +61,6 @@ def test_korean_is_korean():
         assert key in untranslated or re.search("[가-힣]", text), key
 
 
-def entry(**changes: object) -> Entry:
-    return structs.replace(comparison(seeds=3).comparisons[0], **changes)
-
-
 @pytest.mark.parametrize(
     ("changes", "english", "korean"),
     [
@@ -107,12 +102,12 @@ def entry(**changes: object) -> Entry:
     ],
 )
 def test_a_sentence_comes_from_figures_alone(changes, english, korean):
-    changed = entry(**changes)
+    changed = an_entry(**changes)
     assert (EN.sentence(changed), KO.sentence(changed)) == (english, korean)
 
 
 def test_the_interval_of_a_look_is_the_one_that_is_worded():
-    changed = entry(verdict="improves", level=0.011, d_ap=structs.replace(entry().d_ap, ci=(0.001, 0.011)))
+    changed = an_entry(verdict="improves", level=0.011, d_ap=structs.replace(an_entry().d_ap, ci=(0.001, 0.011)))
     assert "(98.9% interval +0.1 to +1.1)" in EN.sentence(changed)
     assert EN.result(changed) == "improves, +0.6 (+0.1 to +1.1)"
     mean, ((left,), (right,)) = bar_of(changed.d_ap)
@@ -120,10 +115,10 @@ def test_the_interval_of_a_look_is_the_one_that_is_worded():
 
 
 def test_what_holm_took_back_is_worded():
-    d_ap = structs.replace(entry().d_ap, ci95=(0.001, 0.011), ci=(-0.001, 0.013))
-    changed = entry(verdict="inconclusive", p_holm=0.081, d_ap=d_ap)
+    d_ap = structs.replace(an_entry().d_ap, ci95=(0.001, 0.011), ci=(-0.001, 0.013))
+    changed = an_entry(verdict="inconclusive", p_holm=0.081, d_ap=d_ap)
     assert EN.sentence(changed).endswith("the difference is not settled (p = 0.081).")
-    assert "Holm" not in EN.sentence(entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
+    assert "Holm" not in EN.sentence(an_entry(verdict="inconclusive", p_holm=0.081)), "its interval holds zero"
 
 
 DESIGN = Progress("auto", looks=[3, 5, 8], levels=[0.011, 0.0183, 0.0292], look=1, stopped="hours", hours_next=0.7)
@@ -152,85 +147,11 @@ def test_the_design_is_worded():
     assert EN.design(comparison()) == [], "an old comparison has none"
 
 
-def told(**verdicts: str) -> Comparison:
-    """A comparison of the arms cwd and mgd with these verdicts; the student as given is below them."""
-    content = comparison(arms=("baseline", "cwd", "mgd"), seeds=3)
-    content.references["student"] = structs.replace(content.references["student"], ap=0.01)
-    content.comparisons = [structs.replace(one, verdict=verdicts[one.arm]) for one in content.comparisons]
-    return content
-
-
-def against(arm: str, other: str, verdict: str, mean: float, half: float) -> Entry:
-    interval = (mean - half, mean + half)
-    d_ap = structs.replace(entry().d_ap, mean=mean, ci95=interval, ci=interval)
-    return entry(arm=arm, against=other, verdict=verdict, d_ap=d_ap)
-
-
-CASES = {
-    "an arm improves": (told(cwd="inconclusive", mgd="improves"), "use_teacher", "mgd"),
-    "an arm is worse, another makes no difference": (told(cwd="hurts", mgd="no_difference"), "no_difference", "mgd"),
-    "all arms are worse": (told(cwd="hurts", mgd="hurts"), "hurts", "cwd"),
-    "nothing is settled": (told(cwd="inconclusive", mgd="no_difference"), "not_known", "cwd"),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_headline_says_what_to_do(case: str):
-    content, expected, arm = CASES[case]
-    found = EN.headline(content)
-    assert (found.answer, found.arm) == (expected, arm) and EN.opening(content).startswith(found.text)
-    assert found.text.startswith(texts("en")[f"answer_{expected}"].split("{")[0])
-
-
-@pytest.mark.parametrize("control", ["pool_truth", "pool_placebo:share=0.3"])
-def test_a_control_is_never_the_answer(control: str):
-    content = told(cwd="improves", mgd="inconclusive")
-    content.comparisons.append(against(control, "baseline", "improves", 0.5, 0.1))
-    assert EN.headline(content).arm == "cwd"
-
-
-def test_the_headline_says_to_train_longer_where_that_wins():
-    content = told(cwd="improves", mgd="inconclusive")
-    content.comparisons.append(against("cwd", "baseline_same_time", "hurts", -0.02, 0.01))
-    found = EN.headline(content)
-    assert (found.answer, found.arm) == ("train_longer", "cwd") and "-2.0 AP points" in found.text
-    content.comparisons[-1] = against("cwd", "baseline_same_time", "inconclusive", -0.001, 0.01)
-    assert EN.headline(content).answer == "use_teacher", "a longer baseline was not shown to win"
-    content.comparisons[-1] = against("cwd", "baseline_same_time", "hurts", -0.02, 0.01)
-    content.comparisons[1] = structs.replace(content.comparisons[1], verdict="improves")
-    assert EN.headline(content).arm == "mgd", "which no longer baseline has beaten"
-
-
-def test_the_headline_keeps_a_student_that_no_arm_was_shown_to_beat():
-    content = told(cwd="improves", mgd="improves")
-    content.references["student"] = structs.replace(content.references["student"], ap=0.99)
-    assert EN.headline(content).answer == "keep_student"
-    best = max(arm.mean["ap"] for arm in content.arms.values())
-    assert "Keep student as it is, at 99.0 AP: " in EN.opening(content)
-    assert f"and the best has {100 * best:.1f} AP" in EN.opening(content) and f"{100 * best:.1f} AP" in KO.opening(
-        content
-    )
-    content.comparisons.append(against("cwd", "baseline_same_time", "hurts", -0.02, 0.01))
-    assert "baseline of the same time cwd is at -2.0" in EN.opening(content) and "더 오래" in KO.opening(content)
-    del content.comparisons[-1]
-    content.against_given = [against(arm, "student", "inconclusive", 0.01, 0.02) for arm in ("cwd", "mgd")]
-    assert EN.headline(content).answer == "keep_student"
-    content.against_given[1] = against("mgd", "student", "improves", 0.01, 0.005)
-    assert (EN.headline(content).answer, EN.headline(content).arm) == ("use_teacher", "mgd")
-    content.against_given, content.references["student"].ap = [], None
-    assert EN.headline(content).answer == "use_teacher", "a student of other classes cannot be kept"
-
-
 def test_nobody_is_told_to_run_more_of_a_control():
     content = comparison(seeds=3)
     entry = content.comparisons[0]
     assert "settle" in EN.sentence(entry)
     assert "settle" not in EN.sentence(structs.replace(entry, arm="pool_placebo"))
-
-
-def test_without_a_comparison_nothing_is_known():
-    content = comparison(arms=("baseline",))
-    assert EN.headline(content).answer == "not_known" and EN.headline(content).arm is None
 
 
 def test_generated_scenes_are_named_in_the_first_line():

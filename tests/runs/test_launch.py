@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -14,11 +13,9 @@ from types import SimpleNamespace
 import pytest
 from msgspec import structs
 
-from coco1k_kd.errors import DistillationError, UserError
-from coco1k_kd.runs import train
 from coco1k_kd.runs.launch import LOCK, LOG, RunFailed, Stopped, _failure, holder, launch
 from coco1k_kd.runs.results import write_result
-from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Evaluation, read_spec, write
+from coco1k_kd.runs.spec import EvaluateSpec, Evaluation, read_spec
 
 
 @pytest.mark.parametrize(
@@ -47,23 +44,6 @@ def test_a_child_that_had_no_room_for_its_last_words_is_explained(number, says, 
     assert "it said nothing" in str(_failure(tmp_path, "cwd, seed 1", 1))
     monkeypatch.setattr(tempfile, "TemporaryFile", broken)
     assert str(_failure(tmp_path, "cwd, seed 1", 1)).startswith(f"cwd, seed 1 failed: {says}: make room for ")
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "kind"), [(DistillationError("it stays"), 1, RunFailed), (UserError("no file"), 2, UserError)]
-)
-def test_a_run_that_does_not_distil_has_failed_and_bad_input_is_bad_input(error, code, kind, tmp_path, monkeypatch):
-    def end(_: object) -> None:
-        raise error
-
-    spec = EvaluateSpec(folder=str(tmp_path), annotations="", images="", weights={}, val_args={})
-    write(tmp_path / SPEC, spec)
-    (tmp_path / LOG).write_text("epoch 1 of 5\n")
-    monkeypatch.setattr(train, "evaluate", end)
-    monkeypatch.setattr(sys, "argv", ["training", str(tmp_path / "spec.json")])
-    assert train.main() == code
-    said = _failure(tmp_path, "cwd, seed 1", code)
-    assert type(said) is kind and str(error) in str(said)
 
 
 def test_a_run_that_diverges_is_named_with_its_log(whole: SimpleNamespace, tmp_path: Path) -> None:

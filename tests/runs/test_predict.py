@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ultralytics import YOLO
 
+from coco1k_kd.errors import UserError
 from coco1k_kd.runs import predict
 from coco1k_kd.runs.predict import predict_each
 
@@ -25,3 +27,19 @@ def test_equal_weights_predict_once(
     best, last, other = ((tmp_path / f"predictions_{name}.json").read_bytes() for name in weights)
     assert best == last != other
     assert figures["best"] == figures["last"] != figures["other"]
+
+
+def test_an_image_that_is_not_evaluated_is_no_silent_zero(subset_to_spoil: Path, models: Path, tmp_path: Path) -> None:
+    path = min((subset_to_spoil / "images/val2017").iterdir())
+    path.unlink()
+    path.write_text("")
+    settings = {"data": str(subset_to_spoil / "coco1k.yaml"), "imgsz": 32, "batch": 8, "device": "cpu", "workers": 0}
+    with pytest.raises(UserError, match="23 of the 24 images"):
+        predict.predict(
+            YOLO(str(models / "student.pt")),
+            subset_to_spoil / "annotations/instances_val2017.json",
+            (subset_to_spoil / "images/val2017").resolve(),
+            tmp_path / "predictions.json",
+            **settings,
+        )
+    assert not (tmp_path / "predictions.json").exists()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from layouts import absolute
+from layouts import SIZES, YAML, absolute, bad_label, label, leak, no_labels, picture, rewrite, write_yaml
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
@@ -161,3 +163,125 @@ def test_a_program_in_a_yaml_runs_only_when_it_is_asked_for(program: str, tmp_pa
     assert not (tmp_path / "data/ran").exists()
     assert open_data(path, tmp_path / "project", program=True).train.size == 9
     assert (tmp_path / "data/ran").exists()
+
+
+def test_a_root_in_ultralytics_datasets_dir_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ultralytics.data.utils.DATASETS_DIR", tmp_path / "datasets")
+    path = absolute(tmp_path)
+    shutil.move(tmp_path / "data", tmp_path / "datasets" / "fruit")
+    write_yaml(tmp_path, path="fruit", train="images/train", val="images/val")
+    data = open_data(path, tmp_path / "project")
+    assert data.root == tmp_path / "datasets" / "fruit" and data.train.size == SIZES["train"]
+
+
+def _text(text: str) -> Callable[[Path], None]:
+    return lambda root: (root / YAML).write_text(text) and None
+
+
+def _no_image(root: Path) -> None:
+    for place in (root / "data/images/val").iterdir():
+        place.write_text("not an image")
+
+
+def _leak_behind_a_trailer(root: Path) -> None:
+    """Ultralytics writes the JPEG anew when it reads its labels; from then on nothing shows where it comes from."""
+    data = (root / "data/images/train/05.jpg").read_bytes()
+    (root / "data/images/val/copy.jpg").write_bytes(data + b"\0SEFT")
+
+
+def _judge_chooses(root: Path) -> None:
+    shutil.copy(root / "data/images/val/02.jpg", root / "data/images/one.jpg")
+    (root / "data/test.txt").write_text("./images/one.jpg\n")
+    label(root / "data/labels/one.txt", [(0, 0.5, 0.5, 0.5, 0.5)])
+    rewrite(test="test.txt")(root)
+
+
+def _one_label_for_two(root: Path) -> None:
+    picture(root / "data/images/val/01.png", 77)
+
+
+def _twice(root: Path) -> None:
+    (root / "data/val.txt").write_text("./images/val/01.jpg\n./images/val/01.jpg\n")
+    rewrite(val="val.txt")(root)
+
+
+def _another_suffix(root: Path) -> None:
+    (root / "data/images/val/01.jpg").rename(root / "data/images/val/01.jfif")
+
+
+def _space_behind_a_line(root: Path) -> None:
+    (root / "data/val.txt").write_text("# mine\n./images/val/01.jpg \n./images/val/03.jpg\n")
+    rewrite(val="val.txt")(root)
+
+
+def _line_break(root: Path) -> None:
+    (root / "data/images/val/01.jpg").rename(root / "data/images/val/a\u2028b.jpg")
+
+
+def _no_utf8(root: Path) -> None:
+    (root / "data/images/val/01.jpg").rename(os.fsdecode(os.fsencode(root / "data/images/val") + b"/\xff.jpg"))
+
+
+def _link_to_itself(root: Path) -> None:
+    (root / "data/images/val/loop").symlink_to(root / "data/images/val")
+
+
+def _pipe(root: Path) -> None:
+    os.mkfifo(root / "data/images/val/zz.jpg")
+
+
+def _empty_images(root: Path) -> None:
+    for place in (root / "data/images/val").iterdir():
+        place.write_bytes(b"")
+
+
+FAULTS: list[tuple[Callable[[Path], None], str]] = [
+    (rewrite(val=None), "'val:' key missing"),
+    (rewrite(names=None), "either 'names' or 'nc' are required"),
+    (rewrite(nc=5), "must match"),
+    (rewrite(names={0: "a", 2: "b"}), "invalid class indices"),
+    (rewrite(names={"a": "b"}), "cannot be used as a data YAML"),
+    (rewrite(channels=1), "channels: 1"),
+    (rewrite(path="/nowhere"), "/nowhere/images/val"),
+    (rewrite(train="images/none"), "images/none does not exist"),
+    (rewrite(val=["images/val/01.jpg"]), "val: .*01.jpg is an image; name a folder"),
+    (rewrite(train=["images/train", "images/none"]), "images/none does not exist"),
+    (rewrite(train=7), "'train' must be"),
+    (rewrite(train="images/val"), "val, 5 of 5 images: .*val/00.jpg: the same image as .*, which is trained on"),
+    (_text("train: ["), "cannot be used as a data YAML"),
+    (_text("just text"), "cannot be used as a data YAML"),
+    (_text(""), "'train:' key missing"),
+    (bad_label, "leaves out 1 of 9 images.*class 7 exceeds"),
+    (no_labels, "val: none of the 5 images has a box; .*00.jpg has its labels in .*labels/val/00.txt"),
+    (_no_image, "fruit.yaml, val: No valid images"),
+    (leak, "val, 1 of 6 images: .*copy.jpg: the same image as .*05.jpg, which is trained on"),
+    (_leak_behind_a_trailer, "val, 1 of 6 images: .*copy.jpg: the same image as .*05.jpg, which is trained on"),
+    (_judge_chooses, "test, 1 of 1 images: .*one.jpg: the same image as .*02.jpg, which chooses the best epoch"),
+    (_one_label_for_two, "val: 2 images have the file_name 01 but for the suffix"),
+    (_twice, "01.jpg is listed twice"),
+    (_link_to_itself, "00.jpg is listed twice, also as .*; list every image once"),
+    (rewrite(val=""), "val: names no images"),
+    (rewrite(train=[]), "train: names no images"),
+    (_another_suffix, "val: Ultralytics leaves out 1 of 5 images, .*01.jfif has labels and a suffix that"),
+    (
+        _space_behind_a_line,
+        "leaves out 1 of 2 images, .*val.txt: the line './images/val/01.jpg ' does not end",
+    ),
+    (_line_break, r"val: '.*a\\u2028b.jpg' has a control character or no UTF-8 in its path; rename it"),
+    (_no_utf8, "has a control character or no UTF-8 in its path; rename it"),
+    (_pipe, "val: .*zz.jpg is no file, and would be waited for; move it away"),
+    (_empty_images, "No valid images found .* no image that can be read"),
+]
+
+
+@pytest.mark.parametrize(("fault", "named"), FAULTS)
+def test_data_that_cannot_be_used_is_refused_in_a_line(
+    fault: Callable[[Path], None], named: str, tmp_path: Path
+) -> None:
+    path = absolute(tmp_path)
+    fault(tmp_path)
+    with pytest.raises(UserError, match=named) as caught:
+        open_data(path, tmp_path / "project")
+    message = str(caught.value)
+    assert "\n" not in message and YAML in message and "coco1k" not in message and "download" not in message
+    assert not (tmp_path / "project").exists()
