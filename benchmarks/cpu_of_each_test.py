@@ -1,9 +1,10 @@
-"""Processor time of each test and of the fixtures that it is the first to need: a plugin of pytest.
+"""Processor time of each test, with the fixtures that it is the first to need, and of each file: a plugin of pytest.
 
     PYTHONPATH=benchmarks python -m pytest -p cpu_of_each_test tests/study/test_study.py
 
-All processes that the tests start are counted, whoever waits for them. Those of a fork server are counted when it has
-waited for them, which may be a test later.
+It does not depend on what else the machine does, as the time by the clock does, which stands beside it. All processes
+that the tests start are counted, whoever waits for them. Those of a fork server are counted when it has waited for
+them, which may be a test later.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("processor time, time by the clock")
-    for used, took, name in sorted(found, reverse=True):
+    files: dict[str, tuple[float, float]] = {}
+    for used, took, name in found:
+        before = files.get(file := name.partition("::")[0], (0.0, 0.0))
+        files[file] = before[0] + used, before[1] + took
+    of_files = [(*times, file) for file, times in files.items()]
+    for used, took, name in [*sorted(found, reverse=True), *sorted(of_files, reverse=True)]:
         terminalreporter.write_line(f"{used:8.1f} s {took:8.1f} s  {name}")
     terminalreporter.write_line(f"{sum(used for used, _, _ in found):8.1f} s")

@@ -34,12 +34,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOW = "not promise and not benchmark and not futility_spares and not resampled_images and not cocoeval_matches"
 TESTS = {
     "study/audit.py": ["tests/study/test_audit.py"],
-    "verdict/matching.py": ["tests/verdict/test_compare.py"],
+    "verdict/matching.py": ["tests/verdict/test_matching.py", "tests/verdict/test_compare.py"],
     "verdict/intervals.py": ["tests/verdict/test_intervals.py"],
     "verdict/looks.py": ["tests/verdict/test_looks.py"],
     "data/identity.py": ["tests/data/test_identity.py"],
     "study/store.py": ["tests/study/test_store.py"],
-    "runs/record.py": ["tests/runs/test_record.py"],
+    "runs/record.py": ["tests/runs/test_record.py", "tests/runs/test_train.py"],
 }
 SHARED = ("coco_root", "subset", "models")  # fixtures that are paths
 PATIENCE = 90  # seconds of the processor; a mutant that takes longer is killed, on a busy machine as on an idle one

@@ -48,8 +48,8 @@ class Made:
         """
         copies = {f"images/{link}": without_trailer(file.read_bytes()) for link, file in _cut(links).items()}
         contents = {**texts, **copies}
-        new = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        both = {name: sorted({*self.known.get(name, ()), *([new[name]] * (name in new))}) for name in self.known | new}
+        new = {name: [hashlib.sha256(content).hexdigest()] for name, content in contents.items()}
+        both = {name: sorted({*self.known.get(name, ()), *new.get(name, ())}) for name in self.known | new}
         write_json(self.record, both)
         gone = {name for name in self.known.keys() - new.keys() if name.startswith(("labels/", "images/"))}
         for name in gone:
@@ -65,7 +65,7 @@ class Made:
             if f"images/{link}" not in copies:
                 place.symlink_to(file)
         left = {name: digests for name, digests in self.known.items() if name not in new and name not in gone}
-        self.known = {**left, **{name: [digest] for name, digest in new.items()}}
+        self.known = {**left, **new}
         write_json(self.record, self.known)
 
 
