@@ -33,7 +33,7 @@ except ImportError:
     raise UserError("--ray: Ray is not installed: pip install -r requirements-ray.txt, here and on the nodes") from None
 
 GIB = 2**30
-MEMORY_GIB = 4.0  # of a run, unless it is said; docs/results.md has what runs take
+MEMORY_GIB = 4.0  # of a run, unless it is said; docs/lab/coco-five-epochs.md has what some took
 _PROBE = ".ray_"  # begins the name of a file that shows that a node shares the driver's storage
 _RETRIES = 5
 _CONNECT_SECONDS = 5
