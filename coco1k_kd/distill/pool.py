@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,11 @@ class Mixture(Sampler[int]):
             found += order.permutation(batch).tolist()
         return found
 
+    def some_epochs(self) -> list[int]:
+        """The indices of as many epochs as have all images, each kind by its share."""
+        epochs = 1 + int(max(self.labelled / (1 - self.share), self.pool / self.share) / len(self))
+        return [index for epoch in range(epochs) for index in self.indices(epoch)]
+
     def _walk(self, kind: int, size: int, epoch: int, number: int) -> np.ndarray:
         """This rank's `number` images of the epoch, of `size` of a kind."""
         start = epoch * number * self.ranks
@@ -195,9 +200,11 @@ class PoolTrainer:
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict | None = None, _callbacks: dict | None = None) -> None:
         super().__init__(cfg, overrides, _callbacks)
-        for name in ("single_cls", "classes", "rect", "cache"):
+        for name in ("single_cls", "classes", "rect"):
             if getattr(self.args, name):
                 raise UserError(f"{name}= and the loss {self.settings.loss}: leave out one of them")
+        if str(self.args.cache).lower() == "disk":
+            raise UserError("cache=disk would write an array beside each image of the pool: take cache=ram")
         self.pool_images, self.pool_boxes, self.labelling_seconds = 0, 0, 0.0
         made = [part.make(**vars(self.settings)) for part in self.settings.parts() if part.compares == registry.LABELS]
         self.parts = sorted(made, key=lambda part: isinstance(part, Pool))  # the pool has no labels of a person to fill
@@ -207,7 +214,10 @@ class PoolTrainer:
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Ultralytics' loader; that of training has the pool in every batch, and is in all else the baseline's."""
+        pooled = next((part for part in self.parts if isinstance(part, Pool)), None) if mode == "train" else None
+        cache, self.args.cache = self.args.cache, False if pooled else self.args.cache
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        self.args.cache = cache
         if mode != "train":
             return loader
         lesson = read_lesson(self.settings.lesson, [str(name) for name in self.data["names"].values()])
@@ -216,11 +226,13 @@ class PoolTrainer:
         self.pool_images, self.labelling_seconds = len(loader.dataset) - labelled, lesson.seconds
         if RANK in {-1, 0}:
             LOGGER.info(f"Pool: {self.pool_images:,} images, {self.pool_boxes:,} labels by the teacher")
-        if not self.pool_images:
+        if not pooled:
             return loader
-        share = next(part.share for part in self.parts if isinstance(part, Pool))
         ranks = {name: getattr(loader.sampler, at) for name, at in _RANKS.items() if hasattr(loader.sampler, at)}
-        sampler = Mixture(labelled, self.pool_images, loader.batch_size, share, self.args.seed, **ranks)
+        kinds = (labelled, self.pool_images, loader.batch_size, pooled.share, self.args.seed)
+        sampler = Mixture(*kinds, **ranks)
+        if cache:
+            keep_in_memory(loader.dataset, Mixture(*kinds).some_epochs())
         same = {name: getattr(loader, name) for name in _OF_A_LOADER}
         return type(loader)(loader.dataset, sampler=sampler, **same)
 
@@ -258,6 +270,18 @@ def _extend(dataset: Any, labels: list[dict[str, Any]]) -> None:
         setattr(dataset, name, [*getattr(dataset, name), *more.get(name, [None] * number)])
     dataset.ni += number
     dataset.max_buffer_length = min(dataset.ni, dataset.batch_size * 8, 1000)
+
+
+def keep_in_memory(dataset: Any, partners: Iterable[int]) -> None:
+    """Have Ultralytics keep a dataset's images in memory, as `cache=ram`, if there is room; it says so if there is not.
+
+    Mosaics then draw their partners of all images by number, which is not the share: here they draw from `partners`.
+    """
+    dataset.cache = "ram"
+    if dataset.check_cache_ram():
+        dataset.cache_images()
+        dataset.buffer = tuple(partners)
+    dataset.cache = None  # as the mosaics were built for; an image that is in memory is not read again
 
 
 def _start(trainer: PoolTrainer) -> None:

@@ -253,9 +253,10 @@ def _seed_epoch(loader: Any, seed: int, epoch: int) -> None:
     the epoch before, which a resumed run has not read. The order of ranks is the sampler's, by seed and epoch.
     """
     dataset = loader.dataset
-    for index in dataset.buffer:
-        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
-    dataset.buffer.clear()
+    if isinstance(dataset.buffer, list):  # else all images are in memory, and mosaics draw from the same ones always
+        for index in dataset.buffer:
+            dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
+        dataset.buffer.clear()
     entropy = int(np.random.SeedSequence([seed, epoch, max(RANK, 0)]).generate_state(1)[0])
     random.seed(entropy)
     np.random.seed(entropy)

@@ -320,10 +320,8 @@ class Settings:
             raise UserError(f"arm {POOL_TRUTH} learns from what a person has labelled: give it by --pool-truth JSON")
         if self.pool_truth and not self.pool_truth.is_file():
             raise UserError(f"--pool-truth {self.pool_truth}: there is no such file")
-        given = read_train_args(self.train)
-        for name in ("rect", "cache"):
-            if given.get(name) and any(arm.taught for arm in arms):
-                raise UserError(f"--train {name}: images that a teacher has labelled cannot be trained on with it")
+        if read_train_args(self.train).get("rect") and any(arm.taught for arm in arms):
+            raise UserError("--train rect: images that a teacher has labelled cannot be trained on with it")
 
 
 def _number(flag: str, value: int | str) -> int:
