@@ -46,9 +46,13 @@ def main() -> None:
     print(f"{len(files):,} images in {time.monotonic() - begun:.1f} s, {time.process_time() - used:.1f} s of CPU time")
     rows = patterns(small)
     pairs = np.triu_indices(len(rows), 1)
-    for name, others in (("other images", rows), ("other images, mirrored", patterns(small[:, :, ::-1]))):
+    turned = {f"other images, turned {90 * turns}": np.rot90(small, turns, (1, 2)) for turns in (1, 2, 3)}
+    ways = {"other images": small, **turned}
+    ways |= {f"{name}, mirrored": way[:, :, ::-1] for name, way in ways.items()}
+    for name, way in ways.items():
+        others = patterns(way)
         highest = np.sort((rows @ others.T)[pairs])[-3:][::-1]
-        print(f"{name:24} {len(pairs[0]):,} pairs, highest " + " ".join(f"{value:.3f}" for value in highest))
+        print(f"{name:34} {len(pairs[0]):,} pairs, highest " + " ".join(f"{value:.3f}" for value in highest))
     some = np.random.default_rng(0).choice(len(files), _COPIES, replace=False).tolist()
     print(f"{_COPIES} copies as JPEG of quality 75: likeness to the original")
     print(f"{'':24}{'least':>8}{'2%':>8}{'median':>8}{'found':>8}")

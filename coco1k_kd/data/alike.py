@@ -1,4 +1,4 @@
-"""Which pictures look alike: the same scene in another encoding, size or brightness, slightly cropped, or mirrored.
+"""Which pictures look alike: the same scene in another encoding, size or brightness, slightly cropped, or turned.
 
 A perceptual hash whose likeness is a correlation: of differences between neighbouring cells of a small grey picture.
 Measured in docs/lab/alike.md.
@@ -48,7 +48,9 @@ def patterns(small: np.ndarray) -> np.ndarray:
 
 
 def alike(one: np.ndarray, others: np.ndarray, least: float = ALIKE) -> dict[int, int]:
-    """Which of `one` look like one of `others`, mirrored or not: the position of the likest, by position.
+    """Which of `one` look like one of `others`: the position of the likest, by position.
+
+    Also where they are mirrored, or turned by right angles.
 
     Args:
         one, others: from `miniatures`.
@@ -57,7 +59,8 @@ def alike(one: np.ndarray, others: np.ndarray, least: float = ALIKE) -> dict[int
     found: dict[int, int] = {}
     if not len(others):
         return found
-    known = np.concatenate((patterns(others), patterns(others[:, :, ::-1])))
+    ways = [np.rot90(side, turns, (1, 2)) for side in (others, others[:, :, ::-1]) for turns in range(4)]
+    known = np.concatenate([patterns(way) for way in ways])
     for start in range(0, len(one), _ROWS):
         likeness = patterns(one[start : start + _ROWS]) @ known.T
         likest = likeness.argmax(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -10,15 +11,21 @@ import numpy as np
 
 from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import NOT_JSON, write_atomic
+from coco1k_kd.files import NOT_JSON, sha256, write_atomic
+
+_THREADS = 8
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The boxes of an image: rows of class, score, left, top, width, height, in pixels of its upright size."""
+    """The boxes of an image: rows of class, score, left, top, width, height, in pixels of its upright size.
+
+    `sha256`: of the image's file, as it was looked at.
+    """
 
     width: int
     height: int
     rows: list[list[float]]
+    sha256: str
 
     @property
     def table(self) -> np.ndarray:
@@ -75,18 +82,10 @@ def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
     """Read a lesson for data of these classes.
 
     Raises:
-        UserError: it is none, it was changed, it is of other classes, or an image of its pool is gone or has an array
-            in its place.
+        UserError: it is none, it was changed, it is of other classes, or an image of its pool is gone, is another one
+            now, or has an array in its place.
     """
-    try:
-        sealed = msgspec.json.decode(Path(path).read_bytes(), type=Sealed)
-    except (OSError, *NOT_JSON) as error:
-        raise UserError(
-            f"{path} does not hold a teacher's boxes ({error}): give the images again, by unlabelled="
-        ) from None
-    lesson = sealed.lesson
-    if sealed.sha256 != digest(lesson):
-        raise UserError(f"{path} has been changed since the teacher wrote it: remove it, and it is made again")
+    lesson = unsealed(path)
     if lesson.classes != classes:
         raise UserError(
             f"{path} was made for the classes {', '.join(lesson.classes[:3])}…, and the data have "
@@ -97,4 +96,21 @@ def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
         raise UserError(f"{gone[0]} is gone, an image that the teacher has labelled: put it back, or label again")
     if fault := arrays_fault(files):
         raise UserError(fault)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for file, now, found in zip(files, pool.map(sha256, files), lesson.pool.values(), strict=True):
+            if now != found.sha256:
+                raise UserError(f"{file} has changed since the teacher labelled it: put it back, or label again")
     return lesson
+
+
+def unsealed(path: str | Path) -> Lesson:
+    """A lesson as it was written. UserError if it is none, or was changed."""
+    try:
+        sealed = msgspec.json.decode(Path(path).read_bytes(), type=Sealed)
+    except (OSError, *NOT_JSON) as error:
+        raise UserError(
+            f"{path} does not hold a teacher's boxes ({error}): give the images again, by unlabelled="
+        ) from None
+    if sealed.sha256 != digest(sealed.lesson):
+        raise UserError(f"{path} has been changed since the teacher wrote it: remove it, and it is made again")
+    return sealed.lesson

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,7 @@ from coco1k_kd.data.entries import SUFFIXES
 from coco1k_kd.data.images import Seen, see
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.data.leaks import twins
-from coco1k_kd.errors import UserError, count
+from coco1k_kd.errors import UserError, count, visible
 from coco1k_kd.files import sha256
 
 _THREADS = 8
@@ -78,7 +79,7 @@ class Pool:
             lines.append(f"{count(len(self.copies), 'image')} left out: the same content as another")
         if self.labelled:
             lines.append(f"{count(self.labelled, 'image')} with labels beside, which are ignored")
-        return lines
+        return [visible(line) for line in lines]
 
 
 def accept_pool(
@@ -121,7 +122,7 @@ def accept_pool(
 
 def readable(files: Iterable[Path]) -> list[PoolImage]:
     """Labelled images as those of a pool, by their file names; what is not there or cannot be read is left out."""
-    read = {file: found for file in files if file.is_file() and not isinstance(found := _read(file), str)}
+    read = {file: found for file in files if not isinstance(found := _read(file), str)}
     return [PoolImage(f, f.name, f.name, sha, seen.width, seen.height) for f, (seen, sha) in read.items()]
 
 
@@ -154,15 +155,23 @@ def read_pool(place: Path, without: Path | None = None, flag: str = "--images") 
 
 def _read(file: Path) -> tuple[Seen, str] | str:
     """An image as it is seen, and its SHA-256; or what is wrong with it."""
+    if not _is_file(file):
+        return "it is no file, or a link to none"
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return "its name is not in UTF-8; rename it"
     seen = see(file)
     return seen if isinstance(seen, str) else (seen, sha256(file))
 
 
 def _listed(place: Path, without: Path | None, flag: str) -> list[Path]:
     if place.is_dir():
-        found = sorted(file for file in place.absolute().rglob("*") if _is_image(file) and file.is_file())
+        found = sorted(file for file in _below(place.absolute()) if _is_image(file))
         passed = without.resolve() if without else None
-        return [file for file in found if not (passed and file.parent.resolve().is_relative_to(passed))]
+        if not passed or passed in place.resolve().parents:  # all of them lie there, and are asked for nonetheless
+            return found
+        return [file for file in found if not file.parent.resolve().is_relative_to(passed)]
     if not place.is_file():
         raise UserError(f"{flag} {place}: there is no such folder or file")
     if _is_image(place):
@@ -172,11 +181,30 @@ def _listed(place: Path, without: Path | None, flag: str) -> list[Path]:
     except UnicodeDecodeError:
         raise UserError(f"{flag} {place}: give a folder, an image, or a text file in UTF-8 that lists images") from None
     files = [(place.absolute().parent / line.strip()) for line in lines if line.strip()]
-    if missing := [file for file in files if not file.is_file()]:
-        raise UserError(f"{flag} {place}: {missing[0]} is not there, the first of {len(missing):,}; correct the list")
+    if missing := [file for file in files if not _is_file(file)]:
+        name = f"{missing[0]!s:.200}"
+        raise UserError(f"{flag} {place}: {name} is not there, the first of {len(missing):,}; correct the list")
     if other := [file for file in files if not _is_image(file)]:
         raise UserError(f"{flag} {place}: {other[0]} does not have the suffix of an image; correct the list")
     return sorted({Path(os.path.normpath(file)) for file in files})
+
+
+def _below(place: Path) -> Iterator[Path]:
+    """All that is no folder below a folder; a folder that several links lead to is looked at once."""
+    known: set[str] = set()
+    for folder, inner, names in os.walk(place, followlinks=True):
+        if (real := os.path.realpath(folder)) in known:
+            inner.clear()
+            continue
+        known.add(real)
+        inner.sort()
+        yield from (Path(folder, name) for name in names)
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # a name that is too long
+        return path.is_file()
+    return False
 
 
 def _is_image(file: Path) -> bool:

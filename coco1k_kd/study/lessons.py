@@ -6,6 +6,7 @@ the same bytes, so that an interrupted pass goes on and a further arm labels not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from msgspec import structs
 
+from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Data
-from coco1k_kd.data.lesson import Found, Lesson, Sealed, read_lesson
+from coco1k_kd.data.images import Seen, size_fault
+from coco1k_kd.data.lesson import Found, Lesson, Sealed, digest, read_lesson, unsealed
 from coco1k_kd.data.pool import Pool, PoolImage, readable
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, count
@@ -75,10 +78,7 @@ def teach_once(source: Source, teacher: Weights) -> Lesson:
 
     def found(images: Iterable[PoolImage]) -> dict[str, Found]:
         kept = [image for image in images if image.file not in unread]
-        return {
-            str(image.file.resolve()): Found(image.width, image.height, labeller.boxes(image.sha256, imgsz).tolist())
-            for image in kept
-        }
+        return {str(image.file.resolve()): found_in(image, labeller.boxes(image.sha256, imgsz)) for image in kept}
 
     return Lesson(
         teacher=teacher.sha256,
@@ -91,6 +91,11 @@ def teach_once(source: Source, teacher: Weights) -> Lesson:
     )
 
 
+def found_in(image: PoolImage, table: np.ndarray) -> Found:
+    """The boxes of an image, as a lesson has them."""
+    return Found(image.width, image.height, table.tolist(), image.sha256)
+
+
 def labels_of(found: dict[str, Found], lesson: Lesson) -> int:
     """How many boxes reach the threshold of their class."""
     thresholds = np.array(lesson.thresholds)
@@ -99,11 +104,13 @@ def labels_of(found: dict[str, Found], lesson: Lesson) -> int:
 
 
 def keep(lesson: Lesson, project: Path, name: str) -> Path:
-    """Write a lesson into the project, by what it holds."""
+    """Write a lesson into the project, by what it holds. UserError if something else lies there in its place."""
     content = Sealed.of(lesson)
     path = project / LESSONS / f"{name}_{content.sha256[:12]}.json"
     if not path.exists():
         content.write(path)
+    elif digest(unsealed(path)) != content.sha256:
+        raise UserError(f"{path} is another lesson than the one of that name: remove it, and it is made again")
     return path
 
 
@@ -115,29 +122,34 @@ def placebo(lesson: Lesson) -> Lesson:
     for place, other in zip(order, np.roll(order, 1), strict=True):
         own, theirs = lesson.pool[files[place]], lesson.pool[files[other]]
         scale = np.array([1, 1, *2 * [own.width / theirs.width, own.height / theirs.height]])
-        pool[files[place]] = Found(own.width, own.height, (theirs.table * scale).tolist())
+        pool[files[place]] = structs.replace(own, rows=(theirs.table * scale).tolist())
     return structs.replace(lesson, pool=dict(sorted(pool.items())))
 
 
 def truth(lesson: Lesson, file: Path, images: Pool) -> Lesson:
     """What a person has labelled in the pool: a COCO annotation file, whose images are known by name, classes by name.
 
-    UserError if an image of the pool is not in the file, or a class of the file is none of the data.
+    UserError if an image of the pool is not in the file or has another size there, or a class of the file is none of
+    the data.
     """
     known = read_truth(file)
     if strange := [name for name in known.names if name not in lesson.classes]:
         raise UserError(f"--pool-truth {file}: the data have no class {strange[0]!r}")
     numbers = np.array([lesson.classes.index(name) for name in known.names])
+    entries = {image.name: image for image in read(file).images()}
     places = {name: number for number, name in enumerate(known.files)}
-    by_end = {Path(name).name: number for name, number in places.items()}
+    ends = [Counter(Path(name).name for name in names) for names in (places, (one.name for one in images.images))]
+    by_end = {end: number for name, number in places.items() if ends[0][end := Path(name).name] == ends[1][end] == 1}
     pool = {}
     for image in images.images:
         at = places.get(image.name, by_end.get(image.file.name))
         if at is None:
             raise UserError(f"--pool-truth {file}: {image.name} is not in it, an image of --unlabelled")
+        if fault := size_fault(Seen(image.width, image.height, 1), entries[known.files[at]]):
+            raise UserError(f"--pool-truth {file}: {image.name} {fault}")
         own = (known.image == at) & ~known.crowd & (known.box[:, 2:] > 0).all(1)
         table = np.column_stack((numbers[known.category[own]], np.ones(own.sum()), known.box[own]))
-        pool[str(image.file.resolve())] = Found(image.width, image.height, table.tolist())
+        pool[str(image.file.resolve())] = found_in(image, table)
     return Lesson(teacher=sha256(file), classes=lesson.classes, thresholds=lesson.thresholds, pool=pool)
 
 

@@ -18,6 +18,9 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "paler": lambda image: ImageEnhance.Contrast(image).enhance(0.6),
     "grey": lambda image: image.convert("L"),
     "mirrored": ImageOps.mirror,
+    "upside down": ImageOps.flip,
+    "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "turned and mirrored": lambda image: image.transpose(Image.Transpose.TRANSVERSE),
     "cropped": lambda image: image.crop((2, 2, image.width - 2, image.height - 2)),
 }
 

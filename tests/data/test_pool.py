@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,44 @@ def test_a_list_and_what_cannot_be_a_pool(
         image.resize((200, 200)).save(only / "one.jpg")
     with pytest.raises(UserError, match=r"no image is left: .*it looks like"):
         accept_pool(only, kept_out)
+
+
+def test_links_are_followed_and_what_is_no_picture_is_named(
+    folder: Path, scenes: list[Path], kept_out: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "far.jpg").write_bytes(scenes[30].read_bytes())
+    (other / "up").symlink_to(folder)  # a ring
+    (folder / "linked").symlink_to(other)
+    (folder / "broken link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(scenes[31].read_bytes())
+    pool = accept_pool(folder, kept_out, folder / "results")
+    names = [image.name for image in pool.images]
+    assert len(names) == len(set(names)) == 7 and "linked/far.jpg" in names
+    notes = "\n".join(pool.notes())
+    assert "broken link.jpg is left out: it is no file, or a link to none" in notes
+    assert "pipe.jpg is left out: it is no file" in notes
+    assert "\\udcff.jpg is left out: its name is not in UTF-8" in notes
+    (folder / "linked" / "judge.jpg").symlink_to(kept_out["judge"][0])
+    with pytest.raises(UserError, match=r"1 image also in judge .*linked/judge.jpg"):
+        accept_pool(folder, kept_out, folder / "results")
+
+
+def test_a_folder_within_the_one_of_results_is_taken_as_it_was_asked_for(
+    folder: Path, kept_out: dict[str, list[Path]]
+) -> None:
+    assert len(accept_pool(folder / "more", kept_out, folder).images) == 3
+
+
+def test_a_list_may_have_other_line_ends_and_is_never_a_traceback(
+    folder: Path, kept_out: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    listed = folder / "list.txt"
+    listed.write_bytes(b"0.jpg\r\n\r\n./more/1.jpg\r\nmore/../0.jpg\r\n")
+    assert [image.name for image in accept_pool(listed, kept_out).images] == ["0.jpg", "more/1.jpg"]
+    listed.write_text('{"images": "' + 9999 * "x" + '"}')
+    with pytest.raises(UserError, match=r"is not there, the first of 1; correct the list") as caught:
+        accept_pool(listed, kept_out)
+    assert len(str(caught.value)) < 600

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import ultralytics
-from trainings import TINY
+from trainings import TINY, UNCHANGED_IMAGES, final_weights
 from ultralytics.cfg import get_cfg
 from ultralytics.data import build_yolo_dataset
 from ultralytics.utils import YAML
@@ -22,6 +22,7 @@ from coco1k_kd.data.lesson import Found, Lesson, Sealed, read_lesson
 from coco1k_kd.distill import pool
 from coco1k_kd.distill.doubt import coded, weights_of
 from coco1k_kd.distill.pool import Fill, Mixture, Pool
+from coco1k_kd.files import sha256
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 POOLED = 20  # images
@@ -37,12 +38,12 @@ def lesson(coco_root: Path, subset: Path, tmp_path_factory: pytest.TempPathFacto
         shutil.copy(file, folder)
     sizes = {str(folder / file.name): _size(file) for file in files}
     rows = [[1, 0.8, 10, 10, 40, 40], [2, 0.2, 60, 60, 40, 40], [3, 0.06, 30, 30, 20, 20]]
-    labelled = {str(file.resolve()): Found(*_size(file), [[5, 0.9, 1, 1, 9, 9]]) for file in data.train.files}
+    labelled = {str(file.resolve()): Found(*_size(file), [[5, 0.9, 1, 1, 9, 9]], "") for file in data.train.files}
     return Lesson(
         teacher="0" * 64,
         classes=list(data.classes),
         thresholds=[0.5] * len(data.classes),
-        pool={file: Found(*size, rows) for file, size in sizes.items()},
+        pool={file: Found(*size, rows, sha256(Path(file))) for file, size in sizes.items()},
         labelled=labelled,
         seconds=1.0,
     )
@@ -170,8 +171,8 @@ def train(subset: Path, folder: Path, **options: Any) -> Any:
     model.add_callback("on_train_start", watch)
     for event, callback in options.pop("callbacks", {}).items():
         model.add_callback(event, callback)
-    base = {"data": subset / "coco1k.yaml", "project": folder, "name": "run", "epochs": 2, **TINY}
-    model.train(**base, **options)
+    base = {"data": subset / "coco1k.yaml", "project": folder, "name": "run", "epochs": 2, **TINY, **options}
+    model.train(**base)
     model.trainer.seen = seen
     return model.trainer
 
@@ -195,6 +196,28 @@ def test_a_pool_is_trained_on_in_the_baselines_steps(
     assert heads[0] == heads[1]
     unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(pooled.last)
     assert not [name for name in unsafe if name.startswith("coco1k_kd")]
+
+
+def test_images_in_memory_are_the_same_images(subset: Path, lesson_file: Path, models: Path, tmp_path: Path) -> None:
+    options = {"teacher": models / "teacher.pt", "distillation_loss": "pool", "distillation_lesson": lesson_file}
+    weights: dict[bool, dict[str, torch.Tensor]] = {False: {}, True: {}}
+    for cache, kept in weights.items():
+        changes = {**UNCHANGED_IMAGES, "cache": cache, "epochs": 1, "callbacks": final_weights(kept)}
+        trainer = train(subset, tmp_path / str(cache), **options, **changes)
+    assert weights[True].keys() == weights[False].keys()
+    assert all(torch.equal(value, weights[False][name]) for name, value in weights[True].items())
+    data = trainer.train_loader.dataset
+    assert trainer.args.cache and len(data.ims.shapes) == 48 + POOLED  # all of them, and of nothing else
+    assert sum(index >= 48 for index in data.buffer) == len(data.buffer) / 2 and set(data.buffer) == set(range(68))
+
+
+def test_mosaics_of_images_in_memory_draw_from_those_that_are_given(subset: Path, lesson: Lesson) -> None:
+    data = dataset(subset, mosaic=1.0, scale=0.0, translate=0.0)
+    Pool(soft=False, low=1).add(data, lesson)
+    pool.keep_in_memory(data, [48])
+    found = [set(data[0]["cls"][:, 0].tolist()) - set(data.labels[0]["cls"][:, 0].tolist()) for _ in range(5)]
+    assert set().union(*found) == {1.0}  # of the one image that all partners are
+    assert data.buffer == (48,)
 
 
 class Cut(Exception):
@@ -229,6 +252,7 @@ def test_a_pool_beside_a_loss_goes_on_where_it_was(
         ({"distillation_lesson": ""}, "add unlabelled=DIR"),
         ({"distillation_share": 1}, "distillation_share=1 must be above 0 and below 1"),
         ({"single_cls": True}, "single_cls= and the loss pool"),
+        ({"cache": "disk"}, "would write an array beside each image"),
         ({"distillation_loss": "cwd", "distillation_share": 0.3}, "not a setting of the loss cwd"),
     ],
 )
@@ -255,6 +279,13 @@ def test_a_lesson_that_does_not_fit_is_refused(lesson: Lesson, lesson_file: Path
     with pytest.raises(UserError, match="does not hold"):
         read_lesson(torn, lesson.classes)
     gone = tmp_path / "gone.json"
-    Sealed.of(Lesson(teacher="", classes=["a"], thresholds=[0.5], pool={"/gone.jpg": Found(1, 1, [])})).write(gone)
+    Sealed.of(Lesson(teacher="", classes=["a"], thresholds=[0.5], pool={"/gone.jpg": Found(1, 1, [], "")})).write(gone)
     with pytest.raises(UserError, match=r"/gone.jpg is gone"):
         read_lesson(gone, ["a"])
+    file = tmp_path / "one.jpg"
+    file.write_bytes(b"another picture than the teacher has seen")
+    stale = tmp_path / "stale.json"
+    found = Found(1, 1, [], "0" * 64)
+    Sealed.of(Lesson(teacher="", classes=["a"], thresholds=[0.5], pool={str(file): found})).write(stale)
+    with pytest.raises(UserError, match=r"one.jpg has changed since the teacher labelled it"):
+        read_lesson(stale, ["a"])

@@ -45,7 +45,7 @@ def test_planted_faults_lead_the_page(subset: Path, tmp_path: Path, language: st
 
 def test_a_study_shows_what_its_teacher_doubts(subset: Path, models: Path, tmp_path: Path, capsys) -> None:
     data, teacher = open_data(subset / "coco1k.yaml", tmp_path), read_weights(str(models / "teacher.pt"), "teacher")
-    found = {str(file.resolve()): Found(640, 480, [[0.0, 0.9, 0.0, 0.0, 9.0, 9.0]]) for file in data.train.files}
+    found = {str(file.resolve()): Found(640, 480, [[0.0, 0.9, 0.0, 0.0, 9.0, 9.0]], "") for file in data.train.files}
     lesson = Lesson(teacher=teacher.sha256, classes=list(data.classes), thresholds=[0.5] * 12, labelled=found)
     Sealed.of(lesson).write(tmp_path / "lesson.json")
     study = SimpleNamespace(

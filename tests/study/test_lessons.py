@@ -97,7 +97,7 @@ def test_a_further_arm_labels_nothing_again_and_a_changed_lesson_is_refused(
         ({"arms": ["pool", "pool_truth"], "unlabelled": Path("x")}, "give it by --pool-truth JSON"),
         ({"unlabelled": Path("x"), "pool_truth": Path("none.json")}, "there is no such file"),
         ({"unlabelled": Path("x"), "teacher_imgsz": 100}, "--teacher-imgsz 100: must be a multiple of 32"),
-        ({"arms": ["fill"], "train": ["cache=ram"]}, "--train cache"),
+        ({"arms": ["fill"], "train": ["rect=True"]}, "--train rect"),
         ({"arms": ["pool:share=2"], "unlabelled": Path("x")}, "share='2' must be above 0 and below 1"),
         ({"arms": ["fill:share=0.3"]}, "not a setting of the loss fill"),
     ],
@@ -163,7 +163,7 @@ LESSON = Lesson(
     teacher="t",
     classes=["a", "b"],
     thresholds=[0.5, 0.5],
-    pool={f"/p/{i}.jpg": Found(100 + i, 50, [[i % 2, 0.9, 10, 10, 20, 20]] * i) for i in range(5)},
+    pool={f"/p/{i}.jpg": Found(100 + i, 50, [[i % 2, 0.9, 10, 10, 20, 20]] * i, str(i)) for i in range(5)},
 )
 
 
@@ -175,10 +175,12 @@ def test_a_placebo_has_all_boxes_and_none_where_it_was(tmp_path: Path) -> None:
     assert all(len(found.pool[file].rows) != len(LESSON.pool[file].rows) for file in LESSON.pool)
     for one in found.pool.values():
         assert all(box[2] + box[4] <= one.width for box in one.rows)
-    path = keep(LESSON, tmp_path, "pool")
-    assert path != keep(found, tmp_path, "pool") and path == keep(
-        structs.replace(LESSON, seconds=9.0), tmp_path, "pool"
-    )
+    assert [one.sha256 for one in found.pool.values()] == [one.sha256 for one in LESSON.pool.values()]
+    path, other = keep(LESSON, tmp_path, "pool"), keep(found, tmp_path, "pool")
+    assert path != other and path == keep(structs.replace(LESSON, seconds=9.0), tmp_path, "pool")
+    path.write_bytes(other.read_bytes())  # a whole lesson, of another arm or teacher
+    with pytest.raises(UserError, match="is another lesson than the one of that name"):
+        keep(LESSON, tmp_path, "pool")
 
 
 def test_a_truth_is_known_by_name(tmp_path: Path) -> None:
@@ -197,6 +199,11 @@ def test_a_truth_is_known_by_name(tmp_path: Path) -> None:
     pool = Pool(Path("/p"), images, {}, {}, 0)
     found = truth(LESSON, file, pool)
     assert found.pool["/p/1.jpg"].rows == [[1, 1, 1, 2, 3, 4]]  # a crowd is no object
+    with pytest.raises(UserError, match=r"1.jpg is 12x9, but its annotations are for 9x9"):
+        truth(LESSON, file, replace(pool, images=(replace(images[0], width=12), images[1])))
+    two = (replace(images[0], name="a/1.jpg"), replace(images[0], name="b/1.jpg", file=Path("/p/b/1.jpg")))
+    with pytest.raises(UserError, match=r"a/1.jpg is not in it"):  # whose boxes would they be?
+        truth(LESSON, file, replace(pool, images=two))
     content["categories"][0]["name"] = "c"
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="no class 'c'"):
