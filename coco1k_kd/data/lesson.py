@@ -33,6 +33,20 @@ class Found(msgspec.Struct, frozen=True):
         return np.array(self.rows, float).reshape(-1, 6)
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What a pass over images took.
+
+    Attributes:
+        seconds: of all processes that shared it together, by the clock of each.
+        cpu_seconds: of all cores together.
+        elapsed: seconds from its begin to its end, interruptions left out.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    elapsed: float = 0.0
+
+
 class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     """Boxes that a teacher found, by the absolute path of the image, links resolved.
 
@@ -44,7 +58,7 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
         imgsz: pixels at which it looked.
         pool: images without labels.
         labelled: the train images, for what their labels lack.
-        seconds: that the teacher took for all of them.
+        cost: what the teacher took for all of them.
     """
 
     teacher: str
@@ -53,12 +67,12 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     imgsz: int = 0
     pool: dict[str, Found] = {}
     labelled: dict[str, Found] = {}
-    seconds: float = 0.0
+    cost: Cost = Cost()
 
 
 def digest(lesson: Lesson) -> str:
     """SHA-256 of what can be learnt from it; the time that it took is no part of that."""
-    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(lesson, seconds=0.0))).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(lesson, cost=Cost()))).hexdigest()
 
 
 class Sealed(msgspec.Struct):

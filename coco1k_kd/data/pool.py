@@ -110,14 +110,19 @@ def accept_pool(
                 f"{flag} {place}: {count(len(same), 'image')} also in {split} (the first: {first}, the same as {twin})"
                 "; remove them from the unlabelled images"
             )
+    accepted = unlike(pool, kept_out)
+    if not accepted.images:
+        raise UserError(f"{flag} {place}: no image is left: {'; '.join(accepted.notes())}")
+    return accepted
+
+
+def unlike(pool: Pool, kept_out: Mapping[str, Sequence[Path]]) -> Pool:
+    """The pool without images that look like one of a split, which its `like` has; `kept_out` as of `accept_pool`."""
+    files = [image.file for image in pool.images]
     owners = [(file, split) for split, others in kept_out.items() for file in others]
     found = alike(miniatures(files), miniatures([file for file, _ in owners]))
     like = {files[number]: owners[other] for number, other in found.items()}
-    images = tuple(image for image in pool.images if image.file not in like)
-    accepted = replace(pool, images=images, like=like)
-    if not images:
-        raise UserError(f"{flag} {place}: no image is left: {'; '.join(accepted.notes())}")
-    return accepted
+    return replace(pool, images=tuple(image for image in pool.images if image.file not in like), like=like)
 
 
 def readable(files: Iterable[Path]) -> list[PoolImage]:

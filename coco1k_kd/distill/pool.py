@@ -21,7 +21,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.data.lesson import Found, Lesson, read_lesson
+from coco1k_kd.data.lesson import Cost, Found, Lesson, read_lesson
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.doubt import attach, coded
 from coco1k_kd.distill.registry import built_in
@@ -205,7 +205,7 @@ class PoolTrainer:
                 raise UserError(f"{name}= and the loss {self.settings.loss}: leave out one of them")
         if str(self.args.cache).lower() == "disk":
             raise UserError("cache=disk would write an array beside each image of the pool: take cache=ram")
-        self.pool_images, self.pool_boxes, self.labelling_seconds = 0, 0, 0.0
+        self.pool_images, self.pool_boxes, self.labelling = 0, 0, Cost()
         made = [part.make(**vars(self.settings)) for part in self.settings.parts() if part.compares == registry.LABELS]
         self.parts = sorted(made, key=lambda part: isinstance(part, Pool))  # the pool has no labels of a person to fill
         if not self.ddp:
@@ -223,7 +223,7 @@ class PoolTrainer:
         lesson = read_lesson(self.settings.lesson, [str(name) for name in self.data["names"].values()])
         labelled = len(loader.dataset)
         self.pool_boxes = sum(part.add(loader.dataset, lesson) for part in self.parts)
-        self.pool_images, self.labelling_seconds = len(loader.dataset) - labelled, lesson.seconds
+        self.pool_images, self.labelling = len(loader.dataset) - labelled, lesson.cost
         if RANK in {-1, 0}:
             LOGGER.info(f"Pool: {self.pool_images:,} images, {self.pool_boxes:,} labels by the teacher")
         if not pooled:

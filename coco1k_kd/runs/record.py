@@ -25,6 +25,7 @@ from torch import nn
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from coco1k_kd.data.lesson import Cost
 from coco1k_kd.errors import RunError
 from coco1k_kd.runs.devices import processor
 from coco1k_kd.runs.ranks import gathered
@@ -75,7 +76,8 @@ class Recorder:
         self.work = _describe(trainer)
         self.figures.pool_images = getattr(trainer, "pool_images", 0)
         self.figures.pool_boxes = getattr(trainer, "pool_boxes", 0)
-        self.figures.labelling_seconds = getattr(trainer, "labelling_seconds", 0.0)
+        cost = getattr(trainer, "labelling", Cost())
+        self.figures.labelling_seconds, self.figures.labelling_cpu_seconds = cost.seconds, cost.cpu_seconds
         preprocess, step = trainer.preprocess_batch, trainer.optimizer_step
 
         def watched_preprocess(batch: dict[str, Any]) -> dict[str, Any]:

@@ -22,14 +22,19 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """What every run needs to know."""
 
     folder: str
-    annotations: str  # of the val images, in COCO's format
-    images: str  # the folder that the annotations' file names are relative to
     listed: str = ""  # the hashes of the files that it reads; they must be the same when it starts
     launched: float = 0.0  # seconds of the monotonic clock, which all processes of a machine share
     at_once: int = 1  # runs that share the machine
 
 
-class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
+class ValSpec(Spec, frozen=True, kw_only=True):
+    """A run that ends with predictions on val images."""
+
+    annotations: str  # in COCO's format
+    images: str  # the folder that their file names are relative to
+
+
+class EvaluateSpec(ValSpec, frozen=True, kw_only=True, tag="evaluate"):
     """An evaluation of checkpoints by name, each of which has its own predictions."""
 
     weights: dict[str, str]
@@ -37,7 +42,7 @@ class EvaluateSpec(Spec, frozen=True, kw_only=True, tag="evaluate"):
     by_name: bool = False  # the weights have other classes than the annotations, in part the same by name
 
 
-class ExportSpec(Spec, frozen=True, kw_only=True, tag="export"):
+class ExportSpec(ValSpec, frozen=True, kw_only=True, tag="export"):
     """An export of a checkpoint to a format of `formats.FORMATS`, and an evaluation of the file."""
 
     weights: str
@@ -46,7 +51,7 @@ class ExportSpec(Spec, frozen=True, kw_only=True, tag="export"):
     val_args: dict[str, Any]
 
 
-class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
+class TrainSpec(ValSpec, frozen=True, kw_only=True, tag="train"):
     """A training. `train_args` go to Ultralytics as they stand."""
 
     arm: str
@@ -63,6 +68,25 @@ class TrainSpec(Spec, frozen=True, kw_only=True, tag="train"):
     distillation_settings: dict[str, Any]  # of `distill.settings.Distillation`
     train_args: dict[str, Any]
     judge: EvaluateSpec | None = None  # of its checkpoints, where other images than these judge
+
+
+class Picture(msgspec.Struct, frozen=True, array_like=True):
+    """An image to look at: its file, that file's SHA-256, and width and height in pixels after EXIF."""
+
+    file: str
+    sha256: str
+    size: tuple[int, int]
+
+
+class LookSpec(Spec, frozen=True, kw_only=True, tag="look"):
+    """A share of a teacher's pass over images: `taught.look`, whose boxes go into a `boxes.BoxStore`."""
+
+    teacher: str
+    batches: list[list[Picture]]
+    store: str
+    identity: dict[str, Any]
+    process: int
+    settings: dict[str, Any]
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -85,7 +109,8 @@ class Figures(msgspec.Struct, kw_only=True):
     steps_taken: int = 0
     pool_images: int = 0  # without labels of a person
     pool_boxes: int = 0  # labels that the teacher has given
-    labelling_seconds: float = 0.0  # what that took, once for the study
+    labelling_seconds: float = 0.0  # what that took, once for the study, of all processes that shared it together
+    labelling_cpu_seconds: float = 0.0  # and of all cores
 
 
 class Trained(msgspec.Struct):
@@ -120,7 +145,12 @@ UNTAUGHT: dict[str, Any] = {  # of a TrainSpec, where nobody teaches
 
 
 def comparable_seconds(results: Sequence[Result]) -> list[float]:
-    """Training time of each run, by which their costs are compared.
+    """Training time of each run, by which their costs are compared: of cores, or by the clock."""
+    return [result.cpu_seconds if by_cores(results) else result.train_seconds for result in results]
+
+
+def by_cores(results: Sequence[Result]) -> bool:
+    """Whether costs are compared by the time of cores.
 
     Where runs share cores, the clock of each counts the others' work as well; the cores' time does not. Nor does it
     count other programs' work, or a time in which a run was stopped: that shows where one had less than half of the
@@ -129,9 +159,8 @@ def comparable_seconds(results: Sequence[Result]) -> list[float]:
     """
     if results and all(result.cpu_seconds for result in results):
         cores = [result.cpu_seconds / result.train_seconds for result in results]
-        if any(result.at_once > 1 for result in results) or min(cores) < _SHARE_OF_CORES * max(cores):
-            return [result.cpu_seconds for result in results]
-    return [result.train_seconds for result in results]
+        return any(result.at_once > 1 for result in results) or min(cores) < _SHARE_OF_CORES * max(cores)
+    return False
 
 
 class Evaluation(msgspec.Struct, kw_only=True):
@@ -158,12 +187,20 @@ class Exported(msgspec.Struct):
     sha256: str = ""  # of all else that is here
 
 
-Outcome = Result | Evaluation | Exported  # of a run, whatever its kind
+class Looked(msgspec.Struct, kw_only=True):
+    """What a teacher could not look at, by file, with the reason. Its boxes are where the spec says."""
+
+    undecoded: dict[str, str]
+    predictions_sha256: dict[str, str] = {}  # none
+    sha256: str = ""  # of all else that is here
+
+
+Outcome = Result | Evaluation | Exported | Looked  # of a run, whatever its kind
 
 
 def result_type(spec: Spec) -> type[Outcome]:
     """What a run of this spec gives back."""
-    return {TrainSpec: Result, EvaluateSpec: Evaluation, ExportSpec: Exported}[type(spec)]
+    return {TrainSpec: Result, EvaluateSpec: Evaluation, ExportSpec: Exported, LookSpec: Looked}[type(spec)]
 
 
 def checkpoints(folder: str | Path) -> dict[str, str]:
@@ -184,6 +221,6 @@ def write(path: Path, content: msgspec.Struct) -> None:
     write_json(path, msgspec.to_builtins(content))
 
 
-def read_spec(folder: Path) -> TrainSpec | EvaluateSpec | ExportSpec:
+def read_spec(folder: Path) -> TrainSpec | EvaluateSpec | ExportSpec | LookSpec:
     """The spec of the run in `folder`."""
-    return read(folder / SPEC, TrainSpec | EvaluateSpec | ExportSpec)
+    return read(folder / SPEC, TrainSpec | EvaluateSpec | ExportSpec | LookSpec)

@@ -1,93 +1,85 @@
-"""One pass of a teacher over images: its boxes with their scores, kept by what they depend on.
+"""One pass of a teacher over images, in this process or in several: its boxes with their scores, which are kept.
 
-A file of boxes, `boxes_<imgsz>.json`, holds the identity of the teacher and of the settings, and the boxes of every
-image by the image's SHA-256: a pass that was interrupted goes on, and another teacher's boxes are never taken for this
-one's.
+Which images share a batch does not depend on how many processes there are, or on what was found before: the boxes are
+the same, however often a pass is interrupted.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from tqdm import tqdm
 
 from coco1k_kd.data.quiet import quiet
-from coco1k_kd.errors import UserError
-from coco1k_kd.files import write_atomic
+from coco1k_kd.runs.boxes import BoxStore
+from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.slots import Slots
+from coco1k_kd.runs.spec import Looked, LookSpec, Picture
 
 LOW = 0.05  # the least score of a box that is kept
+WORTH = 200  # images without which a further process is not worth its start
 _KEPT_EVERY = 30  # seconds between two writings of the boxes
-_FLAGS = ("teacher", "imgsz")  # of the identity, which a user can change
-
-
-class BoxStore:
-    """The boxes of one teacher with one set of settings, in a file. UserError if it holds those of another.
-
-    `identity`: all that the boxes depend on, apart from the image; values are JSON. `seconds`: that finding them took,
-    interrupted passes included.
-    """
-
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path, self.identity = path, dict(identity)
-        self._boxes: dict[str, list[list[float]]] = {}
-        self.seconds = 0.0
-        if path.exists():
-            self._boxes, self.seconds = self._read()
-
-    def __contains__(self, digest: str) -> bool:
-        return digest in self._boxes
-
-    def __getitem__(self, digest: str) -> np.ndarray:
-        """(n, 6) teacher's class index, score, left, top, width, height in pixels of the image with this SHA-256."""
-        return np.array(self._boxes[digest], float).reshape(-1, 6)
-
-    def add(self, digest: str, boxes: np.ndarray) -> None:
-        """Take the boxes of an image; `save` writes them."""
-        self._boxes[digest] = boxes.tolist()
-
-    def save(self) -> None:
-        """Write all boxes, whole or not at all."""
-        content = {"identity": self.identity, "seconds": round(self.seconds, 1), "images": self._boxes}
-        write_atomic(self.path, json.dumps(content))
-
-    def _read(self) -> tuple[dict[str, list[list[float]]], float]:
-        try:
-            content = msgspec.json.decode(self.path.read_bytes())
-            identity, boxes, seconds = dict(content["identity"]), dict(content["images"]), float(content["seconds"])
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-            raise UserError(f"{self.path} does not hold a teacher's boxes: give another --output") from None
-        if other := [key for key in self.identity if identity.get(key) != self.identity[key]]:
-            what = f"--{other[0]}" if other[0] in _FLAGS else other[0]
-            there, here = (str(of.get(other[0]))[:12] for of in (identity, self.identity))
-            raise UserError(f"{self.path} was made with another {what} ({there}, now {here}): give another --output")
-        return boxes, seconds
+_POLL_SECONDS = 0.3
+_DONE = "done.txt"  # in the folder of a process: how many images it has looked at
 
 
 def teach(
     teacher: str,
-    images: Mapping[str, Path],
-    sizes: Mapping[str, tuple[int, int]],
+    pictures: Iterable[Picture],
     store: BoxStore,
     what: str = "label",
+    slots: Slots | None = None,
     **settings: Any,
 ) -> dict[Path, str]:
     """Have the teacher find the boxes of all images that `store` lacks.
 
     Args:
         teacher: a checkpoint; its boxes count, whatever else it finds.
-        images: files by their SHA-256.
-        sizes: width and height in pixels after EXIF, by the SHA-256; images of one size share a batch, so that what
-            is found in an image does not depend on the others.
+        pictures: images of one size share a batch, so that what is found in one does not depend on the others.
         store: takes the boxes, and is saved every half minute and at the end, however that comes.
         what: is done, for the progress bar.
-        settings: `imgsz`, `batch`, `device`, `iou`, `max_det` for Ultralytics.
+        slots: where processes go that share the work, one in each; None for this process alone.
+        settings: `imgsz`, `batch`, `device`, `iou`, `max_det` for Ultralytics. Of several devices each process has one.
+
+    Returns:
+        What cannot be decoded, with the reason.
+
+    Raises:
+        RunFailed, UserError: as of any run, where there are several processes.
+    """
+    pictures = list({picture.sha256: picture for picture in pictures}.values())
+    lacking = {picture for picture in pictures if picture.sha256 not in store}
+    if not lacking:
+        return {}
+    batches = [batch for batch in _batches(pictures, settings["batch"]) if not lacking.isdisjoint(batch)]
+    number = min(slots.number if slots else 1, len(batches), max(len(lacking) // WORTH, 1))
+    with quiet(), tqdm(total=len(pictures), initial=len(pictures) - len(lacking), desc=what, unit="image") as bar:
+        if slots and number > 1:
+            bad = _share_out(number, slots, teacher, batches, store, what, bar.update, settings)
+        else:
+            bad = look(teacher, batches, store, bar.update, {**settings, "device": read_devices(settings["device"])[0]})
+    return {Path(file): fault for file, fault in bad.items()}
+
+
+def look(
+    teacher: str,
+    batches: Iterable[Sequence[Picture]],
+    store: BoxStore,
+    told: Callable[[int], object],
+    settings: dict[str, Any],
+) -> dict[str, str]:
+    """The pass of one process: find the boxes of all images of these batches that `store` lacks.
+
+    Args:
+        told: is called after each batch with the number of images that it lacked.
 
     Returns:
         What cannot be decoded, with the reason.
@@ -95,40 +87,104 @@ def teach(
     from ultralytics import YOLO
     from ultralytics.utils.patches import imread
 
-    todo = [digest for digest in images if digest not in store]
-    if not todo:
-        return {}
-    bad: dict[Path, str] = {}
+    bad: dict[str, str] = {}
     model = YOLO(teacher)
-    begun = saved = time.monotonic()
-    before = store.seconds
+    saved = before = time.monotonic()
+    cores = time.process_time()
     try:
-        with quiet(), tqdm(total=len(images), initial=len(images) - len(todo), desc=what, unit="image") as bar:
-            for digests in _batches(sorted(todo, key=lambda d: (sizes[d], str(images[d]))), sizes, settings["batch"]):
-                pixels = {digest: imread(str(images[digest])) for digest in digests}
-                for digest in digests:
-                    if pixels[digest] is None or pixels[digest].shape[1::-1] != sizes[digest]:
-                        bad[images[digest]] = "cannot be decoded"
-                        del pixels[digest]
-                asked = {"stream": True, "conf": LOW, "verbose": False, **settings}
-                found = model.predict([*pixels.values()], **asked) if pixels else ()
-                for digest, result in zip(pixels, found, strict=True):
-                    store.add(digest, _boxes(result.boxes))
-                bar.update(len(digests))
-                store.seconds = before + time.monotonic() - begun
-                if time.monotonic() - saved > _KEPT_EVERY:
-                    store.save()
-                    saved = time.monotonic()
+        for batch in batches:
+            lacking = [one for one in batch if one.sha256 not in store]
+            pixels = {one: imread(one.file) for one in lacking}
+            if any(_fits(one, pixels[one]) for one in lacking):
+                pixels |= {one: imread(one.file) for one in batch if one not in pixels}
+                fitting = {one: pixels[one] for one in batch if _fits(one, pixels[one])}
+                found = model.predict([*fitting.values()], stream=True, conf=LOW, verbose=False, **settings)
+                for one, result in zip(fitting, found, strict=True):
+                    if one in lacking:
+                        store.add(one.sha256, _boxes(result.boxes))
+            bad |= {one.file: "cannot be decoded" for one in lacking if not _fits(one, pixels[one])}
+            told(len(lacking))
+            (before, last), (cores, used) = (time.monotonic(), before), (time.process_time(), cores)
+            store.spend(before - last, cores - used)
+            if before - saved > _KEPT_EVERY:
+                store.save()
+                saved = before
     finally:
         store.save()
     return bad
 
 
-def _batches(digests: list[str], sizes: Mapping[str, tuple[int, int]], most: int) -> Iterator[list[str]]:
-    """Yield at most so many images of one size at a time."""
-    for _, group in groupby(digests, key=sizes.__getitem__):
+def look_as(spec: LookSpec) -> Looked:
+    """`look` as a run of its own, which says in its folder how far it is."""
+    done, place = 0, Path(spec.folder) / _DONE
+
+    def told(number: int) -> None:
+        nonlocal done
+        done += number
+        place.write_text(str(done))
+
+    store = BoxStore(Path(spec.store), spec.identity, spec.process)
+    return Looked(undecoded=look(spec.teacher, spec.batches, store, told, spec.settings))
+
+
+def _share_out(
+    number: int,
+    slots: Slots,
+    teacher: str,
+    batches: Sequence[Sequence[Picture]],
+    store: BoxStore,
+    what: str,
+    told: Callable[[int], object],
+    settings: dict[str, Any],
+) -> dict[str, str]:
+    """`look` in so many processes, each of which has every so many-th batch."""
+    devices = read_devices(settings["device"])
+    folders = [store.path.absolute().parent / f"process_{process}" for process in range(number)]
+    left: set[Future[Any]] = set()
+    for process, folder in enumerate(folders):
+        shutil.rmtree(folder, ignore_errors=True)  # of a pass that was killed
+        spec = LookSpec(
+            folder=str(folder),
+            teacher=teacher,
+            store=str(store.path.absolute()),
+            identity=store.identity,
+            process=process,
+            batches=[list(batch) for batch in batches[process::number]],
+            settings={**settings, "device": devices[process % len(devices)]},
+            at_once=number,
+        )
+        left.add(slots.submit(spec, f"{what}, process {process + 1} of {number}"))
+    bad, before = {}, 0
+    while left:
+        ended, left = wait(left, _POLL_SECONDS, FIRST_COMPLETED)
+        for one in ended:
+            bad |= one.result().undecoded
+        now = sum(map(_done, folders))
+        told(now - before)
+        before = now
+    store.read()
+    for folder in folders:
+        shutil.rmtree(folder)
+    return bad
+
+
+def _done(folder: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or being written
+        return int((folder / _DONE).read_text())
+    return 0
+
+
+def _batches(pictures: Iterable[Picture], most: int) -> list[list[Picture]]:
+    """At most so many images of one size at a time."""
+    found: list[list[Picture]] = []
+    for _, group in groupby(sorted(pictures, key=lambda one: (one.size, one.file)), key=lambda one: one.size):
         alike = list(group)
-        yield from (alike[start : start + most] for start in range(0, len(alike), most))
+        found += [alike[start : start + most] for start in range(0, len(alike), most)]
+    return found
+
+
+def _fits(picture: Picture, pixels: np.ndarray | None) -> bool:
+    return pixels is not None and pixels.shape[1::-1] == picture.size
 
 
 def _boxes(found: Any) -> np.ndarray:

@@ -42,6 +42,7 @@ from coco1k_kd.runs.spec import (
     EvaluateSpec,
     Evaluation,
     ExportSpec,
+    LookSpec,
     Result,
     Trained,
     TrainSpec,
@@ -50,6 +51,7 @@ from coco1k_kd.runs.spec import (
     read_spec,
     write,
 )
+from coco1k_kd.runs.taught import look_as
 
 _START = "start.pt"
 _PLACEBO = "placebo.pt"
@@ -234,7 +236,8 @@ def main() -> int:
     if TIED in sys.argv[2:]:
         _end_with_parent()
     spec = read_spec(folder)
-    work = fit if RANK > -1 else {TrainSpec: train, EvaluateSpec: evaluate, ExportSpec: export}[type(spec)]
+    kinds = {TrainSpec: train, EvaluateSpec: evaluate, ExportSpec: export, LookSpec: look_as}
+    work = fit if RANK > -1 else kinds[type(spec)]
     try:
         result = work(spec)
     except DistillationError as error:

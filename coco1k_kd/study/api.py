@@ -104,7 +104,8 @@ def _lesson(
     weights = read_weights(str(file), "teacher")
     data = open_data(Path(kwargs["data"]), folder)
     pool = accept_pool(Path(unlabelled), kept_out([data], None), folder, "unlabelled=") if unlabelled else None
-    device, batch = str(kwargs.get("device") or ""), kwargs.get("batch", 16)
+    device, batch = kwargs.get("device") or "", kwargs.get("batch", 16)
+    device = str(device[0] if isinstance(device, (list, tuple)) else device).strip("[]() ").partition(",")[0]
     size = batch if isinstance(batch, int) and batch > 0 else 16  # -1 and fractions are Ultralytics' own estimate
     source = Source([data], pool, "fill" in parts, folder, imgsz, class_map, device, size)
     lesson = teach_once(source, weights)

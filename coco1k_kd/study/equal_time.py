@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 
-from coco1k_kd.runs.spec import SPEC, Result, comparable_seconds, read_spec
+from coco1k_kd.runs.spec import SPEC, Result, by_cores, comparable_seconds, read_spec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Arm, Key
 from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.entry import Times
+
+_LABELLING = {False: "labelling_seconds", True: "labelling_cpu_seconds"}  # by whether the time of cores counts
 
 
 def same_time_epochs(study: Study, results: Mapping[Key, Result]) -> int:
@@ -43,13 +45,14 @@ def _seconds(study: Study, results: Mapping[Key, Result], arms: Iterable[Arm]) -
     """
     keys = {arm: [key for key in study.timed_runs(arm) if key in results] for arm in arms}
     done = [key for of_arm in keys.values() for key in of_arm]
-    costs = comparable_seconds([*(results[key] for key in done), *(of.result for of in study.fitted.values())])
+    counted = [*(results[key] for key in done), *(of.result for of in study.fitted.values())]
+    costs, labelling = comparable_seconds(counted), _LABELLING[by_cores(counted)]
     of_run, of_fit = dict(zip(done, costs, strict=False)), dict(zip(study.fitted, costs[len(done) :], strict=True))
     found = {}
     for arm, of_arm in keys.items():
         if of_arm:
             given = study.teachers.get(arm.teacher, study.teacher) if arm.learns else None
             once = sum(cost for (path, _), cost in of_fit.items() if given and path == given.path)
-            once += max(results[key].labelling_seconds for key in of_arm)
+            once += max(getattr(results[key], labelling) for key in of_arm)
             found[arm] = fmean(of_run[key] for key in of_arm) + once / len(of_arm)
     return found

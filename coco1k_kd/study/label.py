@@ -8,11 +8,13 @@ Images are linked to, never copied or changed. The same command again goes on wh
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from coco1k_kd.errors import run_cli
 from coco1k_kd.flags import Parser
 from coco1k_kd.report.words import languages
+from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.study.labelling import FORMATS, Order, label
 
 
@@ -21,7 +23,15 @@ def looking(text: str | None) -> Parser:
     p = Parser(text)
     p.add_argument("--teacher", required=True, metavar="PT", help="the detector that looks at the images")
     p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where all results are written")
-    p.add_argument("--device", default="", help="cpu, mps, or the number of a GPU (default: Ultralytics' choice)")
+    p.add_argument(
+        "--device", default="", help="cpu, mps, or the numbers of GPUs, as 0 or 0,1 (default: Ultralytics' choice)"
+    )
+    p.add_argument(
+        "--parallel",
+        type=int,
+        metavar="N",
+        help="processes that share the images; of several GPUs each has one (default: one for each of --device)",
+    )
     p.add_argument("--batch", type=int, default=16, metavar="N", help="images at a time (default: 16)")
     p.add_argument(
         "--class-map", nargs="+", default=[], metavar="FROM=TO", help="teacher's classes that have another name here"
@@ -63,7 +73,11 @@ def parser() -> Parser:
 
 def main() -> int:
     """Parse, and label."""
-    label(Order(**vars(parser().parse_args())))
+    try:
+        label(Order(**vars(parser().parse_args())))
+    except RunFailed as failure:
+        print(f"error: {failure}\n  what was found is kept: give the same command again", file=sys.stderr)
+        return 1
     return 0
 
 

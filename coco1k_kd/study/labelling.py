@@ -15,14 +15,15 @@ from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.made import Made
-from coco1k_kd.data.pool import Pool, read_pool
+from coco1k_kd.data.pool import Pool, read_pool, unlike
 from coco1k_kd.data.scan import places_of, resolve
 from coco1k_kd.data.taught import Taught, coco, cvat, label_studio, label_studio_view, yolo
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, count, visible
 from coco1k_kd.report.review import Mark, Picture, taught_caption, taught_page
 from coco1k_kd.report.words import Words
-from coco1k_kd.runs.devices import check_device
+from coco1k_kd.runs.devices import check_device, read_devices
+from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.taught import LOW
 from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
@@ -44,6 +45,7 @@ class Order:
     confidence: float = 0.3
     device: str = ""
     batch: int = 16
+    parallel: int | None = None
     class_map: Sequence[str] = ()
     format: Sequence[str] = ("yolo",)
     language: str = "en"
@@ -58,10 +60,10 @@ def label(order: Order) -> None:
     check_device(order.device)
     check_imgsz(order.imgsz, "--imgsz")
     teacher = read_weights(order.teacher, "teacher")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, slots_of(order.parallel, order.device) as slots:
         data = open_data(order.data, Path(folder)) if order.data else None
         classes, numbers = classes_of_labels(teacher, data.classes if data else None, order.class_map)
-        labeller = Labeller(teacher, numbers, order.output, order.device, order.batch)
+        labeller = Labeller(teacher, numbers, order.output, order.device, order.batch, slots)
         pool = _without_known(read_pool(order.images, order.output), data)
         made = Made(order.output, _OUTPUTS)
         imgsz = order.imgsz or (_best_imgsz(labeller, data) if data else labeller.own_imgsz)
@@ -83,6 +85,13 @@ def label(order: Order) -> None:
     _report(order, taught, classes, thresholds)
 
 
+def slots_of(parallel: int | None, device: str) -> Slots:
+    """Where processes go that share a teacher's pass: `--parallel` of them, or one for each device."""
+    if parallel is not None and parallel < 1:
+        raise UserError(f"--parallel {parallel}: must be at least 1")
+    return Slots(parallel or len(read_devices(device)))
+
+
 def _best_imgsz(labeller: Labeller, data: Data) -> int:
     """The teacher's best resolution on the labelled val images, which is said."""
     aps = labeller.aps(data.val)
@@ -93,13 +102,17 @@ def _best_imgsz(labeller: Labeller, data: Data) -> int:
 
 
 def _without_known(pool: Pool, data: Data | None) -> Pool:
-    """The pool without the images of the labelled data, which have labels or judge. UserError if none is left."""
+    """The pool without the images of the labelled data, which have labels or judge, and what looks like them.
+
+    UserError if none is left.
+    """
     if data:
         labelled = [file for split in data.splits.values() for file in split.files]
         known = twins([image.file for image in pool.images], labelled)
         if known:
             print(f"note: {count(len(known), 'image')} left out: also in --data, as {next(iter(known.values()))}")
         pool = replace(pool, images=tuple(image for image in pool.images if image.file not in known))
+        pool = unlike(pool, {name: split.files for name, split in data.splits.items()})
     if not pool.images:
         raise UserError("there is no image left to label: all are unreadable, or belong to --data")
     return pool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -25,6 +26,8 @@ from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, count
 from coco1k_kd.files import sha256
 from coco1k_kd.report.comparison import Labelling
+from coco1k_kd.runs.devices import read_devices
+from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.spec import checkpoints
 from coco1k_kd.study.arms import BASELINE, POOL_PLACEBO, POOL_SELF, POOL_TRUTH, Key
 from coco1k_kd.study.plan import LESSONS, Study
@@ -60,15 +63,15 @@ class Source:
         return readable(files)
 
 
-def teach_once(source: Source, teacher: Weights) -> Lesson:
+def teach_once(source: Source, teacher: Weights, slots: Slots | None = None) -> Lesson:
     """The lesson of a teacher. What is left out, and what was found, is printed.
 
-    UserError if the teacher does not know the classes.
+    `slots`: where processes go that share the work. UserError if the teacher does not know the classes.
     """
     data = source.drawn[0]
     classes, numbers = classes_of_labels(teacher, data.classes, source.class_map)
     folder = source.project / LESSONS / teacher.sha256[:16]
-    labeller = Labeller(teacher, numbers, folder, source.device, source.batch)
+    labeller = Labeller(teacher, numbers, folder, source.device, source.batch, slots)
     imgsz = source.imgsz or best_imgsz(labeller.aps(data.val))
     thresholds = labeller.thresholds(data.val, imgsz)
     pool = source.pool.images if source.pool else ()
@@ -87,7 +90,7 @@ def teach_once(source: Source, teacher: Weights) -> Lesson:
         imgsz=imgsz,
         pool=found(pool),
         labelled=found(source.train),
-        seconds=labeller.store(imgsz).seconds,
+        cost=labeller.store(imgsz).cost,
     )
 
 
@@ -153,21 +156,23 @@ def truth(lesson: Lesson, file: Path, images: Pool) -> Lesson:
     return Lesson(teacher=sha256(file), classes=lesson.classes, thresholds=lesson.thresholds, pool=pool)
 
 
-def prepare(study: Study) -> Study:
+def prepare(study: Study, slots: Slots) -> Study:
     """The study with the lessons of its arms, but for those of `pool_self`. UserError if the teacher cannot give them.
 
-    What has been found before is not looked for again.
+    What has been found before is not looked for again. Processes in the slots share the work.
     """
     arms = [arm for arm in study.arms if arm.taught and arm.row != POOL_SELF.row]
     fill = any("fill" in arm.taught for arm in arms)
     source = source_of(study, fill)
     made: dict[str | None, Lesson] = {}  # by the teacher's weights: a fitted one differs from draw to draw
     kept: dict[tuple[str, str, int], Path] = {}
-    for arm, draw in product(arms, range(len(study.drawn))):
-        teacher = study.taught_by(arm, draw)
-        if teacher.sha256 not in made:
-            made[teacher.sha256] = teach_once(source, teacher)
-            _say(made[teacher.sha256], teacher)
+    teachers = {key: study.taught_by(*key) for key in product(arms, range(len(study.drawn)))}
+    with nullcontext(slots) if slots.grows else Slots(slots.number * len(read_devices(source.device))) as places:
+        for teacher in teachers.values():
+            if teacher.sha256 not in made:
+                made[teacher.sha256] = teach_once(source, teacher, places)
+                _say(made[teacher.sha256], teacher)
+    for (arm, draw), teacher in teachers.items():
         lesson = made[teacher.sha256]
         if arm.row == POOL_PLACEBO.row:
             lesson = placebo(lesson)
@@ -184,7 +189,7 @@ def _say(lesson: Lesson, teacher: Weights) -> None:
         raise UserError(f"the teacher {teacher.path} finds nothing in --unlabelled that could be a label")
     print(
         f"{Path(teacher.path).name} has looked at {count(images, 'image')} at {lesson.imgsz} px and found "
-        f"{count(labels, 'label')} ({lesson.seconds:.0f} s)",
+        f"{count(labels, 'label')} ({lesson.cost.elapsed:.0f} s)",
         flush=True,
     )
 
@@ -206,16 +211,16 @@ def labelling(study: Study) -> Labelling | None:
         return None
     lesson = read_lesson(main, list(study.data.classes))
     images, boxes = len(lesson.pool) + len(lesson.labelled), labels_of(lesson.pool | lesson.labelled, lesson)
-    return Labelling(lesson.seconds, images, boxes, lesson.imgsz, len(lesson.labelled))
+    return Labelling(lesson.cost.seconds, images, boxes, lesson.imgsz, len(lesson.labelled))
 
 
 def labelling_seconds(study: Study) -> float:
-    """What all teachers of the study have taken to label, each once, whichever command it was."""
+    """What all teachers of the study have taken to label by the clock, each once, whichever command it was."""
     lessons = [read_lesson(path, list(study.data.classes)) for path in study.teachers_lessons]
-    return sum({lesson.teacher: lesson.seconds for lesson in lessons}.values())
+    return sum({lesson.teacher: lesson.cost.elapsed for lesson in lessons}.values())
 
 
 def source_of(study: Study, fill: bool) -> Source:
     """What the teachers of a study look at."""
-    s, device = study.settings, study.val_args()["device"] or ""
-    return Source(study.drawn, study.pool, fill, study.project, s.teacher_imgsz, s.class_map, device, s.batch)
+    s = study.settings
+    return Source(study.drawn, study.pool, fill, study.project, s.teacher_imgsz, s.class_map, s.device, s.batch)

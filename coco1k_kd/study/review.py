@@ -22,6 +22,7 @@ from coco1k_kd.runs.devices import check_device
 from coco1k_kd.study.doubts import LIST, PAGE, review
 from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.label import looking
+from coco1k_kd.study.labelling import slots_of
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 
 
@@ -44,13 +45,13 @@ def main() -> int:
     if args.batch < 1:
         raise UserError(f"--batch {args.batch}: must be at least 1")
     teacher = read_weights(args.teacher, "teacher")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, slots_of(args.parallel, args.device) as slots:
         data = open_data(args.data, Path(folder))
         split = data.splits.get(args.split)
         if split is None:
             raise UserError(f"--split {args.split}: {args.data} has none")
         numbers = classes_of_labels(teacher, data.classes, args.class_map)[1]
-        labeller = Labeller(teacher, numbers, args.output, args.device, args.batch)
+        labeller = Labeller(teacher, numbers, args.output, args.device, args.batch, slots)
         made = Made(args.output, (PAGE, LIST))
         imgsz = args.imgsz or best_imgsz(labeller.aps(data.val))
         thresholds = labeller.thresholds(data.val, imgsz)

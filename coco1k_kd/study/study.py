@@ -80,7 +80,7 @@ def run(
         with store.locked(study):
             write_config(given, study.project)
             try:
-                study = prepare(fit(study, slots, Evaluator(study, slots, judge).of_teacher))
+                study = prepare(fit(study, slots, Evaluator(study, slots, judge).of_teacher), slots)
                 review_of_study(study, language)
                 course = Course(study, slots, judge, command, language, clock)
                 content = course.run()

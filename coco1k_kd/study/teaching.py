@@ -16,7 +16,10 @@ from coco1k_kd.data.dataset import Split
 from coco1k_kd.data.pool import PoolImage, readable
 from coco1k_kd.distill.weights import Weights, load_model
 from coco1k_kd.errors import UserError
-from coco1k_kd.runs.taught import LOW, BoxStore, teach
+from coco1k_kd.runs.boxes import BoxStore
+from coco1k_kd.runs.slots import Slots
+from coco1k_kd.runs.spec import Picture
+from coco1k_kd.runs.taught import LOW, teach
 from coco1k_kd.study.hyperparameters import STRIDE
 from coco1k_kd.verdict.coco import Detections, Truth, of_images, overlap, rankings, read_truth
 from coco1k_kd.verdict.matching import of_rankings
@@ -67,16 +70,26 @@ class Labeller:
         numbers: by the teacher's class its number among the classes of the labels (`classes_of_labels`).
         folder: of the files of boxes, one for each resolution.
         device, batch: as Ultralytics'.
+        slots: where processes go that share the work, of several devices one for each; None for this process alone.
 
     UserError if the teacher finds turned boxes.
     """
 
-    def __init__(self, teacher: Weights, numbers: np.ndarray, folder: Path, device: str = "", batch: int = 16) -> None:
+    def __init__(
+        self,
+        teacher: Weights,
+        numbers: np.ndarray,
+        folder: Path,
+        device: str = "",
+        batch: int = 16,
+        slots: Slots | None = None,
+    ) -> None:
         if teacher.task == "obb":
             raise UserError(
                 f"the teacher {teacher.path} finds turned boxes, and labels are upright ones: give a detector"
             )
         self.teacher, self.numbers, self.folder, self.device, self.batch = teacher, numbers, folder, device, batch
+        self.slots = slots
         self._stores: dict[int, BoxStore] = {}
 
     @cached_property
@@ -94,10 +107,8 @@ class Labeller:
 
     def detect(self, images: Iterable[PoolImage], imgsz: int, what: str = "label") -> dict[Path, str]:
         """Find the boxes in all images; returns what cannot be decoded, with the reason. `what`: for the bar."""
-        images = list(images)
-        files = {image.sha256: image.file for image in images}
-        sizes = {image.sha256: (image.width, image.height) for image in images}
-        return teach(self.teacher.path, files, sizes, self.store(imgsz), what, **self._settings(imgsz))
+        pictures = [Picture(str(image.file), image.sha256, (image.width, image.height)) for image in images]
+        return teach(self.teacher.path, pictures, self.store(imgsz), what, self.slots, **self._settings(imgsz))
 
     def boxes(self, digest: str, imgsz: int) -> np.ndarray:
         """(n, 6) class of the labels, score, left, top, width, height in pixels, of the image with this SHA-256, best

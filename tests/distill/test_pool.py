@@ -18,7 +18,7 @@ from ultralytics.utils import YAML
 
 from coco1k_kd import YOLO, UserError
 from coco1k_kd.data.dataset import read_data
-from coco1k_kd.data.lesson import Found, Lesson, Sealed, read_lesson
+from coco1k_kd.data.lesson import Cost, Found, Lesson, Sealed, read_lesson
 from coco1k_kd.distill import pool
 from coco1k_kd.distill.doubt import coded, weights_of
 from coco1k_kd.distill.pool import Fill, Mixture, Pool
@@ -45,7 +45,7 @@ def lesson(coco_root: Path, subset: Path, tmp_path_factory: pytest.TempPathFacto
         thresholds=[0.5] * len(data.classes),
         pool={file: Found(*size, rows, sha256(Path(file))) for file, size in sizes.items()},
         labelled=labelled,
-        seconds=1.0,
+        cost=Cost(1.0),
     )
 
 

@@ -44,6 +44,18 @@ def test_runs_that_shared_cores_are_timed_by_the_cores() -> None:
     assert epochs(at_once=1, cpu=True) == 14, "it was alone among runs, and stopped or among other programs"
 
 
+def test_labelling_is_counted_by_the_cores_where_the_runs_are() -> None:
+    plan = made(arms=["cwd", "baseline_same_time"], seeds=[0], epochs=10)
+    labelled = {"labelling_seconds": 100.0, "labelling_cpu_seconds": 20.0}
+
+    def epochs(at_once: int) -> int:
+        runs = {key_of(arm): structs.replace(timed(100.0), at_once=at_once, cpu_seconds=50.0) for arm in ARMS[:2]}
+        runs[key_of("cwd")] = structs.replace(runs[key_of("cwd")], **labelled)
+        return same_time_epochs(plan, runs)
+
+    assert epochs(at_once=1) == 20 and epochs(at_once=2) == 14
+
+
 def test_the_timed_baseline_keeps_the_epochs_that_it_began_with(tmp_path: Path) -> None:
     plan = replace(made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10), project=tmp_path)
     results = {key_of(arm, seed=seed): timed(time) for arm, time in (("baseline", 1), ("cwd", 3)) for seed in (0, 1)}

@@ -15,6 +15,10 @@ from PIL import Image
 from programs import call
 from studies import environment
 
+from coco1k_kd.runs import taught
+from coco1k_kd.runs.boxes import BoxStore
+from coco1k_kd.study.labelling import Order, label
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -96,7 +100,11 @@ def test_a_second_call_goes_on_and_takes_no_other_boxes(photos: Path, models: Pa
     first = state(output)
     stored = json.loads((output / "boxes_64.json").read_bytes())
     kept = dict(list(stored["images"].items())[:2])  # as an interruption leaves it
-    (output / "boxes_64.json").write_text(json.dumps({**stored, "images": kept}))
+    (output / "boxes_64.json").unlink()
+    store = BoxStore(output / "boxes_64.json", stored["identity"])
+    for digest, rows in kept.items():
+        store.add(digest, np.array(rows))
+    store.save()
     again = run(*command, models / "teacher.pt")
     assert again.returncode == 0 and "2/4" in again.stderr
     assert {k: v for k, v in state(output).items() if "boxes" not in k} == {
@@ -110,6 +118,31 @@ def test_a_second_call_goes_on_and_takes_no_other_boxes(photos: Path, models: Pa
     refused = run(*command, models / "teacher.pt")
     assert refused.returncode == 2 and "turned.txt" in refused.stderr and len(refused.stderr.splitlines()) == 1
     assert label.read_text() == "0 0.5 0.5 0.2 0.2\n"
+
+
+def test_several_processes_find_what_one_finds(
+    photos: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(taught, "WORTH", 1)
+    given = {"teacher": str(models / "teacher.pt"), "images": photos, "imgsz": 64, "device": "cpu", "batch": 1}
+
+    def made(name: str, parallel: int) -> dict[str, bytes]:
+        label(Order(**given, output=tmp_path / name, parallel=parallel, confidence=0.06))
+        boxed = ("boxes_", "data.yaml", "made.json")  # what has the times, and the path of the folder
+        files = state(tmp_path / name).items()
+        return {Path(file).name: content for file, content in files if not Path(file).name.startswith(boxed)}
+
+    one, two = made("one", 1), made("two", 2)
+    assert one == two and json.loads(two["annotations.json"])["annotations"]
+    parts = [json.loads((tmp_path / "two" / name).read_bytes()) for name in ("boxes_64.json", "boxes_64_1.json")]
+    assert [len(part["images"]) for part in parts] == [2, 2] and not list((tmp_path / "two").glob("process_*"))
+    cost = BoxStore(tmp_path / "two" / "boxes_64.json", parts[0]["identity"]).cost
+    assert cost.seconds == sum(part["seconds"] for part in parts) > cost.elapsed > 0
+    (tmp_path / "two" / "boxes_64_1.json").unlink()  # as if that process had been killed
+    (tmp_path / "two" / "process_0").mkdir()
+    (tmp_path / "two" / "process_0" / "spec.json").write_text("torn")
+    capsys.readouterr()
+    assert made("two", 2) == one and "2/4" in capsys.readouterr().err
 
 
 def test_labels_of_somebody_else_are_not_touched(photos: Path, models: Path, tmp_path: Path) -> None:
@@ -153,10 +186,13 @@ def test_data_choose_classes_and_thresholds_and_are_not_labelled(
     data = yaml.safe_load((subset / "coco1k.yaml").read_text())
     val = next((subset / "images" / "val2017").glob("*.jpg"))
     (photos / "leak.jpg").write_bytes(val.read_bytes())
+    with Image.open(val) as image:
+        image.resize((200, 150)).rotate(180).save(photos / "another leak.png")
     command = ["--images", photos, "--teacher", models / "teacher.pt", "--data", subset / "coco1k.yaml"]
     done = run(*command, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "1 image left out: also in --data" in done.stdout and not (tmp_path / "out/labels/leak.txt").exists()
+    assert "1 image left out: also in --data" in done.stdout and not list(tmp_path.glob("out/labels/*leak.txt"))
+    assert f"another leak.png is left out: it looks like {val} of val" in done.stdout
     written = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
     assert list(written["names"].values()) == list(data["names"].values())
     first, second = list(data["names"].values())[:2]

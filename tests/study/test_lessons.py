@@ -13,7 +13,7 @@ from msgspec import structs
 from plans import key_of, made, pairs, specs_of
 from studies import run
 
-from coco1k_kd.data.lesson import Found, Lesson, read_lesson
+from coco1k_kd.data.lesson import Cost, Found, Lesson, read_lesson
 from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.spec import Result
@@ -151,8 +151,8 @@ def test_labelling_is_counted_once_at_equal_time() -> None:
 def test_labelling_is_counted_in_the_hours_once_a_teacher(tmp_path: Path) -> None:
     study = plan("pool", "pool:share=0.25", "pool_placebo")
     classes = list(study.data.classes)
-    lesson = Lesson(teacher="t", classes=classes, thresholds=[0.5] * len(classes), seconds=40.0)
-    other = structs.replace(lesson, teacher="u", seconds=2.0)
+    lesson = Lesson(teacher="t", classes=classes, thresholds=[0.5] * len(classes), cost=Cost(80.0, 60.0, 40.0))
+    other = structs.replace(lesson, teacher="u", cost=Cost(2.0, 2.0, 2.0))
     places = {("", "", 0): keep(lesson, tmp_path, "pool"), ("", "u", 0): keep(other, tmp_path, "pool")}
     again = {("", "", 1): places["", "", 0], ("pool_placebo", "", 0): keep(placebo(lesson), tmp_path, "placebo")}
     assert labelling_seconds(replace(study, lessons=places | again)) == 42.0
@@ -177,7 +177,7 @@ def test_a_placebo_has_all_boxes_and_none_where_it_was(tmp_path: Path) -> None:
         assert all(box[2] + box[4] <= one.width for box in one.rows)
     assert [one.sha256 for one in found.pool.values()] == [one.sha256 for one in LESSON.pool.values()]
     path, other = keep(LESSON, tmp_path, "pool"), keep(found, tmp_path, "pool")
-    assert path != other and path == keep(structs.replace(LESSON, seconds=9.0), tmp_path, "pool")
+    assert path != other and path == keep(structs.replace(LESSON, cost=Cost(9.0)), tmp_path, "pool")
     path.write_bytes(other.read_bytes())  # a whole lesson, of another arm or teacher
     with pytest.raises(UserError, match="is another lesson than the one of that name"):
         keep(LESSON, tmp_path, "pool")
