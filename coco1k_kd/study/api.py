@@ -13,6 +13,7 @@ from typing import Any
 from ultralytics.utils import SETTINGS
 
 from coco1k_kd.data.given import open_data
+from coco1k_kd.data.lesson import unsealed
 from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill import yolo
 from coco1k_kd.distill.weights import read_weights
@@ -64,7 +65,10 @@ class YOLO(yolo.YOLO):
             )
         if unlabelled is not None and "pool" not in parts:
             parts = ["pool", *filter(None, parts)]
-        if not resumed and set(parts) & set(_BY_LABELS) and not kwargs.get("distillation_lesson"):
+        learns, lesson = not resumed and set(parts) & set(_BY_LABELS), kwargs.get("distillation_lesson")
+        if learns and lesson:
+            _check_teacher(lesson, teacher)
+        elif learns:
             check_imgsz(teacher_imgsz, "teacher_imgsz")
             kwargs["distillation_loss"] = "+".join(parts)
             kwargs["distillation_lesson"] = _lesson(parts, teacher, unlabelled, teacher_imgsz, class_map, kwargs)
@@ -83,6 +87,19 @@ class YOLO(yolo.YOLO):
     )
 
 
+def _file(teacher: Any) -> str | Path | None:
+    """The checkpoint of a teacher, where it is one."""
+    file = getattr(teacher, "ckpt_path", teacher)
+    return file if isinstance(file, (str, Path)) else None
+
+
+def _check_teacher(lesson: str | Path, teacher: Any) -> None:
+    """UserError if a lesson is of another teacher than the one that is given, where that is a checkpoint."""
+    file = _file(teacher)
+    if file and unsealed(lesson).teacher != read_weights(str(file), "teacher").sha256:
+        raise UserError(f"{lesson} has the boxes of another teacher than {file}: give the images, by unlabelled=")
+
+
 def _lesson(
     parts: Sequence[str],
     teacher: Any,
@@ -93,8 +110,8 @@ def _lesson(
 ) -> Path:
     """Have the teacher label, and say what it has found. What was labelled before is kept beside the runs."""
     loss = "+".join(parts)
-    file = getattr(teacher, "ckpt_path", teacher)
-    if not isinstance(file, (str, Path)):
+    file = _file(teacher)
+    if not file:
         raise UserError(f"the loss {loss}: give the teacher that labels as a checkpoint (.pt)")
     if "pool" in parts and unlabelled is None:
         raise UserError(f"the loss {loss} learns from images without labels: add unlabelled=DIR")

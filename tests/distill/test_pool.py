@@ -29,7 +29,7 @@ POOLED = 20  # images
 
 
 @pytest.fixture(scope="module")
-def lesson(coco_root: Path, subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+def lesson(coco_root: Path, subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     """Of 20 images outside the subset a box that is a label, one that is none and one in doubt; of the others one."""
     data, folder = read_data(subset / "coco1k.yaml"), tmp_path_factory.mktemp("pool")
     used = {Path(name).name for name in data.train.names}
@@ -40,7 +40,7 @@ def lesson(coco_root: Path, subset: Path, tmp_path_factory: pytest.TempPathFacto
     rows = [[1, 0.8, 10, 10, 40, 40], [2, 0.2, 60, 60, 40, 40], [3, 0.06, 30, 30, 20, 20]]
     labelled = {str(file.resolve()): Found(*_size(file), [[5, 0.9, 1, 1, 9, 9]], "") for file in data.train.files}
     return Lesson(
-        teacher="0" * 64,
+        teacher=sha256(models / "teacher.pt"),
         classes=list(data.classes),
         thresholds=[0.5] * len(data.classes),
         pool={file: Found(*size, rows, sha256(Path(file))) for file, size in sizes.items()},

@@ -108,3 +108,16 @@ def test_the_batch_hash_sees_images_boxes_and_order() -> None:
     for key in batch:
         changed = {**batch, key: batch[key] + (torch.arange(8).reshape(2, 4) == 5)}
         assert batch_hash(changed) != first
+
+
+def test_an_epoch_begins_with_no_image_in_the_mosaics_buffer_but_with_all_that_are_kept_in_memory() -> None:
+    def begun(buffer: list[int] | tuple[int, ...]) -> SimpleNamespace:
+        images = {name: ["a", "b"] for name in ("ims", "im_hw0", "im_hw")}
+        data = SimpleNamespace(buffer=buffer, **images)
+        record._seed_epoch(SimpleNamespace(dataset=data, generator=torch.Generator(), reset=lambda: None), 0, 1)
+        return data
+
+    read = begun([1])
+    assert read.buffer == [] and read.ims == read.im_hw == read.im_hw0 == ["a", None]
+    kept = begun((1, 0, 1))
+    assert kept.buffer == (1, 0, 1) and kept.ims == kept.im_hw == ["a", "b"]

@@ -27,6 +27,9 @@ def test_a_student_learns_from_a_folder_that_is_labelled_once(
     student.train(**options, unlabelled=unlabelled, distillation_loss="fill")
     assert student.trainer.settings.loss == "pool+fill"
     assert student.trainer.pool_images == 12 and student.trainer.pool_boxes > 0
+    other = {**options, "teacher": models / "student.pt", "distillation_lesson": student.trainer.settings.lesson}
+    with pytest.raises(UserError, match="has the boxes of another teacher than"):
+        YOLO(models / "student.pt").train(**other, distillation_loss="pool")
     monkeypatch.setattr("ultralytics.YOLO.predict", lambda *_, **__: pytest.fail("labelled again"))
     again = YOLO(models / "student.pt")
     again.train(**options, unlabelled=unlabelled, distillation_loss="fill+response")
