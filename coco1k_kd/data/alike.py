@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -56,17 +57,18 @@ def alike(one: np.ndarray, others: np.ndarray, least: float = ALIKE) -> dict[int
         one, others: from `miniatures`.
         least: the likeness from which on two pictures count as alike.
     """
-    found: dict[int, int] = {}
     if not len(others):
-        return found
-    ways = [np.rot90(side, turns, (1, 2)) for side in (others, others[:, :, ::-1]) for turns in range(4)]
-    known = np.concatenate([patterns(way) for way in ways])
-    for start in range(0, len(one), _ROWS):
-        likeness = patterns(one[start : start + _ROWS]) @ known.T
-        likest = likeness.argmax(axis=1)
-        for row in np.flatnonzero(likeness.max(axis=1) >= least).tolist():
-            found[start + row] = int(likest[row]) % len(others)
-    return found
+        return {}
+    rows, best, likest = patterns(one), np.full(len(one), -1, np.float32), np.zeros(len(one), int)
+    for side, turns in product((others, others[:, :, ::-1]), range(4)):
+        known = patterns(np.rot90(side, turns, (1, 2))).T
+        for start in range(0, len(one), _ROWS):
+            part = slice(start, start + _ROWS)
+            likeness = rows[part] @ known
+            where, highest = likeness.argmax(axis=1), likeness.max(axis=1)
+            likest[part] = np.where(highest > best[part], where, likest[part])
+            best[part] = np.maximum(highest, best[part])
+    return {number: int(likest[number]) for number in np.flatnonzero(best >= least).tolist()}
 
 
 def neighbours(small: np.ndarray) -> np.ndarray:

@@ -160,8 +160,9 @@ def _share_out(
         for one in ended:
             bad |= one.result().undecoded
         now = sum(map(_done, folders))
-        told(now - before)
-        before = now
+        if now > before:
+            told(now - before)
+            before = now
     store.read()
     for folder in folders:
         shutil.rmtree(folder)
