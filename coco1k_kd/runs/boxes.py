@@ -21,6 +21,7 @@ from coco1k_kd.errors import UserError
 from coco1k_kd.files import NOT_JSON, write_atomic
 
 _FLAGS = ("teacher", "imgsz")  # of the identity, which a user can change
+_INSTEAD = "remove it, or give another folder for results"
 _Row = tuple[float, float, float, float, float, float]
 
 
@@ -91,11 +92,11 @@ class BoxStore:
         try:
             found = msgspec.json.decode(place.read_bytes(), type=_File)
         except NOT_JSON:
-            raise UserError(f"{place} does not hold a teacher's boxes: give another --output") from None
+            raise UserError(f"{place} does not hold a teacher's boxes: {_INSTEAD}") from None
         if other := [key for key in self.identity if found.identity.get(key) != self.identity[key]]:
             what = f"--{other[0]}" if other[0] in _FLAGS else other[0]
             there, here = (str(of.get(other[0]))[:12] for of in (found.identity, self.identity))
-            raise UserError(f"{place} was made with another {what} ({there}, now {here}): give another --output")
+            raise UserError(f"{place} was made with another {what} ({there}, now {here}): {_INSTEAD}")
         if found.sha256 != found.seal():
             raise UserError(f"{place} has been changed since the teacher wrote it: remove it, and the images are "
                             "looked at again")  # fmt: skip
