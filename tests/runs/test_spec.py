@@ -18,6 +18,9 @@ from coco1k_kd.runs.spec import (
     Evaluation,
     Exported,
     ExportSpec,
+    Looked,
+    LookSpec,
+    Picture,
     Result,
     checkpoints,
     comparable_seconds,
@@ -31,10 +34,18 @@ PLACES = {"annotations": "a.json", "images": "images"}
 
 def test_each_kind_of_spec_is_read_as_it_was_written(tmp_path: Path) -> None:
     place = {"folder": str(tmp_path), **PLACES}
+    look = {
+        "batches": [[Picture("a.jpg", "0", (4, 3))]],
+        "store": "b.json",
+        "identity": {},
+        "process": 1,
+        "settings": {},
+    }
     specs = [
         (made(arms=["cwd"]).spec(*key_of("cwd"), 7), Result),
         (EvaluateSpec(**place, weights=checkpoints(tmp_path), val_args={"imgsz": 64}), Evaluation),
         (ExportSpec(**place, weights="best.pt", format="onnx", calibration="", val_args={}), Exported),
+        (LookSpec(folder=str(tmp_path), teacher="t.pt", **look), Looked),
     ]
     for spec, kind in specs:
         write(tmp_path / SPEC, spec)
