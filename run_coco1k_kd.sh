@@ -14,7 +14,7 @@ usage() {
 Draws COCO-1K, trains the same student with and without a teacher, compares, and draws the picture.
 Writes coco1k/, coco1k_kd_experiments/ and logs/ (--demo: coco1k_demo/) into the current folder.
 
-  --demo            generated data and a teacher trained on the spot: shows that all works, tells nothing about COCO
+  --demo            generated scenes and models trained on the spot: shows that all works, tells nothing about COCO
   --coco-root DIR   holds annotations/, train2017/ and val2017/ (default: $COCO_ROOT, else ./coco); only read
   --download        fetch what is missing into the COCO root: the annotations and the chosen images alone
   --judge WHICH     the images that the verdict is taken on: full (all of val2017 beyond the subset, with --download),
@@ -72,9 +72,11 @@ if [[ $demo ]]; then
   [[ ! $download ]] || die "--demo makes its own data: leave --download out"
   coco_root=$out/coco
   : "${TEACHER:=$out/teacher/weights/last.pt}" "${STUDENT:=$out/student/weights/last.pt}"
-  : "${EPOCHS:=4}" "${BATCH:=8}" "${TARGET_SIZE:=160}" "${VAL_SIZE:=60}" "${LOSS:=cwd+response}" "${WORLD:=0}"
-  # a fresh head, which a teacher helps; the placebo beside it, a teacher of random weights, does not help
-  extra=(--imgsz 96 --start frozen --controls --looks 5 8 --parallel 2 --workers 0 --train cache=ram "${extra[@]}")
+  : "${EPOCHS:=6}" "${BATCH:=8}" "${TARGET_SIZE:=160}" "${VAL_SIZE:=60}" "${LOSS:=cwd+response}" "${WORLD:=0}"
+  : "${FIT_TEACHER:=25}"
+  # a step with every batch: Ultralytics' own optimizer steps once in 64 images, 15 times in this whole training
+  extra=(--imgsz 96 --start weights --distillation-weight 3 --looks 5 8 --parallel 2 --workers 0
+    --train cache=ram nbs=8 optimizer=AdamW lr0=0.001 warmup_epochs=1.0 "${extra[@]}")
 fi
 : "${TEACHER:=yolo11l.pt}" "${STUDENT:=yolo11n.pt}" "${LOSS:=cwd}" "${SEEDS:=auto}" "${EPOCHS:=100}" "${BATCH:=16}"
 : "${TARGET_SIZE:=1500}" "${VAL_SIZE:=400}" "${DEVICE:=}"
@@ -107,9 +109,10 @@ headless() { # a bare server lacks the desktop libraries that Ultralytics' OpenC
 data() {
   local draw=("$python" "$here/create_coco1k.py" --coco-root "$coco_root" --force)
   if [[ $demo ]]; then
-    run "$python" -m coco1k_kd.demo "$coco_root" --train 1000 --val 500 --seed "$WORLD"
-    # what the models have seen before the study, as the published ones have seen all of COCO
-    run "${draw[@]}" --output-dir "$out/pool" --target-size 800 --val-size "$VAL_SIZE"
+    # what the models have seen before the study: scenes of the old classes, as published models have seen COCO
+    run "$python" -m coco1k_kd.demo "$out/old" --old --train 800 --val 60 --seed "$((1000 + WORLD))"
+    run "${draw[@]}" --coco-root "$out/old" --output-dir "$out/pool" --target-size all --val-size all
+    run "$python" -m coco1k_kd.demo "$coco_root" --train 400 --val 500 --seed "$WORLD"
   elif [[ $download ]]; then
     draw+=(--download --workers 16) # connections wait more than they work
   fi
@@ -120,7 +123,7 @@ data() {
 weights() {
   if [[ $demo ]]; then
     # a teacher of the same size that has learnt longer; both from nothing, on the pool, at once
-    pretrain yolo11n.yaml 3 student &
+    pretrain yolo11n.yaml 2 student &
     local student=$!
     [[ ! $dry ]] || wait "$student" # the commands in one order, since they are a part of the stage's key
     pretrain yolo11n.yaml 7 teacher

@@ -7,6 +7,7 @@ the images, overlap, crowds as RLE, tiny objects and images without any. Figures
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,11 @@ KINDS = (
     Kind(77, "cone", "outdoor", (np.array([[0, -1], [0.75, 0.9], [-0.75, 0.9]]),), 5, 220, "stripes"),
     Kind(90, "coin", "decoration", (_DISC,), 28, 210, "checks"),
 )
-_WEIGHTS = 1 / np.arange(1, len(KINDS)) ** 0.8  # of the kinds other than person
+OLD = KINDS[:8]  # what the demo's models know before they are given the rest, as published ones know COCO's classes
 
 
-def generate_coco(root: Path, train: int, val: int, seed: int = 0) -> None:
-    """Write `train` and `val` generated images with annotations to `root`, in the layout of COCO 2017.
+def generate_coco(root: Path, train: int, val: int, seed: int = 0, kinds: Sequence[Kind] = KINDS) -> None:
+    """Write `train` and `val` generated images of `kinds` with annotations to `root`, in the layout of COCO 2017.
 
     The same arguments give the same bytes on one machine. The annotation files come last: where they are, all is.
     """
@@ -89,7 +90,7 @@ def generate_coco(root: Path, train: int, val: int, seed: int = 0) -> None:
         annotations: list[dict[str, Any]] = []
         for index in range(count):
             image_id = 10 * index + 3 * split + 5  # gaps, and no id in both splits
-            pixels, objects = _scene(np.random.default_rng([seed, split, index]), index)
+            pixels, objects = _scene(np.random.default_rng([seed, split, index]), index, kinds)
             file_name = f"{image_id:012d}.jpg"
             if not cv2.imwrite(str(folder / file_name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92]):
                 raise OSError(f"cannot write {folder / file_name}")
@@ -98,7 +99,7 @@ def generate_coco(root: Path, train: int, val: int, seed: int = 0) -> None:
             annotations += [{**value, "id": first + i, "image_id": image_id} for i, value in enumerate(objects)]
         categories = [
             {"supercategory": kind.supercategory, "id": kind.id, "name": kind.name}
-            for kind in sorted(KINDS, key=lambda kind: kind.id)
+            for kind in sorted(kinds, key=lambda kind: kind.id)
         ]
         document = {
             "info": INFO,
@@ -123,29 +124,30 @@ def _image(image_id: int, split: str, file_name: str, pixels: np.ndarray) -> dic
     }
 
 
-def _scene(rng: np.random.Generator, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _scene(rng: np.random.Generator, index: int, kinds: Sequence[Kind]) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """One image (H, W, 3) and its annotations, without ids. Later objects hide earlier ones, as in a photograph."""
     width, height = SIZES[rng.integers(len(SIZES))]
     pixels = _background(rng, width, height)
     owner = np.zeros((height, width), np.int32)  # which object a pixel shows; 0 is background
-    kinds: list[Kind] = []
+    shown: list[Kind] = []
     crowd = 0
     if index % EMPTY != EMPTY - 1:
         if index % CROWD == CROWD - 1:
-            kinds.append(KINDS[0])
+            shown.append(KINDS[0])
             crowd = 1
             _crowd(rng, pixels, owner)
-        chosen = [1 + index // 2 % (len(KINDS) - 1)] if index % 2 else []  # so that a small pool has every class
-        chosen += list(1 + rng.choice(len(_WEIGHTS), size=rng.integers(1, 5), p=_WEIGHTS / _WEIGHTS.sum()))
+        chosen = [1 + index // 2 % (len(kinds) - 1)] if index % 2 else []  # so that a small pool has every class
+        weights = 1 / np.arange(1, len(kinds)) ** 0.8  # of the kinds other than person
+        chosen += list(1 + rng.choice(len(weights), size=rng.integers(1, 5), p=weights / weights.sum()))
         chosen += [0] * int(rng.integers(1, 3)) if rng.random() < PERSON_SHARE else []
         for kind in rng.permutation(chosen):
-            kinds.append(KINDS[kind])
+            shown.append(kinds[kind])
             radius = float(np.exp(rng.uniform(np.log(6), np.log(36))))
             centre = rng.uniform((0, 0), (width, height))
-            _draw(rng, pixels, owner, KINDS[kind], len(kinds), centre, radius)
+            _draw(rng, pixels, owner, kinds[kind], len(shown), centre, radius)
     noise = rng.normal(0, 6, pixels.shape)
     pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
-    objects = [_annotation(owner == number, kind, number == crowd) for number, kind in enumerate(kinds, 1)]
+    objects = [_annotation(owner == number, kind, number == crowd) for number, kind in enumerate(shown, 1)]
     return pixels, [value for value in objects if value]
 
 
@@ -228,11 +230,12 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=800, metavar="N", help="train images (default: %(default)s)")
     parser.add_argument("--val", type=int, default=150, metavar="N", help="val images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other scenes (default: 0)")
+    parser.add_argument("--old", action="store_true", help="scenes of the classes that the demo's models know at first")
     args = parser.parse_args()
     if min(args.train, args.val, args.seed + 1) < 1:
         raise UserError("--train and --val must be at least 1, --seed at least 0")
     try:
-        generate_coco(args.root, args.train, args.val, args.seed)
+        generate_coco(args.root, args.train, args.val, args.seed, OLD if args.old else KINDS)
     except OSError as error:
         raise UserError(f"cannot write {args.root}: {error.strerror or error}") from None
     print(f"wrote {args.train} train and {args.val} val images, GENERATED and not COCO, to {args.root}")

@@ -14,7 +14,7 @@ import pytest
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
-from coco1k_kd.demo import KINDS, generate_coco
+from coco1k_kd.demo import KINDS, OLD, generate_coco
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +38,14 @@ def test_same_arguments_same_bytes_and_another_seed_other_scenes(tmp_path):
     assert not set(_content(tmp_path / "a").values()) & {
         value for name, value in _content(tmp_path / "c").items() if name.endswith(".jpg")
     }
+
+
+def test_scenes_of_the_old_classes_show_no_other(tmp_path):
+    generate_coco(tmp_path, train=40, val=1, seed=1000, kinds=OLD)
+    coco = COCO(str(tmp_path / "annotations" / "instances_train2017.json"))
+    names = {category["name"] for category in coco.dataset["categories"]}
+    assert names == {kind.name for kind in OLD} < {kind.name for kind in KINDS}
+    assert {annotation["category_id"] for annotation in coco.dataset["annotations"]} == {kind.id for kind in OLD}
 
 
 def test_images_are_there_in_the_stated_size(split):
@@ -120,9 +128,11 @@ def test_the_demo_answers(tmp_path):
     assert "GENERATED" in done.stdout and "nothing about COCO" in done.stdout
     (found,) = (tmp_path / "coco1k_demo" / "coco1k_kd_experiments").glob("comparison_*.json")
     comparison = json.loads(found.read_text())
-    assert comparison["references"]["teacher"]["ap"] > comparison["arms"]["baseline"]["mean"]["ap"] + 0.03
+    references, arms = comparison["references"], comparison["arms"]
+    assert references["teacher"]["fitted"]["epochs"] == 25, "the teacher learns the new classes first"
+    assert references["teacher"]["ap"] > arms["baseline"]["mean"]["ap"] + 0.03
     entries = {(entry["arm"], entry["against"]): entry for entry in comparison["comparisons"]}
     assert entries["cwd+response", "baseline"]["verdict"] == "improves"
     assert entries["cwd+response", "baseline"]["judge"] == "full_val"
-    assert entries["random_teacher", "baseline"]["verdict"] != "improves", "a placebo teaches nothing"
-    assert comparison["design"]["stopped"] == "settled" and comparison["controls"]["weight0"]["passed"]
+    assert comparison["headline"]["answer"] == "use_teacher" and comparison["design"]["stopped"] == "settled"
+    assert arms["cwd+response"]["ap_known"] > references["student"]["ap"], "above the student as given"

@@ -183,7 +183,8 @@ def test_dry_run_prints_commands_and_changes_nothing(pipeline):
     assert "--unlabelled photos" in pipeline.run("--dry-run", VENV=str(venv), UNLABELLED="photos")
     assert list(pipeline.folder.iterdir()) == [] and not venv.exists()
     demo = pipeline.run("--demo", "--dry-run")
-    assert "coco1k_kd.demo" in demo and "name=teacher" in demo and "--seeds auto" in demo and "--start frozen" in demo
+    assert "coco1k_kd.demo" in demo and "name=teacher" in demo and "--seeds auto" in demo and "--start weights" in demo
+    assert "--old" in demo and "--fit-teacher 25" in demo
     assert demo.index("name=student") < demo.index("name=teacher"), "a part of the stage's key: in one order"
     assert list(pipeline.folder.iterdir()) == []
 
