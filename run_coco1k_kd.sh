@@ -288,7 +288,7 @@ fi
 stage data "$out/coco1k/manifest.json" "${draws[@]}" "${annotations[@]}"
 stage weights "$TEACHER" "$out/pool/manifest.json"
 # the study itself knows which code its trainings depend on; what only judges or reports trains nothing anew
-studies=("$here/test_coco1k_kd.py" "$code"/{distill,runs,study,verdict}/*.py) reports=("$code"/report/*.{py,html})
+studies=("$here/test_coco1k_kd.py" "$code"/{distill,runs,study,verdict}/*.py) reports=("$code"/report/*.{py,html} "$code"/report/texts/*)
 stage compare "$(newest comparison json)" "${studies[@]}" "$out"/coco1k/{manifest.json,coco1k.yaml} "$TEACHER" "$STUDENT"
 stage report "$(newest report html)" "${reports[@]}" "$(newest comparison json)"
 

@@ -243,7 +243,8 @@ class Settings:
         teacher, *others = teachers = [self.teacher] if isinstance(self.teacher, str) else list(self.teacher)
         if same := [arm for arm in arms if arm.teacher == teacher]:
             raise UserError(f"arm {same[0]}: {teacher} is --teacher; leave it out of the arm")
-        arms += [arm.with_teacher(other) for arm in arms if arm.learns and not arm.teacher for other in others]
+        several = [arm for arm in arms if arm.learns and not (arm.teacher or arm.control or arm.taught)]
+        arms += [arm.with_teacher(other) for arm in several for other in others]
         places = [("--project", self.project), ("--student", self.student), *(("--teacher", file) for file in teachers)]
         for name, place in places:
             if "'" in str(Path(place).absolute()):
@@ -270,8 +271,10 @@ class Settings:
             raise UserError(
                 f"arms {twins[0]} and {folders[twins[0].folder]}: their teachers have one file name; rename one of them"
             )
-        if others and not distilled(arms):
-            raise UserError(f"--teacher {' '.join(teachers)}: no arm learns from a teacher; add one that distils")
+        if others and not several:
+            raise UserError(
+                f"--teacher {' '.join(teachers)}: no arm learns from each of them; add one that distils batch by batch"
+            )
         if SAME_TIME in arms and all(arm.control for arm in distilled(arms)):
             raise UserError(f"{SAME_TIME} is given the time that distillation took: add an arm that distils")
         if self.groups is not None:

@@ -56,7 +56,11 @@ def test_every_arm_that_distils_has_each_teacher_once() -> None:
     ("settings", "message"),
     [
         ({"teacher": ["a.pt", "a.pt"]}, "--teacher names something twice: a.pt a.pt"),
-        ({"teacher": ["a.pt", "b.pt"], "arms": ["baseline"]}, "--teacher a.pt b.pt: no arm learns from a teacher"),
+        ({"teacher": ["a.pt", "b.pt"], "arms": ["baseline"]}, "--teacher a.pt b.pt: no arm learns from each of them"),
+        (
+            {"teacher": ["a.pt", "b.pt"], "arms": ["pool"], "unlabelled": Path("x")},
+            "--teacher a.pt b.pt: no arm learns from each of them; add one that distils batch by batch",
+        ),
         ({"teacher": "a.pt", "arms": ["cwd:teacher=a.pt"]}, "arm cwd:teacher=a.pt: a.pt is --teacher; leave it out"),
         ({"teacher": ["a.pt", "x/b.pt", "y/b.pt"]}, "their teachers have one file name; rename one of them"),
     ],
@@ -64,6 +68,12 @@ def test_every_arm_that_distils_has_each_teacher_once() -> None:
 def test_teachers_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         checked(**settings)
+
+
+def test_images_are_labelled_by_the_first_of_several_teachers() -> None:
+    asked = ["pool", "pool_self", "pool+cwd", "cwd"]
+    arms = checked(teacher=["a.pt", "b.pt"], arms=asked, unlabelled=Path("x")).arms
+    assert sorted(arm.name for arm in arms if arm.teacher) == ["cwd:teacher=b.pt"]
 
 
 @pytest.fixture
