@@ -6,7 +6,7 @@ shopt -s inherit_errexit
 
 usage() {
   cat <<'TEXT'
-  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, 6 minutes
+  ./run_coco1k_kd.sh --demo                        # no download, no GPU: generated scenes, 7 minutes
   ./run_coco1k_kd.sh --coco-root /data/coco        # your COCO 2017; for 100 epochs take a GPU
   ./run_coco1k_kd.sh --download --judge full       # no COCO yet: fetches 1.4 GB of it (0.6 without --judge)
   SEEDS="0 1 2" LOSS=mgd ./run_coco1k_kd.sh --coco-root /data/coco -- --imgsz 416 --controls
