@@ -98,6 +98,7 @@ class BoxStore:
             there, here = (str(of.get(other[0]))[:12] for of in (found.identity, self.identity))
             raise UserError(f"{place} was made with another {what} ({there}, now {here}): {_INSTEAD}")
         if found.sha256 != found.seal():
-            raise UserError(f"{place} has been changed since the teacher wrote it: remove it, and the images are "
-                            "looked at again")  # fmt: skip
+            raise UserError(
+                f"{place} has been changed since the teacher wrote it: remove it, and the images are looked at again"
+            )
         return found

@@ -146,7 +146,8 @@ UNTAUGHT: dict[str, Any] = {  # of a TrainSpec, where nobody teaches
 
 def comparable_seconds(results: Sequence[Result]) -> list[float]:
     """Training time of each run, by which their costs are compared: of cores, or by the clock."""
-    return [result.cpu_seconds if by_cores(results) else result.train_seconds for result in results]
+    cores = by_cores(results)
+    return [result.cpu_seconds if cores else result.train_seconds for result in results]
 
 
 def by_cores(results: Sequence[Result]) -> bool:

@@ -104,11 +104,12 @@ def look(
                         store.add(one.sha256, _boxes(result.boxes))
             bad |= {one.file: "cannot be decoded" for one in lacking if not _fits(one, pixels[one])}
             told(len(lacking))
-            (before, last), (cores, used) = (time.monotonic(), before), (time.process_time(), cores)
-            store.spend(before - last, cores - used)
-            if before - saved > _KEPT_EVERY:
+            now, used = time.monotonic(), time.process_time()
+            store.spend(now - before, used - cores)
+            before, cores = now, used
+            if now - saved > _KEPT_EVERY:
                 store.save()
-                saved = before
+                saved = now
     finally:
         store.save()
     return bad

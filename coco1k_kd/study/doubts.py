@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from coco1k_kd.data.dataset import Split
-from coco1k_kd.data.lesson import read_lesson
+from coco1k_kd.data.lesson import unsealed
 from coco1k_kd.errors import count
 from coco1k_kd.files import write_atomic
 from coco1k_kd.report.review import Mark, Picture, suspicions_caption, suspicions_page
@@ -71,7 +71,7 @@ def review(
 
 def review_of_study(study: Study, language: str) -> list[Path]:
     """Write page and list into the project, where the teacher has looked at the train images: for the loss `fill`."""
-    lessons = (read_lesson(path, list(study.data.classes)) for path in study.teachers_lessons)
+    lessons = map(unsealed, study.teachers_lessons)  # `prepare` has just checked them
     lesson = next((lesson for lesson in lessons if lesson.labelled), None)
     teachers = [weights for weights in (study.teacher, *study.teachers.values()) if weights]
     teacher = next((weights for weights in teachers if lesson and weights.sha256 == lesson.teacher), None)

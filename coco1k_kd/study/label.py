@@ -8,13 +8,11 @@ Images are linked to, never copied or changed. The same command again goes on wh
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from coco1k_kd.errors import run_cli
 from coco1k_kd.flags import Parser
 from coco1k_kd.report.words import languages
-from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.study.labelling import FORMATS, Order, label
 
 
@@ -73,11 +71,7 @@ def parser() -> Parser:
 
 def main() -> int:
     """Parse, and label."""
-    try:
-        label(Order(**vars(parser().parse_args())))
-    except RunFailed as failure:
-        print(f"error: {failure}\n  what was found is kept: give the same command again", file=sys.stderr)
-        return 1
+    label(Order(**vars(parser().parse_args())))
     return 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,7 @@ from coco1k_kd.errors import UserError, count, visible
 from coco1k_kd.report.review import Mark, Picture, taught_caption, taught_page
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.devices import check_device, read_devices
+from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.runs.taught import LOW
 from coco1k_kd.study.hyperparameters import check_imgsz
@@ -85,11 +88,20 @@ def label(order: Order) -> None:
     _report(order, taught, classes, thresholds)
 
 
-def slots_of(parallel: int | None, device: str) -> Slots:
-    """Where processes go that share a teacher's pass: `--parallel` of them, or one for each device."""
+@contextmanager
+def slots_of(parallel: int | None, device: str) -> Iterator[Slots]:
+    """Where a command's processes go that share a teacher's pass: `--parallel` of them, or one for each device.
+
+    If one of them fails, the command ends with one line and exit code 1.
+    """
     if parallel is not None and parallel < 1:
         raise UserError(f"--parallel {parallel}: must be at least 1")
-    return Slots(parallel or len(read_devices(device)))
+    try:
+        with Slots(parallel or len(read_devices(device))) as slots:
+            yield slots
+    except RunFailed as failure:
+        print(f"error: {failure}\n  what was found is kept: give the same command again", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _best_imgsz(labeller: Labeller, data: Data) -> int:

@@ -216,7 +216,7 @@ def labelling(study: Study) -> Labelling | None:
 
 def labelling_seconds(study: Study) -> float:
     """What all teachers of the study have taken to label by the clock, each once, whichever command it was."""
-    lessons = [read_lesson(path, list(study.data.classes)) for path in study.teachers_lessons]
+    lessons = [unsealed(path) for path in study.teachers_lessons]  # `prepare` has just checked them
     return sum({lesson.teacher: lesson.cost.elapsed for lesson in lessons}.values())
 
 

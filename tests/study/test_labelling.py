@@ -17,7 +17,8 @@ from studies import environment
 
 from coco1k_kd.runs import taught
 from coco1k_kd.runs.boxes import BoxStore
-from coco1k_kd.study.labelling import Order, label
+from coco1k_kd.runs.launch import RunFailed
+from coco1k_kd.study.labelling import Order, label, slots_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -207,3 +208,10 @@ def test_data_choose_classes_and_thresholds_and_are_not_labelled(
 def test_the_version_is_told() -> None:
     done = subprocess.run([sys.executable, "-m", "coco1k_kd", "--version"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("coco1k-kd 0.")
+
+
+def test_a_process_that_fails_ends_the_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, slots_of(None, "cpu"):
+        raise RunFailed("label, process 2 of 2 failed")
+    lines = "error: label, process 2 of 2 failed\n  what was found is kept: give the same command again\n"
+    assert ended.value.code == 1 and capsys.readouterr().err == lines
