@@ -77,14 +77,17 @@ def main() -> None:
     for split, size in sizes.items():
         parser.add_argument(f"--{split}", type=int, default=size, help=f"images (default {size})")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", type=int, default=0, help="train images beside these, of those that are left over")
     parser.add_argument("--pool", action="store_true", help="the other images as a folder without labels")
     args = parser.parse_args()
     found, begin = labelled(args.root), 0
     order = np.random.default_rng(args.seed).permutation(len(found)).tolist()
-    if sum(getattr(args, split) for split in sizes) > len(found):
+    asked = sum(getattr(args, split) for split in sizes)
+    if asked + args.more > len(found):
         sys.exit(f"{args.root} has {len(found):,} images with a box of these classes: ask for fewer")
     for split in sizes:
         chosen = order[begin : (begin := begin + getattr(args, split))]
+        chosen += order[asked : asked + args.more] if split == "train" else []  # val and test stay as they are
         images, labels = (args.out / kind / split for kind in ("images", "labels"))
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
@@ -93,7 +96,7 @@ def main() -> None:
             (labels / image.name).with_suffix(".txt").write_text(text)
         print(f"{split}: {len(chosen):,} images")
     if args.pool:
-        write_pool(args.out, [found[place] for place in order[begin:]])
+        write_pool(args.out, [found[place] for place in order[begin + args.more :]])
     content = {"path": str(args.out.resolve()), **{split: f"images/{split}" for split in sizes}}
     (args.out / "data.yaml").write_text(yaml.safe_dump({**content, "names": dict(enumerate(CLASSES))}, sort_keys=False))
 
