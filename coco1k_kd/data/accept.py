@@ -7,7 +7,6 @@ as Ultralytics' own dataset reads them, images by the size that they have after 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from coco1k_kd.data.listing import images_found
 from coco1k_kd.data.quiet import quiet
 from coco1k_kd.data.yamls import read_yaml
 from coco1k_kd.errors import UserError, count
+from coco1k_kd.files import on_each
 
 TOLERANCE = 5e-4  # of the image: how far a label may be from its annotation; a third of a pixel at 640
 _MANY_CROWDS = 0.1  # of the annotations; COCO has 0.01
-_THREADS = 8
 _LOOKED_AT = 50  # images of more than 8 bits
 _LEFT_OUT = 0.01  # of a split: so many unreadable images are named and left out, more are refused
 
@@ -197,14 +196,13 @@ def _examine_images(split: Split, annotations: Annotations, fixed: bool, finding
         findings.faults.append(arrays)
         return
     turned, trailers, deep = [], [], []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for entry, seen in zip(entries, pool.map(see, (split.images / entry.name for entry in entries)), strict=True):
-            if fault := seen if isinstance(seen, str) else size_fault(seen, entry):
-                findings.faults.append(f"{split.images / entry.name} {fault}")
-            else:
-                turned += [f"{entry.name}, orientation {seen.orientation}"] * seen.turned_unseen
-                trailers += [entry.name] * seen.trailer
-                deep += [split.images / entry.name] * seen.deep
+    for entry, seen in zip(entries, on_each(see, (split.images / entry.name for entry in entries)), strict=True):
+        if fault := seen if isinstance(seen, str) else size_fault(seen, entry):
+            findings.faults.append(f"{split.images / entry.name} {fault}")
+        else:
+            turned += [f"{entry.name}, orientation {seen.orientation}"] * seen.turned_unseen
+            trailers += [entry.name] * seen.trailer
+            deep += [split.images / entry.name] * seen.deep
     if trailers:
         text = (
             f"{split.images}: {len(trailers):,} JPEGs have bytes after their end marker (the first: {trailers[0]}); "

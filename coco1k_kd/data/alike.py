@@ -7,7 +7,6 @@ Measured in docs/lab/alike.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -16,12 +15,12 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from coco1k_kd.data.images import open_picture
+from coco1k_kd.files import on_each
 
 ALIKE = 0.9  # from this likeness on two pictures show the same; of 2,850 others of COCO no two exceed 0.81
 _CELLS = 16  # a side
 _DECODED = 128  # pixels a side at least: a JPEG is decoded at an eighth of its size, in a fraction of the time
 _FLAT = 1.0  # grey levels between neighbouring cells, root mean square: below it there is nothing to compare
-_THREADS = 8
 _PATIENCE = 3  # seconds before a progress bar is shown
 _ROWS = 2048  # compared at a time, which bounds the memory
 
@@ -32,9 +31,8 @@ def miniatures(files: Iterable[Path]) -> np.ndarray:
     One that cannot be read is black, and therefore like no other.
     """
     files = list(files)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(tqdm(pool.map(_miniature, files), "look", len(files), unit="image", delay=_PATIENCE))
-    return np.array(found, np.uint8).reshape(-1, _CELLS, _CELLS)
+    found = tqdm(on_each(_miniature, files), "look", len(files), unit="image", delay=_PATIENCE)
+    return np.array(list(found), np.uint8).reshape(-1, _CELLS, _CELLS)
 
 
 def patterns(small: np.ndarray) -> np.ndarray:

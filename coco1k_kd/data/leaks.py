@@ -8,17 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from coco1k_kd.data.images import may_have_trailer, without_trailer
-from coco1k_kd.files import sha256
+from coco1k_kd.files import on_each, sha256
 
 TRAINS = "which is trained on"
 CHOOSES = "which chooses the best epoch"
-_THREADS = 8
 
 
 def leaks(judge: Iterable[Path], other: Iterable[Path], used: str = TRAINS) -> list[str]:
@@ -36,29 +34,27 @@ def twins(files: Iterable[Path], others: Iterable[Path]) -> dict[Path, Path]:
 
     Only files of equal size are read whole.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        one, two = (
-            {content.path: content for content in pool.map(_content, part) if content}
-            for part in (list(files), list(others))
-        )
-        shared = {content.size for content in one.values()} & {content.size for content in two.values()}
-        one, two = ([content for content in part.values() if content.size in shared] for part in (one, two))
-        known = {digest: content.path for digest, content in zip(pool.map(_digest, two), two, strict=True)}
-        asked = dict(zip((content.path for content in one), pool.map(_digest, one), strict=True))
+    one, two = (
+        {content.path: content for content in on_each(_content, part) if content}
+        for part in (list(files), list(others))
+    )
+    shared = {content.size for content in one.values()} & {content.size for content in two.values()}
+    one, two = ([content for content in part.values() if content.size in shared] for part in (one, two))
+    known = {digest: content.path for digest, content in zip(on_each(_digest, two), two, strict=True)}
+    asked = dict(zip((content.path for content in one), on_each(_digest, one), strict=True))
     return {path: known[digest] for path, digest in asked.items() if digest in known}
 
 
 def copies(files: Iterable[Path]) -> list[tuple[Path, Path]]:
     """Those of `files` whose content an earlier one has, behind that one. Only files of equal size are read whole."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        contents = [content for content in pool.map(_content, files) if content]
-        times = Counter(content.size for content in contents)
-        contents = [content for content in contents if times[content.size] > 1]
-        first: dict[str, Path] = {}
-        pairs = [
-            (first.setdefault(digest, content.path), content.path)
-            for content, digest in zip(contents, pool.map(_digest, contents), strict=True)
-        ]
+    contents = [content for content in on_each(_content, files) if content]
+    times = Counter(content.size for content in contents)
+    contents = [content for content in contents if times[content.size] > 1]
+    first: dict[str, Path] = {}
+    pairs = [
+        (first.setdefault(digest, content.path), content.path)
+        for content, digest in zip(contents, on_each(_digest, contents), strict=True)
+    ]
     return [(one, other) for one, other in pairs if one != other]
 
 

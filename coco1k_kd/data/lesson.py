@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -11,9 +11,7 @@ import numpy as np
 
 from coco1k_kd.data.arrays import arrays_fault
 from coco1k_kd.errors import UserError
-from coco1k_kd.files import NOT_JSON, sha256, write_atomic
-
-_THREADS = 8
+from coco1k_kd.files import NOT_JSON, on_each, sha256, write_atomic
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -110,11 +108,15 @@ def read_lesson(path: str | Path, classes: list[str]) -> Lesson:
         raise UserError(f"{gone[0]} is gone, an image that the teacher has labelled: put it back, or label again")
     if fault := arrays_fault(files):
         raise UserError(fault)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for file, now, found in zip(files, pool.map(sha256, files), lesson.pool.values(), strict=True):
-            if now != found.sha256:
-                raise UserError(f"{file} has changed since the teacher labelled it: put it back, or label again")
+    check_same(lesson.pool)
     return lesson
+
+
+def check_same(found: Mapping[str, Found]) -> None:
+    """UserError if an image is another one than the teacher has looked at; `found` has its boxes by the file."""
+    for file, now in zip(found, on_each(sha256, map(Path, found)), strict=True):
+        if now != found[file].sha256:
+            raise UserError(f"{file} has changed since the teacher labelled it: put it back, or label again")
 
 
 def unsealed(path: str | Path) -> Lesson:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -21,9 +20,8 @@ from coco1k_kd.data.images import Seen, see
 from coco1k_kd.data.labels import label_file
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.errors import UserError, count, visible
-from coco1k_kd.files import sha256
+from coco1k_kd.files import on_each, sha256
 
-_THREADS = 8
 _PATIENCE = 3  # seconds before a progress bar is shown
 _NAMED = 5  # images of a kind that are named
 
@@ -142,9 +140,8 @@ def read_pool(place: Path, without: Path | None = None, flag: str = "--images") 
             f"{flag} {place}: it holds no image; Ultralytics reads the suffixes {', '.join(sorted(SUFFIXES))}"
         )
     root = place.absolute() if place.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        reading = tqdm(pool.map(_read, files), "read", len(files), unit="image", delay=_PATIENCE)
-        seen = dict(zip(files, reading, strict=True))
+    reading = tqdm(on_each(_read, files), "read", len(files), unit="image", delay=_PATIENCE)
+    seen = dict(zip(files, reading, strict=True))
     unreadable = {file: found for file, found in seen.items() if isinstance(found, str)}
     first: dict[str, Path] = {}
     read = {file: found for file, found in seen.items() if not isinstance(found, str)}

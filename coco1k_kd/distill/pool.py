@@ -21,7 +21,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.torch_utils import unwrap_model
 
-from coco1k_kd.data.lesson import Cost, Found, Lesson, read_lesson
+from coco1k_kd.data.lesson import Cost, Found, Lesson, check_same, read_lesson
 from coco1k_kd.distill import registry
 from coco1k_kd.distill.doubt import attach, coded
 from coco1k_kd.distill.registry import built_in
@@ -102,12 +102,12 @@ class Fill(Labels):
     def add(self, dataset: Any, lesson: Lesson) -> int:
         """Append to the labels of Ultralytics' dataset what no label overlaps; returns how many are labels, too."""
         outlines, boxes = any(len(label["segments"]) for label in dataset.labels), 0
-        for number, own in enumerate(dataset.labels):
-            found = lesson.labelled.get(os.path.realpath(own["im_file"]))
-            if found is None:
-                raise UserError(
-                    f"{own['im_file']}: the teacher has not looked for boxes in this train image: begin a new study"
-                )
+        files = [os.path.realpath(own["im_file"]) for own in dataset.labels]
+        if new := [file for file in files if file not in lesson.labelled]:
+            raise UserError(f"{new[0]}: the teacher has not looked for boxes in this train image: begin a new study")
+        check_same({file: lesson.labelled[file] for file in files})
+        for number, (file, own) in enumerate(zip(files, dataset.labels, strict=True)):
+            found = lesson.labelled[file]
             rows, kept = self.rows(found, lesson)
             more = self.label(found, rows, kept, outlines)
             missing = ~overlapped(more, own)

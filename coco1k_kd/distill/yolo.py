@@ -47,9 +47,10 @@ class _WithTeacher:
         check_arguments(given, teacher is not NOT_GIVEN, kwargs)
         if isinstance(teacher, str) and not teacher.strip():
             raise UserError("teacher='' is empty: give a checkpoint (.pt) or a YOLO, or None for plain training")
-        settings = Distillation.of(None if teacher is NOT_GIVEN else teacher, given, PREFIX)
         if kwargs.get("resume"):
             settings = self._resumed_settings(teacher, given, kwargs)
+        else:
+            settings = Distillation.of(None if teacher is NOT_GIVEN else teacher, given, PREFIX)
         if settings is None or settings.teacher is None:
             return super().train(trainer=trainer, **kwargs)
         if kwargs.get("distill_model"):

@@ -59,13 +59,11 @@ class YOLO(yolo.YOLO):
         """
         parts = str(kwargs.get("distillation_loss") or "").lower().split("+")
         resumed = kwargs.get("resume")
-        if unlabelled is not None and resumed:
-            raise UserError(
-                "unlabelled= and resume=: a run goes on with what it has learnt from; leave out unlabelled="
-            )
         if unlabelled is not None and "pool" not in parts:
             parts = ["pool", *filter(None, parts)]
         learns, lesson = not resumed and set(parts) & set(_BY_LABELS), kwargs.get("distillation_lesson")
+        asked = {"unlabelled": unlabelled is not None, "teacher_imgsz": teacher_imgsz, "class_map": class_map}
+        _check_use([name for name, given in asked.items() if given], learns, lesson, resumed)
         if learns and lesson:
             _check_teacher(lesson, teacher)
         elif learns:
@@ -91,6 +89,19 @@ def _file(teacher: Any) -> str | Path | None:
     """The checkpoint of a teacher, where it is one."""
     file = getattr(teacher, "ckpt_path", teacher)
     return file if isinstance(file, (str, Path)) else None
+
+
+def _check_use(asked: Sequence[str], learns: Any, lesson: Any, resumed: Any) -> None:
+    """UserError if one of the arguments by which a teacher labels is given where none does."""
+    if asked and resumed:
+        raise UserError(f"{asked[0]}= and resume=: a run goes on with what it has learnt from; leave out {asked[0]}=")
+    if asked and lesson:
+        raise UserError(
+            f"{asked[0]}= and distillation_lesson=: the lesson has what a teacher found before, and nothing is "
+            f"labelled; leave out {asked[0]}= to learn from it, or distillation_lesson= to have the teacher label"
+        )
+    if asked and not learns:
+        raise UserError(f"{asked[0]}= is for a teacher that labels: add unlabelled=DIR, or leave out {asked[0]}=")
 
 
 def _check_teacher(lesson: str | Path, teacher: Any) -> None:

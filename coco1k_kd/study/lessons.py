@@ -20,7 +20,7 @@ from msgspec import structs
 from coco1k_kd.data.annotations import read
 from coco1k_kd.data.dataset import Data
 from coco1k_kd.data.images import Seen, size_fault
-from coco1k_kd.data.lesson import Found, Lesson, Sealed, digest, read_lesson, unsealed
+from coco1k_kd.data.lesson import Found, Lesson, Sealed, digest, unsealed
 from coco1k_kd.data.pool import Pool, PoolImage, readable
 from coco1k_kd.distill.weights import Weights, read_weights
 from coco1k_kd.errors import UserError, count
@@ -209,7 +209,7 @@ def labelling(study: Study) -> Labelling | None:
     main = next(iter(study.teachers_lessons), None)
     if main is None:
         return None
-    lesson = read_lesson(main, list(study.data.classes))
+    lesson = unsealed(main)  # `prepare` has just checked it
     images, boxes = len(lesson.pool) + len(lesson.labelled), labels_of(lesson.pool | lesson.labelled, lesson)
     return Labelling(lesson.cost.seconds, images, boxes, lesson.imgsz, len(lesson.labelled))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import ultralytics
+from msgspec import structs
 from trainings import TINY, UNCHANGED_IMAGES, final_weights
 from ultralytics.cfg import get_cfg
 from ultralytics.data import build_yolo_dataset
@@ -38,7 +39,9 @@ def lesson(coco_root: Path, subset: Path, models: Path, tmp_path_factory: pytest
         shutil.copy(file, folder)
     sizes = {str(folder / file.name): _size(file) for file in files}
     rows = [[1, 0.8, 10, 10, 40, 40], [2, 0.2, 60, 60, 40, 40], [3, 0.06, 30, 30, 20, 20]]
-    labelled = {str(file.resolve()): Found(*_size(file), [[5, 0.9, 1, 1, 9, 9]], "") for file in data.train.files}
+    labelled = {
+        str(file.resolve()): Found(*_size(file), [[5, 0.9, 1, 1, 9, 9]], sha256(file)) for file in data.train.files
+    }
     return Lesson(
         teacher=sha256(models / "teacher.pt"),
         classes=list(data.classes),
@@ -142,6 +145,12 @@ def test_pool_and_fill_give_the_dataset_what_the_teacher_found(subset: Path, les
     before = [len(label["cls"]) for label in filled.labels]
     assert Fill().add(filled, lesson) == sum(len(label["cls"]) for label in filled.labels) - sum(before) > 0
     assert not any((label["cls"] % 1)[:n].any() for label, n in zip(filled.labels, before, strict=True))
+    file = next(iter(lesson.labelled))
+    stale = {**lesson.labelled, file: structs.replace(lesson.labelled[file], sha256="0" * 64)}
+    with pytest.raises(UserError, match=f"{Path(file).name} has changed since the teacher labelled it"):
+        Fill().add(dataset(subset), structs.replace(lesson, labelled=stale))
+    with pytest.raises(UserError, match="has not looked for boxes in this train image"):
+        Fill().add(dataset(subset), structs.replace(lesson, labelled={}))
 
 
 def test_what_a_label_overlaps_is_not_missing() -> None:

@@ -27,9 +27,12 @@ def test_a_student_learns_from_a_folder_that_is_labelled_once(
     student.train(**options, unlabelled=unlabelled, distillation_loss="fill")
     assert student.trainer.settings.loss == "pool+fill"
     assert student.trainer.pool_images == 12 and student.trainer.pool_boxes > 0
-    other = {**options, "teacher": models / "student.pt", "distillation_lesson": student.trainer.settings.lesson}
+    lesson = student.trainer.settings.lesson
+    other = {**options, "teacher": models / "student.pt", "teacher_imgsz": None, "distillation_lesson": lesson}
     with pytest.raises(UserError, match="has the boxes of another teacher than"):
         YOLO(models / "student.pt").train(**other, distillation_loss="pool")
+    with pytest.raises(UserError, match=r"unlabelled= and distillation_lesson=: .*leave out unlabelled= to learn from"):
+        YOLO(models / "student.pt").train(**options, unlabelled=unlabelled, distillation_lesson=lesson)
     monkeypatch.setattr("ultralytics.YOLO.predict", lambda *_, **__: pytest.fail("labelled again"))
     again = YOLO(models / "student.pt")
     again.train(**options, unlabelled=unlabelled, distillation_loss="fill+response")
@@ -43,6 +46,11 @@ def test_a_student_learns_from_a_folder_that_is_labelled_once(
         ({"distillation_loss": "pool"}, "add unlabelled=DIR"),
         ({"unlabelled": "none"}, "unlabelled= none: there is no such folder"),
         ({"unlabelled": "x", "resume": True}, "leave out unlabelled="),
+        ({"resume": "last.pt"}, "teacher_imgsz= and resume="),
+        ({"distillation_loss": "pool", "distillation_lesson": "x.json"}, "teacher_imgsz= and distillation_lesson="),
+        ({"distillation_lesson": "x.json", "teacher_imgsz": None}, "lesson is for the losses pool and fill, .* cwd"),
+        ({"distillation_loss": "cwd"}, "teacher_imgsz= is for a teacher that labels: add unlabelled=DIR"),
+        ({"teacher_imgsz": None, "class_map": ["car=truck"]}, "class_map= is for a teacher that labels"),
         ({"unlabelled": "x", "data": None}, "add data="),
         ({"unlabelled": "x", "teacher": None}, "give the teacher that labels"),
         ({"unlabelled": "x", "teacher_imgsz": 65}, "teacher_imgsz 65"),

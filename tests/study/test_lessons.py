@@ -16,10 +16,11 @@ from studies import run
 from coco1k_kd.data.lesson import Cost, Found, Lesson, read_lesson
 from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.errors import UserError
+from coco1k_kd.report.comparison import Labelling
 from coco1k_kd.runs.spec import Result
 from coco1k_kd.study import comparing, equal_time, store
 from coco1k_kd.study.arms import read_arm
-from coco1k_kd.study.lessons import LESSONS, keep, labelling_seconds, labels_of, placebo, truth
+from coco1k_kd.study.lessons import LESSONS, keep, labelling, labelling_seconds, labels_of, placebo, truth
 from coco1k_kd.study.settings import Settings
 
 ARMS = ("baseline", "pool:share=0.25", "fill+response", "pool_self")
@@ -157,6 +158,13 @@ def test_labelling_is_counted_in_the_hours_once_a_teacher(tmp_path: Path) -> Non
     again = {("", "", 1): places["", "", 0], ("pool_placebo", "", 0): keep(placebo(lesson), tmp_path, "placebo")}
     assert labelling_seconds(replace(study, lessons=places | again)) == 42.0
     assert labelling_seconds(replace(study, lessons={})) == 0.0
+
+
+def test_a_look_reads_no_image_of_the_lesson_again(tmp_path: Path) -> None:
+    study = plan("pool")
+    lesson = structs.replace(LESSON, labelled={"/p/l.jpg": LESSON.pool["/p/1.jpg"]}, imgsz=64, cost=Cost(80.0))
+    found = labelling(replace(study, lessons={("", "", 0): keep(lesson, tmp_path, "pool")}))
+    assert found == Labelling(80.0, 6, 11, 64, 1), "there are no files of these names"
 
 
 LESSON = Lesson(
