@@ -101,11 +101,11 @@ class Distillation(_Settings):
         `prefix` is how the user writes the names.
         """
         settings = cls(teacher, **given)
-        if settings.lesson and not settings.by_labels:
-            raise UserError(f"{prefix}lesson is for the losses pool and fill, and the loss is {settings.loss}")
         for name in given.keys() & OF_LOSSES:
             if not any(part.takes(name) for part in settings.parts()):
                 raise UserError(f"{prefix}{name} is not a setting of the loss {settings.loss}")
+        if settings.lesson and not settings.by_labels:
+            raise UserError(f"{prefix}lesson is for the losses pool and fill, and the loss is {settings.loss}")
         return settings
 
     def parts(self) -> tuple[registry.Loss, ...]:
