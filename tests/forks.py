@@ -15,9 +15,13 @@ import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 FILES = 8  # descriptors that come with a request, at most: the three of every process, and of a run its lock
 # Ours, and what each training imports on its way; not polars, which begins threads when it is imported.
@@ -25,6 +29,7 @@ READY = (
     *("coco1k_kd.report.write", "coco1k_kd.runs.train", "coco1k_kd.study.study"),
     *("torch._inductor.config", "torchvision", "ultralytics.utils.callbacks.raytune"),
 )
+KNOW_THEIR_RANK = ("ultralytics", "coco1k_kd", "sitecustomize")
 
 
 def serve(listener: socket.socket) -> None:
@@ -66,7 +71,7 @@ def begin(files: list[int], words: list[str], cwd: str, env: dict[str, str], ses
     import programs
     import torch
 
-    from coco1k_kd.runs import launch
+    from coco1k_kd.runs import launch, ranks
 
     if session:
         os.setsid()
@@ -79,17 +84,60 @@ def begin(files: list[int], words: list[str], cwd: str, env: dict[str, str], ses
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    if "RANK" in env:  # which Ultralytics reads when it is imported
+        for module in [module for name, module in sys.modules.items() if name.partition(".")[0] in KNOW_THEIR_RANK]:
+            vars(module).update({key: int(env[key]) for key in ("RANK", "LOCAL_RANK") if key in vars(module)})
     torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
     launch.subprocess = programs.forking()
+    ranks.subprocess = SimpleNamespace(PIPE=subprocess.PIPE, Popen=Rank)
     if words[0] == "-m":
         sys.argv = words[1:]
         sys.path.insert(0, cwd)
         warnings.filterwarnings("ignore", module="runpy")  # it says that we have imported it before
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.path.insert(0, cwd)
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = words
         sys.path.insert(0, str(Path(words[0]).parent))
         runpy.run_path(words[0], run_name="__main__")
+
+
+class Rank:
+    """A rank of the run that we are, with what `run_ranks` needs of `subprocess.Popen`.
+
+    It is forked here and not by the server, and so has our session and our open files, as the rank of a user has.
+    """
+
+    ends: ClassVar[list[int]] = []  # of what ranks have for their standard input: closed where this process ends
+
+    def __init__(self, command: Sequence[str], *, stdin: int, close_fds: bool, env: Mapping[str, str]) -> None:
+        assert stdin == subprocess.PIPE and not close_fds
+        read, end = os.pipe()
+        self.ends.append(end)
+        files = [read, os.dup(1), os.dup(2)]
+        self._process = multiprocessing.get_context("fork").Process(target=be_rank, args=(files, command[1:], env))
+        self._process.start()
+        for file in files:
+            os.close(file)
+        self.kill, self.wait = self._process.kill, self._process.join
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+
+def be_rank(files: list[int], words: list[str], env: dict[str, str]) -> None:
+    """Be `python WORDS` as a rank of a run."""
+    import sitecustomize  # that of cpu_ranks/
+
+    for end in Rank.ends:
+        os.close(end)
+    try:
+        begin(files, words, str(Path.cwd()), env, session=False)
+    finally:
+        sitecustomize.refuse_an_open_group()  # multiprocessing does nothing of what is to be done at exit
 
 
 if __name__ == "__main__":

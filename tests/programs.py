@@ -27,7 +27,7 @@ ADDRESS = "COCO1K_KD_TESTS_FORKS"  # in the environment of a fork: where to ask 
 
 
 class Fork:
-    """A process of `python SCRIPT ...` or `python -m MODULE ...`, with what we need of `subprocess.Popen`."""
+    """A process of `python SCRIPT ...`, `-m MODULE ...` or `-c CODE ...`, with what we need of `subprocess.Popen`."""
 
     def __init__(
         self, words: Sequence[object], files: Sequence[int], cwd: Path, env: Mapping[str, str], session: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -19,9 +20,10 @@ import torch
 import ultralytics
 import yaml
 from msgspec import structs
+from programs import Program, forking
 from studies import PROGRAM, alive, environment, run, wait_for
 
-from coco1k_kd.runs.launch import RunFailed, RunKilled, launch
+from coco1k_kd.runs.launch import LOG, RunFailed, RunKilled, launch
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.spec import read_spec
 from coco1k_kd.study.collect import state_difference
@@ -66,13 +68,10 @@ def work(ranks: list[int], arguments: list[str]) -> None:
             "MASTER_PORT": port,
         }
         command = [sys.executable, str(WORKER), *arguments]
-        environment = {**os.environ, **(group if rank >= 0 else {})}
-        processes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
+        processes.append(Program(command, env={**os.environ, **(group if rank >= 0 else {})}))
     for process in processes:
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output[-3000:]
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, output[-3000:] + errors[-3000:]
 
 
 @pytest.mark.parametrize("loss", ["cwd", "mgd", "cwd+response"])
@@ -104,8 +103,12 @@ def test_ranks_step_together_where_no_batch_was_taught(steps):
 
 def processes(folder: Path) -> list[int]:
     """Those of the run in `folder`: the one that the study has started, then its ranks."""
-    listed = subprocess.run(["ps", "-wweo", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    return sorted(int(line.split()[0]) for line in listed if str(folder / "spec.json") in line)
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (place / "fd" / "1").readlink() == folder / LOG:
+                found.append(int(place.name))
+    return sorted(found)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -114,12 +117,12 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
-    two_gpus: None, command: list[str], tmp_path: Path
+    two_gpus: None, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stock distillation too; with mosaics, and a gradient that waits for its step when the run is killed."""
     flags = ["--device", "0,1", "--arms", "baseline", "cwd", "ultralytics", "--epochs", "2"]
     asked = [*command[:-1], str(tmp_path), *flags, "--train", "nbs=16", "close_mosaic=0"]
-    doing = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    doing = Program(asked, env=environment())
     cwd = wait_for(lambda: next(tmp_path.glob("kd_cwd_*"), None))
     wait_for((cwd / "weights" / "resume.pt").exists)
     own = processes(cwd)
@@ -131,8 +134,7 @@ def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
     waiting = torch.load(cwd / "weights" / "resume.pt", weights_only=False)["gradients"]
     assert waiting[-1] is not None and float(waiting[-1].abs().sum()) > 0, "the aligner's has just been used"
 
-    again = [*asked, "--resume"]
-    done = subprocess.run(again, capture_output=True, text=True, env=environment(), timeout=600)
+    done = run(asked, "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads(next(tmp_path.glob("comparison_*.json")).read_bytes())
     jsonschema.validate(content, json.loads((PROGRAM.parent / "docs" / "comparison.schema.json").read_bytes()))
@@ -144,14 +146,19 @@ def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
 
     undisturbed = tmp_path / "undisturbed"
     spec = structs.replace(read_spec(cwd), folder=str(undisturbed))
-    with ThreadPoolExecutor() as pool:
+    args = spec.train_args | {"data": "gone.yaml"}
+    broken = structs.replace(spec, folder=str(tmp_path / "broken"), train_args=args)
+    with monkeypatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr("coco1k_kd.runs.launch.subprocess", forking())
         loses_a_rank = pool.submit(launch, spec, "cwd, seed 0")
         own = wait_for(lambda: found if len(found := processes(undisturbed)) == 3 else None)
         os.kill(own[2], signal.SIGKILL)
         with pytest.raises(RunKilled, match=r"cwd, seed 0 was killed \(SIGKILL\)"):
             loses_a_rank.result()
-    assert not any(map(alive, own)), "the other rank goes on"
-    result = launch(spec, "cwd, seed 0")
+        assert not any(map(alive, own)), "the other rank goes on"
+        with pytest.raises(RunFailed, match=r"broken failed: rank \d: RuntimeError: Dataset .*gone\.yaml.*\n  log: .*"):
+            launch(broken, "broken")
+    result = launch(spec, "cwd, seed 0")  # in processes that are no forks
     assert result.resumed_after_epochs == []
     resumed = finished(cwd)
     for key in ("init_hash", "batch_hash", "stream_hash", "images", "epochs", "effective_batch"):
@@ -161,11 +168,6 @@ def test_a_study_on_two_gpus_is_killed_and_ends_as_if_it_had_not_been(
     assert state_difference(cwd / "weights" / "last.pt", Path(runs["baseline"]["dir"]) / "weights" / "last.pt") > 0
     for file in ("predictions_last.json", "predictions_best.json"):
         assert (undisturbed / file).read_bytes() == (cwd / file).read_bytes()
-
-    args = spec.train_args | {"data": "gone.yaml"}
-    spec = structs.replace(spec, folder=str(tmp_path / "broken"), train_args=args)
-    with pytest.raises(RunFailed, match=r"broken failed: rank \d: RuntimeError: Dataset .*gone\.yaml.*\n  log: .*"):
-        launch(spec, "broken")
 
 
 def test_yolo_distils_on_two_gpus_that_ultralytics_starts_itself(
