@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import programs
 import pytest
 import yaml
 
@@ -40,9 +41,10 @@ def walk(coco_root: Path, subset: Path, models: Path, tmp_path_factory: pytest.T
         shutil.copy(models / f"{given}.pt", folder / name)
     program = folder / "bin" / "coco1k-kd"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m coco1k_kd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{programs.__file__}" -m coco1k_kd "$@"\n')
     program.chmod(0o755)
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    own[programs.ADDRESS] = programs.address(own)
     said = {}
     for command in commands():
         done = subprocess.run(
