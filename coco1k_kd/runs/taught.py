@@ -19,6 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from coco1k_kd.data.quiet import quiet
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256
 from coco1k_kd.runs.boxes import BoxStore
 from coco1k_kd.runs.devices import read_devices
 from coco1k_kd.runs.slots import Slots
@@ -46,7 +48,8 @@ def teach(
         pictures: images of one size share a batch, so that what is found in one does not depend on the others.
         store: takes the boxes, and is saved every half minute and at the end, however that comes.
         what: is done, for the progress bar.
-        slots: where processes go that share the work, one in each; None for this process alone.
+        slots: where processes go that share the work, one in each; None for this process alone. Of a cluster the nodes
+            do all of it.
         settings: `imgsz`, `batch`, `device`, `iou`, `max_det` for Ultralytics. Of several devices each process has one.
 
     Returns:
@@ -62,7 +65,7 @@ def teach(
     batches = [batch for batch in _batches(pictures, settings["batch"]) if not lacking.isdisjoint(batch)]
     number = min(slots.number if slots else 1, len(batches), max(len(lacking) // WORTH, 1))
     with quiet(), tqdm(total=len(pictures), initial=len(pictures) - len(lacking), desc=what, unit="image") as bar:
-        if slots and number > 1:
+        if slots and (number > 1 or slots.grows):  # a cluster's driver may have no card
             bad = _share_out(number, slots, teacher, batches, store, what, bar.update, settings)
         else:
             bad = look(teacher, batches, store, bar.update, {**settings, "device": read_devices(settings["device"])[0]})
@@ -85,7 +88,6 @@ def look(
         What cannot be decoded, with the reason.
     """
     from ultralytics import YOLO
-    from ultralytics.utils.patches import imread
 
     bad: dict[str, str] = {}
     model = YOLO(teacher)
@@ -94,9 +96,9 @@ def look(
     try:
         for batch in batches:
             lacking = [one for one in batch if one.sha256 not in store]
-            pixels = {one: imread(one.file) for one in lacking}
+            pixels = {one: _read(one) for one in lacking}
             if any(_fits(one, pixels[one]) for one in lacking):
-                pixels |= {one: imread(one.file) for one in batch if one not in pixels}
+                pixels |= {one: _read(one) for one in batch if one not in pixels}
                 fitting = {one: pixels[one] for one in batch if _fits(one, pixels[one])}
                 found = model.predict([*fitting.values()], stream=True, conf=LOW, verbose=False, **settings)
                 for one, result in zip(fitting, found, strict=True):
@@ -183,6 +185,18 @@ def _batches(pictures: Iterable[Picture], most: int) -> list[list[Picture]]:
         alike = list(group)
         found += [alike[start : start + most] for start in range(0, len(alike), most)]
     return found
+
+
+def _read(picture: Picture) -> np.ndarray | None:
+    """The pixels; None where it cannot be decoded. UserError if it is gone, or another image now."""
+    from ultralytics.utils.patches import imread
+
+    file = Path(picture.file)
+    if not file.is_file():
+        raise UserError(f"{file} is gone: put it back, or give the same command again")
+    if sha256(file) != picture.sha256:
+        raise UserError(f"{file} has changed since it was read first: give the same command again")
+    return imread(file)
 
 
 def _fits(picture: Picture, pixels: np.ndarray | None) -> bool:

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from msgspec import structs
@@ -33,6 +33,8 @@ from coco1k_kd.study.arms import BASELINE, POOL_PLACEBO, POOL_SELF, POOL_TRUTH, 
 from coco1k_kd.study.plan import LESSONS, Study
 from coco1k_kd.study.teaching import Labeller, best_imgsz, classes_of_labels
 from coco1k_kd.verdict.coco import read_truth
+
+_NAMED = 5  # classes of a kind that are named
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def teach_once(source: Source, teacher: Weights, slots: Slots | None = None) -> 
     unread = labeller.detect([*pool, *source.train], imgsz)
     for line in source.pool.notes(unread) if source.pool else ():
         print(f"note: {line}", flush=True)
+    if pool and (unknown := [name for number, name in enumerate(classes) if number not in numbers]):
+        what = f"{len(unknown)} of {count(len(classes), 'class', 'classes')}, {_some(unknown)}"
+        print(f"note: the teacher does not know {what}: in the unlabelled images these are background", flush=True)
 
     def found(images: Iterable[PoolImage]) -> dict[str, Found]:
         kept = [image for image in images if image.file not in unread]
@@ -118,8 +123,10 @@ def keep(lesson: Lesson, project: Path, name: str) -> Path:
 
 
 def placebo(lesson: Lesson) -> Lesson:
-    """The same boxes, each image's in another image: a lesson that must not help."""
+    """The same boxes, each image's in another image: a lesson that must not help. UserError if there is no other."""
     files = sorted(lesson.pool)
+    if len(files) < 2:
+        raise UserError(f"arm {POOL_PLACEBO}: --unlabelled has one image, and its boxes no other to be put into")
     order = np.random.default_rng(0).permutation(len(files))
     pool = {}
     for place, other in zip(order, np.roll(order, 1), strict=True):
@@ -130,30 +137,53 @@ def placebo(lesson: Lesson) -> Lesson:
 
 
 def truth(lesson: Lesson, file: Path, images: Pool) -> Lesson:
-    """What a person has labelled in the pool: a COCO annotation file, whose images are known by name, classes by name.
+    """What a person has labelled in the images of the lesson: COCO annotations, which know images and classes by name.
 
-    UserError if an image of the pool is not in the file or has another size there, or a class of the file is none of
-    the data.
+    Where folders are called otherwise, an image is known by the end of its path, if no other ends so. What casts doubt
+    on the labels is printed.
+
+    UserError if an image is not in the file or has another size there, a class of the file is none of the data, or no
+    image has a box.
     """
-    known = read_truth(file)
+    flag, content, known = f"--pool-truth {file}", read(file), read_truth(file)
     if strange := [name for name in known.names if name not in lesson.classes]:
-        raise UserError(f"--pool-truth {file}: the data have no class {strange[0]!r}")
+        raise UserError(f"{flag}: the data have no class {strange[0]!r}")
     numbers = np.array([lesson.classes.index(name) for name in known.names])
-    entries = {image.name: image for image in read(file).images()}
+    entries = {image.name: image for image in content.images()}
     places = {name: number for number, name in enumerate(known.files)}
     ends = [Counter(Path(name).name for name in names) for names in (places, (one.name for one in images.images))]
-    by_end = {end: number for name, number in places.items() if ends[0][end := Path(name).name] == ends[1][end] == 1}
+    by_end = {end: name for name in places if ends[0][end := Path(name).name] == ends[1][end] == 1}
     pool = {}
     for image in images.images:
-        at = places.get(image.name, by_end.get(image.file.name))
-        if at is None:
-            raise UserError(f"--pool-truth {file}: {image.name} is not in it, an image of --unlabelled")
-        if fault := size_fault(Seen(image.width, image.height, 1), entries[known.files[at]]):
-            raise UserError(f"--pool-truth {file}: {image.name} {fault}")
-        own = (known.image == at) & ~known.crowd & (known.box[:, 2:] > 0).all(1)
+        if (path := str(image.file.resolve())) not in lesson.pool:  # it cannot be decoded
+            continue
+        name = image.name if image.name in places else by_end.get(image.file.name)
+        if name is None or not _one_ends_as_the_other(name, image.name):
+            raise UserError(f"{flag}: {image.name} is not in it, an image of --unlabelled")
+        if fault := size_fault(Seen(image.width, image.height, 1), entries[name]):
+            raise UserError(f"{flag}: {image.name} {fault}")
+        own = (known.image == places[name]) & ~known.crowd & (known.box[:, 2:] > 0).all(1)
         table = np.column_stack((numbers[known.category[own]], np.ones(own.sum()), known.box[own]))
-        pool[str(image.file.resolve())] = found_in(image, table)
+        pool[path] = found_in(image, table)
+    if not any(found.rows for found in pool.values()):
+        raise UserError(f"{flag}: it has no box in the images of --unlabelled")
+    if missing := [name for name in lesson.classes if name not in known.names]:
+        print(f"note: {flag} has no class {_some(missing)}: pool_truth takes their objects for background", flush=True)
+    if b'"score"' in content.raw:
+        print(
+            f"note: {flag} has scores, as a model gives them: pool_truth is a bound only by what a person has labelled"
+        )
     return Lesson(teacher=sha256(file), classes=lesson.classes, thresholds=lesson.thresholds, pool=pool)
+
+
+def _one_ends_as_the_other(*names: str) -> bool:
+    """Whether the shorter of two paths is the end of the longer: what both say of the folder is then the same."""
+    short, long = sorted((PurePosixPath(name).parts for name in names), key=len)
+    return long[len(long) - len(short) :] == short
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + "…" * (len(names) > _NAMED)
 
 
 def prepare(study: Study, slots: Slots) -> Study:
@@ -194,14 +224,18 @@ def _say(lesson: Lesson, teacher: Weights) -> None:
     )
 
 
-def prepare_run(study: Study, key: Key) -> None:
-    """Have the baseline's own student of the same replicate label the pool, for a run of `pool_self`."""
+def prepare_run(study: Study, key: Key, slots: Slots) -> None:
+    """Have the baseline's own student of the same replicate label the pool, for a run of `pool_self`.
+
+    This process does so, or a cluster's nodes.
+    """
     arm, replicate = key
     if arm.row != POOL_SELF.row:
         return
     student = read_weights(checkpoints(study.folder(BASELINE, replicate))["best"], "teacher")
     source = replace(source_of(study, fill=False), imgsz=study.settings.imgsz, class_map=())
-    Sealed.of(teach_once(source, student)).write(study.lesson(arm, replicate))
+    lesson = teach_once(source, student, slots if slots.grows else None)
+    Sealed.of(lesson).write(study.lesson(arm, replicate))
 
 
 def labelling(study: Study) -> Labelling | None:

@@ -53,6 +53,7 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, J
     judging = judge.split if judge else data.val
     if settings.groups:
         trained = [name for drawn in study.drawn for name in drawn.train.names]
+        trained += [image.name for image in study.pool.images] if study.pool else []
         told = notes_on(groups_of(settings.groups, judging.names), trained)
         print("\n".join(f"note: {line}" for line in told), flush=True)
     else:

@@ -105,6 +105,7 @@ class Study:
         parts["models"] = self._checkpoints
         parts["loss file"] = files_of_code(self.settings.loss_file) if self.settings.loss_file else []
         parts["unlabelled"] = [image.file for image in self.pool.images] if self.pool else []
+        parts["pool truth"] = self._truths
         return {part: hashes(files, self.project) for part, files in parts.items()}
 
     def read_by(self, key: Key) -> dict[str, str | None]:
@@ -124,11 +125,12 @@ class Study:
         return self.project / f"files_{self.stamp}.json"
 
     def files(self) -> list[Path]:
-        """What runs read, on whichever machine they run; of the images of a split one, and their list."""
+        """What runs read, on whichever machine they run; of images of one kind the first, and their list."""
         splits = [split for data in self.drawn for split in (data.train, data.val)]
         images = [split.images / split.names[0] for split in splits]
         images += [split.listed for split in splits if split.listed]
         own = [self.settings.loss_file] if self.settings.loss_file else []
+        own += [*self._truths, *([self.pool.images[0].file] if self.pool else [])]
         return [*(data.yaml for data in self.drawn), self.data.val.annotations, *images, *self._checkpoints, *own]
 
     @property
@@ -145,6 +147,10 @@ class Study:
         """A model as students meet it: a teacher that was fitted, in place of the one that was given."""
         fitted = self.fitted.get((given.path, draw))
         return fitted.weights if fitted else given
+
+    @property
+    def _truths(self) -> list[Path]:
+        return [self.settings.pool_truth.resolve()] if self.settings.pool_truth else []
 
     @property
     def _checkpoints(self) -> list[Path]:

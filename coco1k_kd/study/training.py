@@ -122,7 +122,7 @@ class Training:
     def _submit(self, key: Key, board: Board, runs: int) -> Future[Result]:
         study = self.study
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
-        prepare_run(study, key)
+        prepare_run(study, key, self.slots)
         board.add(run_label(*key), study.folder(*key), epochs)
         spec = structs.replace(study.spec(*key, epochs), at_once=min(self.slots.number, runs), judge=self.judge(key))
         return self.slots.submit(spec, run_label(*key))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,16 @@ import pytest
 from ray.cluster_utils import Cluster as Nodes
 from studies import PROGRAM, alive, assert_same_study, children_of, environment, run, wait_for
 
+from coco1k_kd.data.dataset import read_data
+from coco1k_kd.data.lesson import digest
+from coco1k_kd.data.pool import read_pool
+from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import NO_LOCKS
+from coco1k_kd.runs import taught
 from coco1k_kd.runs.cluster import Cluster, _sweep, unfit
 from coco1k_kd.runs.launch import holder
+from coco1k_kd.study.lessons import Source, keep, labels_of, teach_once
 
 STORE = 80_000_000  # bytes of each node's object store, which nothing is put into
 
@@ -84,6 +91,36 @@ def test_whatever_dies_the_study_is_the_same(
     assert_same_study(content, whole.content)
     assert content["at_once"] == 2 and "2/2" in said
     assert not list(tmp_path.glob(".ray_*"))
+
+
+def test_a_teacher_looks_at_a_pool_on_the_nodes_and_finds_what_it_finds_here(
+    nodes: Nodes, subset: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(taught, "WORTH", 1)
+    data, teacher = read_data(subset / "coco1k.yaml"), models / "teacher.pt"
+    shutil.copytree(subset / "images" / "train2017", tmp_path / "pool")
+    pool = read_pool(tmp_path / "pool")
+    source = Source([data], replace(pool, images=pool.images[:8]), False, tmp_path / "here", 64, device="cpu", batch=4)
+    weights = read_weights(str(teacher), "teacher")
+    here = teach_once(source, weights)
+    monkeypatch.setattr(taught, "look", lambda *_: pytest.fail("this machine may have no card"))
+    with Cluster(nodes.address, cpus=1, memory=1) as cluster:
+        cluster.check("cpu", tmp_path, [teacher])
+        there = teach_once(replace(source, project=tmp_path / "there"), weights, cluster)
+    assert labels_of(here.pool, here) and digest(there) == digest(here) and there.cost.seconds > 0
+    assert keep(there, tmp_path / "there", "pool").name == keep(here, tmp_path / "here", "pool").name
+    found = [
+        {sha: rows for file in (tmp_path / place).rglob("boxes_*") for sha, rows in images_of(file).items()}
+        for place in ("here", "there")
+    ]
+    assert found[0] == found[1] and len(found[0]) == 8 + data.val.size
+    assert len(list((tmp_path / "there").rglob("boxes_*"))) == 2, "a process each"
+
+
+def images_of(file: Path) -> dict[str, Any]:
+    """The boxes in a teacher's file, by the SHA-256 of the image."""
+    return json.loads(file.read_bytes())["images"]
 
 
 def is_parent(node: Any, worker: int) -> bool:

@@ -6,9 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from layouts import picture
 
+from coco1k_kd.errors import UserError
+from coco1k_kd.files import sha256
 from coco1k_kd.runs.boxes import BoxStore
 from coco1k_kd.runs.spec import Picture
 from coco1k_kd.runs.taught import LOW, _batches, _boxes, teach
@@ -31,18 +34,34 @@ def test_boxes_are_left_top_width_height_and_those_without_a_side_are_none() -> 
 
 
 def test_only_what_is_missing_is_looked_at_and_what_cannot_be_decoded_is_named(models: Path, tmp_path: Path) -> None:
-    sizes = {"a": (64, 48), "b": (48, 64), "c": (64, 48)}
-    one, other, broken = (Picture(str(tmp_path / f"{name}.jpg"), name, size) for name, size in sizes.items())
-    for seed, good in enumerate((one, other)):
-        picture(Path(good.file), seed, good.size)
-    Path(broken.file).write_text("no image")
+    files = [tmp_path / f"{name}.jpg" for name in "abc"]
+    sizes = [(64, 48), (48, 64), (64, 48)]
+    for seed in (0, 1):
+        picture(files[seed], seed, sizes[seed])
+    files[2].write_text("no image")
+    one, other, broken = (Picture(str(file), sha256(file), size) for file, size in zip(files, sizes, strict=True))
     teacher, settings = str(models / "teacher.pt"), {"imgsz": 64, "batch": 2, "device": "cpu"}
     store = BoxStore(tmp_path / "boxes.json", IDENTITY)
     assert teach(teacher, [one, broken], store, **settings) == {Path(broken.file): "cannot be decoded"}
-    assert "a" in store and "c" not in store and len(store["a"]) > 0 and store["a"][:, 1].min() >= LOW
+    assert one.sha256 in store and broken.sha256 not in store
+    assert len(store[one.sha256]) > 0 and store[one.sha256][:, 1].min() >= LOW
     kept = BoxStore(store.path, IDENTITY)
-    store.add("a", np.zeros((0, 6)))
+    store.add(one.sha256, np.zeros((0, 6)))
     assert teach(teacher, [one, other], store, **settings) == {}
-    assert len(store["a"]) == 0 < len(kept["a"]), "it was not looked at again"
-    assert "b" in BoxStore(store.path, IDENTITY) and store.cost.seconds > kept.cost.seconds > 0
+    assert len(store[one.sha256]) == 0 < len(kept[one.sha256]), "it was not looked at again"
+    assert other.sha256 in BoxStore(store.path, IDENTITY) and store.cost.seconds > kept.cost.seconds > 0
     assert teach("nowhere.pt", [one], store, **settings) == {}, "nothing is left to do"
+
+
+@pytest.mark.parametrize("end", ["gone", "changed"])
+def test_boxes_are_of_the_image_that_was_read_or_there_are_none(models: Path, tmp_path: Path, end: str) -> None:
+    file = tmp_path / "a.jpg"
+    picture(file, 0, (64, 48))
+    asked = Picture(str(file), sha256(file), (64, 48))
+    file.unlink()
+    if end == "changed":
+        picture(file, 1, (64, 48))
+    store = BoxStore(tmp_path / "boxes.json", IDENTITY)
+    with pytest.raises(UserError, match=r"a\.jpg (is gone|has changed since it was read first)"):
+        teach(str(models / "teacher.pt"), [asked], store, imgsz=64, batch=2, device="cpu")
+    assert asked.sha256 not in BoxStore(store.path, IDENTITY)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec import structs
 from plans import key_of, made, pairs, specs_of
@@ -15,12 +17,23 @@ from studies import run
 
 from coco1k_kd.data.lesson import Cost, Found, Lesson, read_lesson
 from coco1k_kd.data.pool import Pool, PoolImage
+from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import Labelling
 from coco1k_kd.runs.spec import Result
-from coco1k_kd.study import comparing, equal_time, store
+from coco1k_kd.study import comparing, equal_time, lessons, store
 from coco1k_kd.study.arms import read_arm
-from coco1k_kd.study.lessons import LESSONS, keep, labelling, labelling_seconds, labels_of, placebo, truth
+from coco1k_kd.study.lessons import (
+    LESSONS,
+    Source,
+    keep,
+    labelling,
+    labelling_seconds,
+    labels_of,
+    placebo,
+    teach_once,
+    truth,
+)
 from coco1k_kd.study.settings import Settings
 
 ARMS = ("baseline", "pool:share=0.25", "fill+response", "pool_self")
@@ -32,7 +45,8 @@ def taught(
 ) -> SimpleNamespace:
     """A study of all kinds of arms that learn from boxes, and the command that it was begun with."""
     project = tmp_path_factory.mktemp("taught") / "experiments"
-    annotations = coco_root / "annotations" / "instances_train2017.json"
+    annotations = project.parent / "truth.json"
+    shutil.copy(coco_root / "annotations" / "instances_train2017.json", annotations)
     flags = ["--epochs", "1", "--unlabelled", unlabelled, "--pool-truth", annotations, "--teacher-imgsz", "64"]
     flags = [*command[:-1], project, "--arms", *ARMS, "--controls", *flags]
     done = run([str(flag) for flag in flags])
@@ -71,7 +85,7 @@ def _classes(taught: SimpleNamespace) -> list[str]:
     return json.loads(next((taught.project / LESSONS).glob("pool_*.json")).read_bytes())["lesson"]["classes"]
 
 
-def test_a_further_arm_labels_nothing_again_and_a_changed_lesson_is_refused(
+def test_a_further_arm_labels_nothing_again_and_a_lesson_or_truth_that_was_changed_is_refused(
     taught: SimpleNamespace, unlabelled: Path
 ) -> None:
     results = {file: file.stat().st_mtime_ns for file in taught.project.glob("*/result.json")}
@@ -87,6 +101,10 @@ def test_a_further_arm_labels_nothing_again_and_a_changed_lesson_is_refused(
         assert "Traceback" not in refused.stderr
     finally:
         lesson.write_bytes(before)
+    annotations = taught.project.parent / "truth.json"
+    annotations.write_bytes(annotations.read_bytes() + b"\n")
+    refused = run([*taught.command, "--resume"])
+    assert refused.returncode == 2 and f"{annotations} has changed since the study began" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -189,9 +207,25 @@ def test_a_placebo_has_all_boxes_and_none_where_it_was(tmp_path: Path) -> None:
     path.write_bytes(other.read_bytes())  # a whole lesson, of another arm or teacher
     with pytest.raises(UserError, match="is another lesson than the one of that name"):
         keep(LESSON, tmp_path, "pool")
+    with pytest.raises(UserError, match="arm pool_placebo: --unlabelled has one image"):
+        placebo(structs.replace(LESSON, pool={"/p/1.jpg": LESSON.pool["/p/1.jpg"]}))
 
 
-def test_a_truth_is_known_by_name(tmp_path: Path) -> None:
+def test_what_the_teacher_cannot_know_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = {"thresholds": np.ones(3), "detect": {}, "boxes": np.zeros((0, 6)), "store": SimpleNamespace(cost=Cost())}
+    labeller = SimpleNamespace(**{name: lambda *_, found=found: found for name, found in looks.items()})
+    monkeypatch.setattr(lessons, "Labeller", lambda *_: labeller)
+    teacher = Weights("t.pt", "0" * 64, ("b", "z"), 1, (8,))
+    data, image = SimpleNamespace(classes=("a", "b", "c"), val=None), PoolImage(Path("/p/1.jpg"), "1.jpg", "", "", 9, 9)
+    for pool in (None, Pool(Path("/p"), (image,), {}, {}, 0)):
+        teach_once(Source([data], pool, False, tmp_path, 64), teacher)
+        said = "note: the teacher does not know 2 of 3 classes, a, c: in the unlabelled images these are background\n"
+        assert capsys.readouterr().out == (said if pool else "")
+
+
+def test_a_truth_is_known_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes = [
         {"id": n, "image_id": image, "category_id": 7, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": crowd}
         for n, (image, crowd) in enumerate([(1, 0), (1, 1), (2, 0)])
@@ -207,19 +241,42 @@ def test_a_truth_is_known_by_name(tmp_path: Path) -> None:
     pool = Pool(Path("/p"), images, {}, {}, 0)
     found = truth(LESSON, file, pool)
     assert found.pool["/p/1.jpg"].rows == [[1, 1, 1, 2, 3, 4]]  # a crowd is no object
+    said = capsys.readouterr().out
+    assert said == f"note: --pool-truth {file} has no class a: pool_truth takes their objects for background\n"
+    unread = structs.replace(LESSON, pool={"/p/1.jpg": LESSON.pool["/p/1.jpg"]})  # 2.jpg could not be decoded
+    assert list(truth(unread, file, pool).pool) == ["/p/1.jpg"]
     with pytest.raises(UserError, match=r"1.jpg is 12x9, but its annotations are for 9x9"):
         truth(LESSON, file, replace(pool, images=(replace(images[0], width=12), images[1])))
-    two = (replace(images[0], name="a/1.jpg"), replace(images[0], name="b/1.jpg", file=Path("/p/b/1.jpg")))
+    two = (
+        replace(images[0], name="a/1.jpg", file=Path("/p/1.jpg")),
+        replace(images[0], name="b/1.jpg", file=Path("/p/b/1.jpg")),
+    )
     with pytest.raises(UserError, match=r"a/1.jpg is not in it"):  # whose boxes would they be?
         truth(LESSON, file, replace(pool, images=two))
+    content["images"][0]["file_name"] = "b/1.jpg"
+    file.write_text(json.dumps(content))
+    assert truth(LESSON, file, pool).pool == found.pool
+    with pytest.raises(UserError, match=r"a/1.jpg is not in it"):  # that of folder b is another one
+        truth(LESSON, file, replace(pool, images=(two[0], images[1])))
+    content["images"][0]["file_name"] = "1.jpg"
+    file.write_text(json.dumps(content | {"annotations": [one | {"image_id": 3} for one in boxes]}))
+    with pytest.raises(UserError, match="names image 3, which the file does not have"):
+        truth(LESSON, file, pool)
+    other = {"images": [*content["images"], {**content["images"][0], "id": 3, "file_name": "3.jpg"}]}
+    file.write_text(json.dumps(content | other | {"annotations": [one | {"image_id": 3, "score": 1} for one in boxes]}))
+    with pytest.raises(UserError, match="it has no box in the images of --unlabelled"):
+        truth(LESSON, file, pool)
+    file.write_text(json.dumps(content | {"annotations": [one | {"score": 0.9} for one in boxes]}))
+    truth(LESSON, file, pool)
+    assert "has scores, as a model gives them" in capsys.readouterr().out
     content["categories"][0]["name"] = "c"
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="no class 'c'"):
         truth(LESSON, file, pool)
-    more = replace(pool, images=(*images, replace(images[0], name="9.jpg", file=Path("/p/9.jpg"))))
+    more = replace(pool, images=(*images, replace(images[0], name="3.jpg", file=Path("/p/3.jpg"))))
     content["categories"][0]["name"] = "b"
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"9.jpg is not in it"):
+    with pytest.raises(UserError, match=r"3.jpg is not in it"):
         truth(LESSON, file, more)
 
 

@@ -108,5 +108,20 @@ def test_what_a_pilot_of_a_data_yaml_was_drawn_from_is_parsed_once(
     assert set(parsed.values()) == {1}, parsed
 
 
+def test_images_of_the_pool_that_are_of_a_judging_group_are_told_of(
+    subset: Path, coco_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used = {path.name for path in (subset / "images" / "train2017").iterdir()}
+    source = next(path for path in sorted((coco_root / "train2017").iterdir()) if path.name not in used)
+    name = min(path.name for path in (subset / "images" / "val2017").iterdir())
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / name).write_bytes(source.read_bytes())
+    asked = {"data": subset / "coco1k.yaml", "judge": "val", "groups": r"(\d+)\.jpg", "seeds": [0]}
+    _study(tmp_path, yaml_names(asked["data"]), **asked)
+    assert "hold images to train on as well" not in capsys.readouterr().out
+    _study(tmp_path, yaml_names(asked["data"]), **asked, unlabelled=tmp_path / "pool")
+    assert "1 of the groups hold images to train on as well" in capsys.readouterr().out
+
+
 def yaml_names(data: Path) -> list[str]:
     return list(yaml.safe_load(data.read_text())["names"].values())
