@@ -125,7 +125,7 @@ def keep(lesson: Lesson, project: Path, name: str) -> Path:
 def placebo(lesson: Lesson) -> Lesson:
     """The same boxes, each image's in another image: a lesson that must not help. UserError if there is no other."""
     files = sorted(lesson.pool)
-    if len(files) < 2:
+    if len(files) == 1:
         raise UserError(f"arm {POOL_PLACEBO}: --unlabelled has one image, and its boxes no other to be put into")
     order = np.random.default_rng(0).permutation(len(files))
     pool = {}
