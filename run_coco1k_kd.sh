@@ -110,9 +110,14 @@ data() {
   local draw=("$python" "$here/create_coco1k.py" --coco-root "$coco_root" --force)
   if [[ $demo ]]; then
     # what the models have seen before the study: scenes of the old classes, as published models have seen COCO
-    run "$python" -m coco1k_kd.demo "$out/old" --old --train 800 --val 60 --seed "$((1000 + WORLD))"
-    run "${draw[@]}" --coco-root "$out/old" --output-dir "$out/pool" --target-size all --val-size all
+    {
+      run "$python" -m coco1k_kd.demo "$out/old" --old --train 800 --val 60 --seed "$((1000 + WORLD))"
+      run "${draw[@]}" --coco-root "$out/old" --output-dir "$out/pool" --target-size all --val-size all
+    } &
+    local old=$!
+    [[ ! $dry ]] || wait "$old" # the commands in one order, since they are a part of the stage's key
     run "$python" -m coco1k_kd.demo "$coco_root" --train 400 --val 500 --seed "$WORLD"
+    wait "$old"
   elif [[ $download ]]; then
     draw+=(--download --workers 16) # connections wait more than they work
   fi
@@ -125,7 +130,7 @@ weights() {
     # a teacher of the same size that has learnt longer; both from nothing, on the pool, at once
     pretrain yolo11n.yaml 2 student &
     local student=$!
-    [[ ! $dry ]] || wait "$student" # the commands in one order, since they are a part of the stage's key
+    [[ ! $dry ]] || wait "$student" # in one order, as above
     pretrain yolo11n.yaml 7 teacher
     wait "$student"
   else

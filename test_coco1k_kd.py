@@ -131,12 +131,14 @@ def read_flags(typed: list[str]) -> dict[str, Any]:
 def main() -> int:
     """Parse, run, and let the study print."""
     args = read_flags(sys.argv[1:])
-    from coco1k_kd.study import study  # here, since --help and faults of flags need none of what it imports
-
     resume, report, language = args.pop("resume"), args.pop("report_only"), args.pop("language")
+    if report:  # each imports its own, since --help and faults of flags need none of it, and a report no PyTorch
+        from coco1k_kd.report.write import write_again
+
+        return write_again(report, language)
+    from coco1k_kd.study import study
+
     places = slots(args.pop("ray"), args.pop("parallel"), {name: args.pop(f"{name}_per_run") for name in _SHARE})
-    if report:
-        return study.report_only(report, language)
     if args.pop("check"):
         from coco1k_kd.data.given import check as check_data
         from coco1k_kd.study.unlabelled import check_unlabelled

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from coco1k_kd.errors import UserError
 from coco1k_kd.files import write_atomic, write_json
-from coco1k_kd.report.comparison import Comparison
+from coco1k_kd.report.comparison import Comparison, read_comparison
 from coco1k_kd.report.evidence import gather
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.page import page
@@ -36,3 +37,15 @@ def write_report(comparison: Comparison, folder: Path, stamp: str, language: str
     for name, content in made.items():
         write_atomic(folder / name, content)
     return (data, *(folder / name for name in made if "/" not in name))
+
+
+def write_again(path: Path, language: str | None = None) -> int:
+    """Write and print the report of a comparison again, from its JSON."""
+    content = read_comparison(path)
+    try:
+        written = write_report(content, path.parent, path.stem.removeprefix("comparison_"), language)
+    except OSError as error:
+        raise UserError(f"cannot write beside {path}: {error.strerror}") from None
+    print(markdown(content, Words(language or content.language)))
+    print("\n".join(f"wrote {place}" for place in written))
+    return 0

@@ -130,6 +130,10 @@ class Cluster:
         if found := [fault for fault in faults if fault]:
             raise UserError(f"--ray: {found[0]}")
 
+    def shares_a_gpu(self, device: str) -> bool:
+        """As of `Slots`: whether a run is given a part of a card."""
+        return bool(self.gpus) and self.gpus < 1
+
     def submit(self, spec: Spec, label: str) -> Future[Outcome]:
         """Start `spec` as soon as a node has room; the future raises what `launch` does."""
         task = ray.remote(

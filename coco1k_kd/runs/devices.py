@@ -32,14 +32,21 @@ def check_device(device: str) -> None:
         raise UserError(f"--device {device}: give cpu, mps, the number of a GPU, or those of several, as 0,1")
 
 
+def on_cpu(device: str) -> bool:
+    """Whether a run on `device` computes on the processor."""
+    import torch
+
+    first = read_devices(device)[0]
+    return first == "cpu" or not (first or torch.cuda.is_available())
+
+
 def machine(device: str) -> dict[str, str]:
     """What of this machine computes a run on `device`: the model of its GPU, or of the processor, and its threads."""
     import torch
 
-    first = read_devices(device)[0]
-    if first == "cpu" or not (first or torch.cuda.is_available()):
+    if on_cpu(device):
         return {"processor": processor(), "threads": str(torch.get_num_threads())}
-    number = first.removeprefix("cuda").removeprefix(":") or "0"
+    number = read_devices(device)[0].removeprefix("cuda").removeprefix(":") or "0"
     there = number.isdecimal() and int(number) < torch.cuda.device_count()
     return {"GPU": torch.cuda.get_device_name(int(number))} if there else {}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from coco1k_kd.runs.devices import check_device
+from coco1k_kd.runs.devices import check_device, on_cpu
 from coco1k_kd.runs.launch import launch
 from coco1k_kd.runs.spec import Outcome, Spec
 
@@ -35,6 +35,10 @@ class Slots:
     def check(self, device: str, project: Path, files: Sequence[Path]) -> None:
         """UserError if the device is not there. `Cluster` also looks whether its nodes see the files."""
         check_device(device)
+
+    def shares_a_gpu(self, device: str) -> bool:
+        """Whether two runs under way at once slow each other down in a way that no clock of theirs tells apart."""
+        return not on_cpu(device)
 
     def submit(self, spec: Spec, label: str) -> Future[Outcome]:
         """Start `spec` as soon as a slot is free; the future raises what `launch` does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -40,26 +40,30 @@ _SAME_TEACHER = ("data", "device", "workers", "cache", "plots", "exist_ok")  # s
 _POLL_SECONDS = 0.5
 
 
-def fit(study: Study, slots: Slots, judge: Callable[[Path], EvaluateSpec | None]) -> Study:
-    """The study with the teachers that its students learn from: fitted now, or found, where fitted ones are asked for.
+def fit(
+    study: Study,
+    slots: Slots,
+    judge: Callable[[Path], EvaluateSpec | None],
+    beside: Mapping[str, TrainSpec],
+) -> Study:
+    """The study with the teachers that its students learn from: fitted now, or found where they were fitted before.
 
     Args:
         study: begun and locked; each of its draws has a teacher of its own.
         slots: where the training goes.
         judge: how the best checkpoint of a run folder is evaluated on the images that judge.
+        beside: runs by label that learn from no teacher, begun one after the other in slots that would be idle.
 
     Raises:
         RunFailed, UserError: as of any run.
     """
-    if not study.settings.fit_teacher:
-        return study
     teachers = [weights for role, weights in study.given().items() if role != STUDENT]
     asked = [(given, draw) for given in teachers for draw in range(len(study.drawn))]
     specs = {(given.path, draw): _spec(study, given, draw, judge) for given, draw in asked}
     left = [spec for spec in specs.values() if not finished(Path(spec.folder))]
     if left:
         print(f"fitting to the train images: {', '.join(weights.path for weights in teachers)}", flush=True)
-        _train(left, slots)
+        _train(left, beside, slots)
     fitted = {}
     for key, spec in specs.items():
         folder, result = Path(spec.folder), finished(Path(spec.folder))
@@ -81,20 +85,30 @@ def _best(folder: Path, result: Result) -> Weights:
     return read_weights(path, "teacher")
 
 
-def _train(specs: list[TrainSpec], slots: Slots) -> None:
-    """Run them all, with a table of how far they are."""
-    with Board(0, len(specs), sum(spec.train_args["epochs"] for spec in specs)) as board:
+def _train(specs: list[TrainSpec], beside: Mapping[str, TrainSpec], slots: Slots) -> None:
+    """Run all of `specs`, and of `beside` those that find a slot before that is done; with a table of how far they are.
+
+    One of `beside` ends no later than a first distilled run would, and that is finished whatever hours a study has.
+    """
+    fitted, further = {Path(spec.folder).name: spec for spec in specs}, list(beside)
+    runs = fitted | beside
+    at_once = min(slots.number, len(runs))
+    with Board(0, len(runs), sum(spec.train_args["epochs"] for spec in runs.values())) as board:
         under_way: dict[Future[Result], str] = {}
-        for spec in specs:
-            label = Path(spec.folder).name
-            board.add(label, Path(spec.folder), spec.train_args["epochs"])
-            spec = structs.replace(spec, at_once=min(slots.number, len(specs)))
-            under_way[slots.submit(spec, label)] = label
+
+        def begin(label: str) -> None:
+            board.add(label, Path(runs[label].folder), runs[label].train_args["epochs"])
+            under_way[slots.submit(structs.replace(runs[label], at_once=at_once), label)] = label
+
+        for label in fitted:
+            begin(label)
         while under_way:
+            while further and len(under_way) < slots.number and fitted.keys() & under_way.values():
+                begin(further.pop(0))
             for future in wait(under_way, _POLL_SECONDS).done:
                 label = under_way.pop(future)
                 future.result()
-                board.remove(label, "fitted")
+                board.remove(label, "fitted" if label in fitted else "trained")
             board.refresh()
 
 

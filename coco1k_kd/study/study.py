@@ -11,12 +11,10 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import get_args
 
-from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
-from coco1k_kd.report.comparison import Change, Comparison, Power, Progress, Reference, read_comparison
+from coco1k_kd.report.comparison import Change, Comparison, Power, Progress, Reference
 from coco1k_kd.report.loggers import log_study
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
@@ -80,7 +78,11 @@ def run(
         with store.locked(study):
             write_config(given, study.project)
             try:
-                study = prepare(fit(study, slots, Evaluator(study, slots, judge).of_teacher), slots)
+                evaluator = Evaluator(study, slots, judge)
+                if settings.fit_teacher:
+                    untaught = Training(study, slots, Hours(math.inf), evaluator.of_run).untaught()
+                    study = fit(study, slots, evaluator.of_teacher, untaught)
+                study = prepare(study, slots)
                 review_of_study(study, language)
                 course = Course(study, slots, judge, command, language, clock)
                 content = course.run()
@@ -97,18 +99,6 @@ def run(
     if failed:
         print(f"error: the control {WEIGHT0} failed: {weight0.sentence}", file=sys.stderr)
     return 1 if failed or failures or course.unexported or not content else 0
-
-
-def report_only(path: Path, language: str | None = None) -> int:
-    """Write and print the report of a comparison again, from its JSON."""
-    content = read_comparison(path)
-    try:
-        written = write_report(content, path.parent, path.stem.removeprefix("comparison_"), language)
-    except OSError as error:
-        raise UserError(f"cannot write beside {path}: {error.strerror}") from None
-    print(markdown(content, Words(language or content.language)))
-    print("\n".join(f"wrote {place}" for place in written))
-    return 0
 
 
 class Course:

@@ -13,7 +13,7 @@ from coco1k_kd.runs.board import Board
 from coco1k_kd.runs.launch import RunFailed
 from coco1k_kd.runs.results import finished, finished_as
 from coco1k_kd.runs.slots import Slots
-from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result
+from coco1k_kd.runs.spec import SPEC, EvaluateSpec, Result, TrainSpec
 from coco1k_kd.study.arms import BASELINE, SAME_TIME, Arm, Key, run_label
 from coco1k_kd.study.equal_time import same_time_epochs
 from coco1k_kd.study.hours import Hours, unit_seconds
@@ -81,6 +81,19 @@ class Training:
                 board.refresh()
         return in_time
 
+    def untaught(self) -> dict[str, TrainSpec]:
+        """The baselines up to the first look that are left, by label: what can be trained before there is a teacher.
+
+        None where runs share a GPU: the clock of a baseline would count the work of another run than a distilled
+        one's does.
+        """
+        study = self.study
+        if self.slots.shares_a_gpu(study.settings.device):
+            return {}
+        first = study.timed_runs(BASELINE)
+        specs = {key: self._spec(key, study.settings.epochs, len(study.plan())) for key in study.plan() if key in first}
+        return {run_label(*key): spec for key, spec in specs.items() if not finished_as(spec)}
+
     def seconds(self, keys: Iterable[Key]) -> float:
         """What those of `keys` that are not finished would take, as far as finished runs tell."""
         missing = [key for key in keys if key not in self.results]
@@ -124,8 +137,12 @@ class Training:
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
         prepare_run(study, key, self.slots)
         board.add(run_label(*key), study.folder(*key), epochs)
-        spec = structs.replace(study.spec(*key, epochs), at_once=min(self.slots.number, runs), judge=self.judge(key))
-        return self.slots.submit(spec, run_label(*key))
+        return self.slots.submit(self._spec(key, epochs, runs), run_label(*key))
+
+    def _spec(self, key: Key, epochs: int, runs: int) -> TrainSpec:
+        """A run, of so many in all, and how it judges itself."""
+        spec = self.study.spec(*key, epochs)
+        return structs.replace(spec, at_once=min(self.slots.number, runs), judge=self.judge(key))
 
     def _take(self, key: Key, future: Future[Result], board: Board) -> bool:
         """Take over a run's result; False if it has none, which its arm has to bear alone."""

@@ -9,8 +9,7 @@ from matplotlib.image import imread
 from coco1k_kd.errors import UserError
 from coco1k_kd.report.comparison import read_comparison
 from coco1k_kd.report.markdown import markdown
-from coco1k_kd.report.write import write_report
-from coco1k_kd.study.study import report_only
+from coco1k_kd.report.write import write_again, write_report
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -34,5 +33,5 @@ def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
     path = tmp_path / "some.json"
     path.write_text('{"comparisons": [], "arms": {}, "references": {}}')
     with pytest.raises(UserError, match=r"some.json is not a comparison of this program"):
-        report_only(path)
+        write_again(path)
     assert list(tmp_path.iterdir()) == [path]

@@ -23,7 +23,7 @@ from coco1k_kd.report.comparison import read_comparison
 from coco1k_kd.report.markdown import markdown
 from coco1k_kd.report.words import Words
 from coco1k_kd.runs.results import finished
-from coco1k_kd.runs.spec import read_spec
+from coco1k_kd.runs.spec import comparable_seconds, read_spec
 from coco1k_kd.study import audit, equal_time
 from coco1k_kd.study.arms import read_arm
 from coco1k_kd.study.collect import state_difference
@@ -91,8 +91,9 @@ def test_console_markdown_and_page_say_it(fitted: SimpleNamespace) -> None:
 
 def test_equal_time_counts_it_once(fitted: SimpleNamespace) -> None:
     runs = {arm: entry["runs"][0] for arm, entry in fitted.read["arms"].items()}
-    seconds = runs["cwd"]["train_seconds"] + fitted.read["references"]["teacher"]["fitted"]["seconds"]
-    assert runs["baseline_same_time"]["epochs"] == round(seconds / runs["baseline"]["train_seconds"]) > 1
+    folders = [Path(runs["baseline"]["dir"]), Path(runs["cwd"]["dir"]), fitted.folder]
+    baseline, cwd, teacher = comparable_seconds([finished(folder) for folder in folders])
+    assert runs["baseline_same_time"]["epochs"] == round((cwd + teacher) / baseline) > 1
     plan = made(arms=["cwd", "baseline_same_time"], seeds=[0, 1], epochs=10)
     took = {"baseline": 100.0, "cwd": 140.0}
     results = {(read_arm(arm), (0, seed)): timed(took[arm]) for arm in took for seed in (0, 1)}
@@ -112,6 +113,20 @@ def test_a_second_study_has_the_same_teacher_and_other_settings_another(
     again = json.loads(stamp.read_bytes())["references"]["teacher"]
     first = fitted.read["references"]["teacher"]
     assert again["fitted"] == first["fitted"] and again["ap"] == again["ap_judge"] == first["ap"]
+
+
+def test_beside_the_fitting_an_idle_slot_trains_baselines_and_they_are_the_same(
+    fitted: SimpleNamespace, asked: list[str], tmp_path: Path
+) -> None:
+    done = run([*asked, "--project", str(tmp_path), "--judge", "val", "--parallel", "2"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    (teacher,), (baseline,) = tmp_path.glob("teacher_*"), tmp_path.glob("baseline_*")
+    assert (baseline / "spec.json").stat().st_mtime < (teacher / "result.json").stat().st_mtime
+    assert "baseline (seed 0): trained" in done.stdout and "finished before: baseline (seed 0): AP" in done.stdout
+    assert finished(baseline).at_once == finished(teacher).at_once == 2, "equal time is that of the cores"
+    (alone,) = fitted.project.glob("baseline_2*")
+    assert state_difference(*(folder / "weights" / "last.pt" for folder in (baseline, alone))) == 0
+    assert state_difference(*(folder / "weights" / "best.pt" for folder in (teacher, fitted.folder))) == 0
 
 
 def test_killed_while_it_is_fitted_it_goes_on_and_stops_as_patience_says(

@@ -20,6 +20,9 @@ class Instant:
     def __init__(self) -> None:
         self.begun: list[str] = []
 
+    def shares_a_gpu(self, device: str) -> bool:
+        return device != "cpu"
+
     def submit(self, spec: TrainSpec, label: str) -> Future[Result]:
         self.begun.append(label)
         future: Future[Result] = Future()
@@ -35,3 +38,16 @@ def test_the_timed_baseline_waits_for_what_it_is_timed_by(monkeypatch: pytest.Mo
     last = [label for label in slots.begun if label.startswith("baseline_same_time")]
     assert slots.begun[-2:] == last and len(slots.begun) == 8
     assert [label.split()[0] for label in slots.begun[:6]] == ["mgd", "mgd", "cwd", "cwd", "baseline", "baseline"]
+
+
+def test_only_baselines_of_the_first_look_can_be_trained_before_there_is_a_teacher_and_not_on_a_shared_gpu() -> None:
+    def untaught(device: str) -> dict[str, TrainSpec]:
+        plan = made(arms=["baseline", "cwd", "baseline_same_time"], seeds="auto", looks=[3, 5], device=device)
+        return training.Training(plan, Instant(), Hours(float("inf")), lambda _: None).untaught()
+
+    found = untaught("cpu")
+    assert [(spec.arm, spec.seed, spec.at_once) for spec in found.values()] == [
+        ("baseline", seed, 2) for seed in range(3)
+    ]
+    assert list(found) == [f"baseline (seed {seed})" for seed in range(3)]
+    assert untaught("0") == {}
