@@ -124,7 +124,7 @@ def test_beside_the_fitting_an_idle_slot_trains_baselines_and_they_are_the_same(
     assert (baseline / "spec.json").stat().st_mtime < (teacher / "result.json").stat().st_mtime
     assert "baseline (seed 0): trained" in done.stdout and "finished before: baseline (seed 0): AP" in done.stdout
     assert finished(baseline).at_once == finished(teacher).at_once == 2, "equal time is that of the cores"
-    (alone,) = fitted.project.glob("baseline_2*")
+    alone = Path(fitted.read["arms"]["baseline"]["runs"][0]["dir"])
     assert state_difference(*(folder / "weights" / "last.pt" for folder in (baseline, alone))) == 0
     assert state_difference(*(folder / "weights" / "best.pt" for folder in (teacher, fitted.folder))) == 0
 
