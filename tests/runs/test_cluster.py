@@ -103,6 +103,8 @@ def test_a_teacher_looks_at_a_pool_on_the_nodes_and_finds_what_it_finds_here(
     pool = read_pool(tmp_path / "pool")
     source = Source([data], replace(pool, images=pool.images[:8]), False, tmp_path / "here", 64, device="cpu", batch=4)
     weights = read_weights(str(teacher), "teacher")
+    teach_once(replace(source, pool=None), weights)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")  # the boxes of the val images, which a further pass finds
     here = teach_once(source, weights)
     monkeypatch.setattr(taught, "look", lambda *_: pytest.fail("this machine may have no card"))
     with Cluster(nodes.address, cpus=1, memory=1) as cluster:

@@ -15,7 +15,7 @@ from msgspec import structs
 from plans import key_of, made, pairs, specs_of
 from studies import run
 
-from coco1k_kd.data.lesson import Cost, Found, Lesson, read_lesson
+from coco1k_kd.data.lesson import Cost, Found, Lesson, Sealed, digest, read_lesson, unsealed
 from coco1k_kd.data.pool import Pool, PoolImage
 from coco1k_kd.distill.weights import Weights
 from coco1k_kd.errors import UserError
@@ -31,6 +31,7 @@ from coco1k_kd.study.lessons import (
     labelling_seconds,
     labels_of,
     placebo,
+    prepare_run,
     teach_once,
     truth,
 )
@@ -223,6 +224,22 @@ def test_what_the_teacher_cannot_know_is_said(
         teach_once(Source([data], pool, False, tmp_path, 64), teacher)
         said = "note: the teacher does not know 2 of 3 classes, a, c: in the unlabelled images these are background\n"
         assert capsys.readouterr().out == (said if pool else "")
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_cluster_has_its_nodes_label_for_pool_self(
+    grows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, key = replace(plan("pool", "pool_self"), project=tmp_path), key_of("pool_self")
+    asked = []
+    monkeypatch.setattr(lessons, "read_weights", lambda *_: study.student)
+    monkeypatch.setattr(lessons, "teach_once", lambda _, teacher, slots: asked.append((teacher, slots)) or LESSON)
+    slots = SimpleNamespace(grows=grows)
+    prepare_run(study, key_of("pool"), slots)
+    assert not asked
+    prepare_run(study, key, slots)
+    assert asked == [(study.student, slots if grows else None)]
+    assert digest(unsealed(study.lesson(*key))) == Sealed.of(LESSON).sha256
 
 
 def test_a_truth_is_known_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
