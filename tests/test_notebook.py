@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -41,6 +44,11 @@ def test_the_notebook_goes_from_images_to_the_report(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    forked = tmp_path / "python"  # which is called with -u
+    forked.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" -S "{programs.__file__}" "$@"\n')
+    forked.chmod(0o755)
+    monkeypatch.setenv(programs.ADDRESS, programs.address(os.environ))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"import sys; sys.executable = {str(forked)!r}"))
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is committed as nobody has run it"
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

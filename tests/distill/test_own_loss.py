@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import call
 from studies import environment, run
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ def in_process(pkd: Path, code: str, *more: str) -> subprocess.CompletedProcess[
     """Run `code` in a process of its own, in the file's folder: registering is for a whole process."""
     command = [sys.executable, "-c", code, *more]
     own = {**environment(), "PYTHONPATH": str(PROJECT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=pkd.parent, env=own, timeout=600)
+    return call(command, cwd=pkd.parent, env=own)
 
 
 def test_it_is_one_minus_the_correlation(pkd):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import ultralytics
+from programs import call
 from studies import with_signal
 from trainings import UNCHANGED_IMAGES, final_weights, rows, tiny_architecture, tiny_detector, train
 from ultralytics.utils import YAML
@@ -29,9 +30,6 @@ from coco1k_kd.distill.trainer import DistillationTrainer
 from coco1k_kd.runs.train import random_teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +164,7 @@ def test_a_distilled_run_is_killed_and_goes_on(subset, teacher_file, tmp_path, m
         f"t.train(Path(sys.argv[1]), Path(sys.argv[2]), {{'on_train_batch_end': die}}, **{options!r})"
     )
     command = [sys.executable, "-c", code, str(subset), str(tmp_path / "cut")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])}
-    killed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    killed = call(command, cwd=tmp_path)
     assert killed.returncode == -9, killed.stderr[-2000:]
     weights = tmp_path / "cut/run/weights"
     saved = torch.load(weights / "last.pt", weights_only=False)["optimizer"][distillation.STATE]["distiller"]

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from programs import Program, call
 from ray.cluster_utils import Cluster as Nodes
 from studies import PROGRAM, alive, assert_same_study, children_of, environment, run, wait_for
 
@@ -37,13 +38,16 @@ STORE = 80_000_000  # bytes of each node's object store, which nothing is put in
 def nodes() -> Iterator[Nodes]:
     """A head without room for runs and two nodes with room for one each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_health_check_failure_threshold", "10")  # a loaded machine is slow, not dead
+        # A node that does not answer for 100 seconds is dead, since a loaded machine is slow; one that refuses, in 3.
+        patch.setenv("RAY_health_check_failure_threshold", "10")
+        patch.setenv("RAY_health_check_period_ms", "300")
         head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
         cluster = Nodes(initialize_head=True, head_node_args=head)
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
         yield cluster
-        cluster.shutdown()
+        for node in reversed(cluster.list_all_nodes()):  # `shutdown` gives each of their processes a second
+            cluster.remove_node(node, allow_graceful=False)
 
 
 def snapshots(folder: Path) -> int:
@@ -63,7 +67,7 @@ def test_whatever_dies_the_study_is_the_same(
     """The driver is killed, then a worker, then a node; a node joins. Each run loses its process twice."""
     shutil.copytree(whole.project / "references", tmp_path / "references")
     on_ray = [*command[:-1], str(tmp_path), "--ray", nodes.address, "--cpus-per-run", "1", "--memory-per-run", "1"]
-    driver = subprocess.Popen(on_ray, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    driver = Program(on_ray, env=environment())
     folders = [wait_for(lambda name=name: next(tmp_path.glob(name), None)) for name in ("baseline_*", "kd_cwd_*")]
     baseline, cwd = folders
     wait_for(lambda: all(map(snapshots, folders)))  # both in mid-training, on a node each
@@ -74,9 +78,7 @@ def test_whatever_dies_the_study_is_the_same(
     assert not list(tmp_path.glob("*/result.json")), "killed too late to show anything"
 
     before = {folder: snapshots(folder) for folder in folders}
-    driver = subprocess.Popen(
-        [*on_ray, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), text=True
-    )
+    driver = Program([*on_ray, "--resume"], env=environment())
     victim = wait_for(lambda: pid_of(baseline) if snapshots(baseline) != before[baseline] else 0)
     os.kill(victim, signal.SIGKILL)
     worker = wait_for(lambda: pid_of(cwd) if snapshots(cwd) != before[cwd] else 0)
@@ -84,8 +86,8 @@ def test_whatever_dies_the_study_is_the_same(
     nodes.remove_node(lost, allow_graceful=False)
     wait_for(lambda: not alive(worker))
     nodes.add_node(num_cpus=1, object_store_memory=STORE)
-    said, _ = driver.communicate(timeout=600)
-    assert driver.returncode == 0, said
+    said, errors = driver.communicate(timeout=600)
+    assert driver.returncode == 0, said + errors
     content = json.loads(next(tmp_path.glob("comparison_*.json")).read_bytes())
     assert [arm["runs"][0]["resumed_after_epochs"] for arm in content["arms"].values()] == [[1, 2], [1, 2]]
     assert_same_study(content, whole.content)
@@ -141,14 +143,8 @@ def is_parent(node: Any, worker: int) -> bool:
 def test_a_cluster_that_cannot_serve_is_refused(
     nodes: Nodes, command: list[str], tmp_path: Path, flags: list[str], named: str
 ) -> None:
-    done = subprocess.run(
-        [*command[:-1], str(tmp_path), "--ray", nodes.address, *flags],
-        capture_output=True,
-        text=True,
-        env={**environment(), "PYTHONPATH": str(PROGRAM.parent)},
-        cwd=tmp_path,  # what is under /proc/self/cwd is another folder for each process: storage that is not shared
-        timeout=600,
-    )
+    # What is under /proc/self/cwd is another folder for each process: storage that is not shared.
+    done = call([*command[:-1], str(tmp_path), "--ray", nodes.address, *flags], cwd=tmp_path, env=environment())
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and named in done.stderr, done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "it left something behind"
 
