@@ -39,7 +39,7 @@ from coco1k_kd.study.opening import open_study
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.references import Evaluator
 from coco1k_kd.study.settings import Settings
-from coco1k_kd.study.training import Training
+from coco1k_kd.study.training import Training, untaught
 from coco1k_kd.verdict.compare import has_effect
 from coco1k_kd.verdict.entry import Entry
 from coco1k_kd.verdict.futility import futile
@@ -80,8 +80,7 @@ def run(
             try:
                 evaluator = Evaluator(study, slots, judge)
                 if settings.fit_teacher:
-                    untaught = Training(study, slots, Hours(math.inf), evaluator.of_run).untaught()
-                    study = fit(study, slots, evaluator.of_teacher, untaught)
+                    study = fit(study, slots, evaluator.of_teacher, untaught(study, slots, evaluator.of_run))
                 study = prepare(study, slots)
                 review_of_study(study, language)
                 course = Course(study, slots, judge, command, language, clock)

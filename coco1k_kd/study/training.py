@@ -24,6 +24,27 @@ from coco1k_kd.verdict.matching import coco_metrics
 _POLL_SECONDS = 0.5
 
 
+Judging = Callable[[Key], EvaluateSpec | None]  # how a run's checkpoints are evaluated on the images that judge it
+
+
+def untaught(study: Study, slots: Slots, judge: Judging) -> dict[str, TrainSpec]:
+    """The baselines up to the first look that are left, by label: what can be trained before there is a teacher.
+
+    None where runs share a GPU: the clock of a baseline would count the work of another run than a distilled one's
+    does.
+    """
+    if slots.shares_a_gpu(study.settings.device):
+        return {}
+    first, plan = study.timed_runs(BASELINE), study.plan()
+    specs = {key: _spec(study, slots, judge, key, study.settings.epochs, len(plan)) for key in plan if key in first}
+    return {run_label(*key): spec for key, spec in specs.items() if not finished_as(spec)}
+
+
+def _spec(study: Study, slots: Slots, judge: Judging, key: Key, epochs: int, runs: int) -> TrainSpec:
+    """A run, of so many in all, and how it judges itself."""
+    return structs.replace(study.spec(*key, epochs), at_once=min(slots.number, runs), judge=judge(key))
+
+
 class Training:
     """What of a study's runs is done, and does the rest.
 
@@ -33,7 +54,7 @@ class Training:
         judge: how a run's checkpoints are evaluated on the images that judge it, by the run itself.
     """
 
-    def __init__(self, study: Study, slots: Slots, hours: Hours, judge: Callable[[Key], EvaluateSpec | None]) -> None:
+    def __init__(self, study: Study, slots: Slots, hours: Hours, judge: Judging) -> None:
         self.study, self.slots, self.hours, self.judge = study, slots, hours, judge
         self.results: dict[Key, Result] = {}
         self.failures: dict[Key, str] = {}
@@ -81,19 +102,6 @@ class Training:
                 board.refresh()
         return in_time
 
-    def untaught(self) -> dict[str, TrainSpec]:
-        """The baselines up to the first look that are left, by label: what can be trained before there is a teacher.
-
-        None where runs share a GPU: the clock of a baseline would count the work of another run than a distilled
-        one's does.
-        """
-        study = self.study
-        if self.slots.shares_a_gpu(study.settings.device):
-            return {}
-        first = study.timed_runs(BASELINE)
-        specs = {key: self._spec(key, study.settings.epochs, len(study.plan())) for key in study.plan() if key in first}
-        return {run_label(*key): spec for key, spec in specs.items() if not finished_as(spec)}
-
     def seconds(self, keys: Iterable[Key]) -> float:
         """What those of `keys` that are not finished would take, as far as finished runs tell."""
         missing = [key for key in keys if key not in self.results]
@@ -137,12 +145,7 @@ class Training:
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
         prepare_run(study, key, self.slots)
         board.add(run_label(*key), study.folder(*key), epochs)
-        return self.slots.submit(self._spec(key, epochs, runs), run_label(*key))
-
-    def _spec(self, key: Key, epochs: int, runs: int) -> TrainSpec:
-        """A run, of so many in all, and how it judges itself."""
-        spec = self.study.spec(*key, epochs)
-        return structs.replace(spec, at_once=min(self.slots.number, runs), judge=self.judge(key))
+        return self.slots.submit(_spec(study, self.slots, self.judge, key, epochs, runs), run_label(*key))
 
     def _take(self, key: Key, future: Future[Result], board: Board) -> bool:
         """Take over a run's result; False if it has none, which its arm has to bear alone."""

@@ -41,13 +41,13 @@ def test_the_timed_baseline_waits_for_what_it_is_timed_by(monkeypatch: pytest.Mo
 
 
 def test_only_baselines_of_the_first_look_can_be_trained_before_there_is_a_teacher_and_not_on_a_shared_gpu() -> None:
-    def untaught(device: str) -> dict[str, TrainSpec]:
+    def left(device: str) -> dict[str, TrainSpec]:
         plan = made(arms=["baseline", "cwd", "baseline_same_time"], seeds="auto", looks=[3, 5], device=device)
-        return training.Training(plan, Instant(), Hours(float("inf")), lambda _: None).untaught()
+        return training.untaught(plan, Instant(), lambda _: None)
 
-    found = untaught("cpu")
+    found = left("cpu")
     assert [(spec.arm, spec.seed, spec.at_once) for spec in found.values()] == [
         ("baseline", seed, 2) for seed in range(3)
     ]
     assert list(found) == [f"baseline (seed {seed})" for seed in range(3)]
-    assert untaught("0") == {}
+    assert left("0") == {}
