@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -68,6 +69,12 @@ def run_cli(main: Callable[[], int | None]) -> NoReturn:
             print(f"error: {refusal(error)}", file=sys.stderr)
             code = EXIT_BAD_INPUT
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not complain
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the program at once."""
+    gc.freeze()  # the interpreter's last collections would walk all of PyTorch's objects, which takes a second
     sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 from pathlib import Path
 
@@ -41,14 +42,24 @@ def on_cpu(device: str) -> bool:
 
 
 def machine(device: str) -> dict[str, str]:
-    """What of this machine computes a run on `device`: the model of its GPU, or of the processor, and its threads."""
+    """What of this machine computes a run on `device`: the model of its GPU, or of the processor, and its threads.
+
+    These are the threads that a run begins with, in a process of its own: Ultralytics sets those of this process.
+    """
     import torch
 
     if on_cpu(device):
-        return {"processor": processor(), "threads": str(torch.get_num_threads())}
+        return {"processor": processor(), "threads": os.environ.get("OMP_NUM_THREADS") or str(cores())}
     number = read_devices(device)[0].removeprefix("cuda").removeprefix(":") or "0"
     there = number.isdecimal() and int(number) < torch.cuda.device_count()
     return {"GPU": torch.cuda.get_device_name(int(number))} if there else {}
+
+
+def cores() -> int:
+    """The processor cores that this process, and one that it starts, may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor() -> str:

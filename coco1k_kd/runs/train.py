@@ -25,7 +25,7 @@ from torch import nn
 from ultralytics.utils import RANK
 
 from coco1k_kd.data.identity import check_unchanged, digest, listed_as
-from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, RunError, UserError
+from coco1k_kd.errors import EXIT_BAD_INPUT, DistillationError, RunError, UserError, leave
 from coco1k_kd.files import atomic, leftovers, sha256, write_json
 from coco1k_kd.runs.code import code_hash, versions
 from coco1k_kd.runs.devices import read_devices
@@ -268,4 +268,4 @@ def _fail(folder: Path, kind: str, message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import get_args
 
 from coco1k_kd.files import sha256
@@ -137,26 +138,21 @@ class Course:
         study, settings = self.study, self.study.settings
         looks = settings.looks if settings.auto else [len(study.seeds)]
         print("\n".join(Words(self.language).foreseen(self._power(), self.evaluator.split.size)), flush=True)
-        stages = [*([1] if settings.auto else []), *looks]  # the first pair is reported, without a verdict
-        for stage, following in zip(stages, [*stages[1:], None], strict=True):
-            self.keys += [key for key in self._wanted(stage) if key not in self.keys]
-            pair_alone = following and stage not in looks
-            if pair_alone and all(finished(study.folder(*key)) for key in self._wanted(following)):
-                continue
-            in_time = self.training.finish(self.keys, self._note)
+        for look, following in zip(looks, [*looks[1:], None], strict=True):
+            first = self._wanted(1) if settings.auto and look == looks[0] > 1 else []
+            self.keys = list(dict.fromkeys([*self.keys, *first, *self._wanted(look)]))
+            in_time = self.training.finish(self.keys, self._note, first, partial(self._first, first, look))
             if not any(arm == BASELINE for arm, _ in self.training.results):
                 return None
-            content = self._judged()
-            if in_time and stage in looks:
-                units = stage if settings.auto else study.units
-                self.looked = sum(look <= units for look in self.design.looks) or 1
+            content = self._judged(self.keys)
+            if in_time:
+                units = look if settings.auto else study.units
+                self.looked = sum(planned <= units for planned in self.design.looks) or 1
                 self.settled |= {pair: self.entries[pair] for pair in self._asked() if settled(self.entries[pair])}
                 if following:
                     made = [pair for pair in self._open() if pair in self.entries]
                     self.futile |= {pair for pair in made if futile(self.entries[pair], self.design)}
-            content.design = self._design(in_time, following)
-            content.power = self._power()
-            content.headline = Words().headline(content)
+            self._say_where_it_stands(content, in_time, following)
             stopped = content.design.stopped or self._broken()
             if stopped:
                 content.models = shipping.models(study)
@@ -165,6 +161,20 @@ class Course:
             if stopped:
                 break
         return content
+
+    def _first(self, keys: list[Key], look: int) -> bool:
+        """Report the first runs, without a verdict, while others go on; False if there is nothing to go on with."""
+        if self._broken():
+            return False
+        content = self._judged(keys)
+        self._say_where_it_stands(content, True, look)
+        self._write(content, last=False)
+        return True
+
+    def _say_where_it_stands(self, content: Comparison, in_time: bool, following: int | None) -> None:
+        content.design = self._design(in_time, following)
+        content.power = self._power()
+        content.headline = Words().headline(content)
 
     def _asked(self) -> list[Pair]:
         """The comparisons that were asked for, as far as there are runs for them."""
@@ -188,10 +198,10 @@ class Course:
         """Whether failed runs leave nothing to go on with."""
         return BASELINE in self.training.failed or not self._open()
 
-    def _judged(self) -> Comparison:
-        """The comparison of the runs that are there, without its design."""
+    def _judged(self, keys: Sequence[Key]) -> Comparison:
+        """The comparison of those of the runs that are there, without its design."""
         study, found = self.study, self.training.results
-        results = {key: found[key] for key in self.keys if key in found and (BASELINE, key[1]) in found}
+        results = {key: found[key] for key in keys if key in found and (BASELINE, key[1]) in found}
         self.references = self.references or self.evaluator.references()
         counted = [key for key in results if key[0] != WEIGHT0]
         self.evaluator.evaluate({key: results[key] for key in counted})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from msgspec import structs
@@ -59,12 +59,20 @@ class Training:
         self.results: dict[Key, Result] = {}
         self.failures: dict[Key, str] = {}
 
-    def finish(self, keys: Sequence[Key], note: Callable[[], str] = str) -> bool:
+    def finish(
+        self,
+        keys: Sequence[Key],
+        note: Callable[[], str] = str,
+        first: Collection[Key] = (),
+        tell: Callable[[], bool] = bool,
+    ) -> bool:
         """Do the runs `keys` that are not finished.
 
         Args:
             keys: runs in the order of running.
             note: a line that stands above the table of the runs under way.
+            first: those that are begun before all others.
+            tell: called once, when the `first` have ended and others are left; False to begin none of these.
 
         Returns:
             False where time ran out. The first two runs, the first pair, are done in any case; no other unit (a run of
@@ -82,16 +90,25 @@ class Training:
         with Board(len(keys) - left, len(keys), left * self.study.settings.epochs, note=note) as board:
             while units or ready or under_way:
                 while units and (self._unlimited or (not ready and self._room(under_way))):
-                    if units[0][0] not in keys[:2] and not self.hours.hold(self.seconds(units[0])):
+                    pair = units[0][0] in keys[:2]
+                    if not pair and not self._unlimited and not self.results:
+                        break  # nothing tells yet how long it would take
+                    if not pair and not self.hours.hold(self.seconds(units[0])):
                         in_time, units = False, []
                     else:
                         ready += units.pop(0)
                 if self.slots.number > 1:  # else the last to end would be a long one, with all other slots idle
-                    ready.sort(key=lambda key: -key[0].cost)
+                    ready.sort(key=lambda key: (key not in first, -key[0].cost))
+                ended = first and all(key in self.results or key[0] in self.failed for key in first)
+                alone = ended and self.slots.number == 1  # the clock of a run would count what is done beside it
                 for key in [key for key in ready if self.study.needs(key) <= self.results.keys()]:
-                    if self._room(under_way):
+                    if self._room(under_way) and not alone:
                         ready.remove(key)
                         under_way[self._submit(key, board, len(keys))] = key
+                if ended:
+                    first = ()
+                    units, ready = (units, ready) if tell() else ([], [])
+                    continue
                 if not under_way:
                     ready = []  # these need runs that have failed or were not begun
                 for future in wait(under_way, _POLL_SECONDS, FIRST_COMPLETED).done:

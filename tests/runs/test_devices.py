@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -33,10 +36,21 @@ def test_several_that_are_not_numbers_each_once_are_refused(device: str) -> None
 
 
 def test_what_computes_is_said_of_the_device_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine("cpu") == {"processor": processor(), "threads": str(torch.get_num_threads())} and processor()
+    assert set(machine("cpu")) == {"processor", "threads"} and machine("cpu")["processor"] == processor() != ""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"card {number}")
     for device, card in (("", "card 0"), ("cuda", "card 0"), ("cuda:1", "card 1"), ("1,0", "card 1")):
         assert machine(device) == {"GPU": card}
     assert machine("7") == {}, "a card that is not there has no name"
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_the_threads_are_those_that_a_run_begins_with_whatever_this_process_was_set_to(
+    given: str | None, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    ask = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
+    assert machine("cpu")["threads"] == subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()

@@ -9,7 +9,8 @@ from plans import made, timed
 
 from coco1k_kd.runs.spec import Result, TrainSpec
 from coco1k_kd.study import training
-from coco1k_kd.study.hours import Hours
+from coco1k_kd.study.arms import run_label
+from coco1k_kd.study.hours import SECONDS, Hours
 
 
 class Instant:
@@ -51,3 +52,33 @@ def test_only_baselines_of_the_first_look_can_be_trained_before_there_is_a_teach
     ]
     assert list(found) == [f"baseline (seed {seed})" for seed in range(3)]
     assert left("0") == {}
+
+
+def test_what_comes_first_is_told_of_while_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = made(arms=["baseline", "cwd", "mgd"], seeds=[0, 1, 2])
+    monkeypatch.setattr(training.Training, "_line", lambda *_: "")
+    names = [run_label(*key) for key in plan.plan()]
+
+    def told(number: int, go_on: bool) -> tuple[list[str], list[int]]:
+        """The runs in the order in which they are begun, and how many are when the first have ended."""
+        slots, at = Instant(), []
+        slots.number = number
+        runs = training.Training(plan, slots, Hours(float("inf")), lambda _: None)
+        assert runs.finish(plan.plan(), str, plan.plan(1), lambda: at.append(len(slots.begun)) or go_on)
+        return slots.begun, at
+
+    begun, at = told(2, True)
+    assert set(begun[:3]) == set(names[:3]) and set(begun) == set(names) and len(begun) == 9
+    assert at == [6], "once, with the next two under way"
+    assert told(1, True) == (names, [3]), "where nothing runs beside it, whose clock would count it"
+    assert told(2, False)[0] == begun[:6], "no more is begun"
+
+
+def test_with_hours_to_keep_nothing_but_the_first_pair_is_begun_before_a_run_tells_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, slots = made(arms=["baseline", "cwd", "mgd"], seeds=[0, 1]), Instant()
+    monkeypatch.setattr(training.Training, "_line", lambda *_: "")
+    slots.number = 4
+    runs = training.Training(plan, slots, Hours(1 / SECONDS), lambda _: None)
+    assert not runs.finish(plan.plan()) and sorted(slots.begun) == ["baseline (seed 0)", "cwd (seed 0)"]
