@@ -14,8 +14,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from plans import made, timed
 from studies import PROGRAM, assert_figures_of_pycocotools, environment, run, wait_for
+from ultralytics import YOLO
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.files import sha256
@@ -129,11 +131,28 @@ def test_beside_the_fitting_an_idle_slot_trains_baselines_and_they_are_the_same(
     assert state_difference(*(folder / "weights" / "best.pt" for folder in (teacher, fitted.folder))) == 0
 
 
+@pytest.fixture
+def unlearnt(subset: Path, models: Path, tmp_path: Path) -> Path:
+    """Data whose val labels are what the teacher as given finds there: what the train images teach takes it away."""
+    data, teacher = tmp_path / "data", YOLO(models / "teacher.pt")
+    for kind in ("images", "labels"):
+        for split in ("train", "val"):
+            shutil.copytree(subset / kind / f"{split}2017", data / kind / split)
+    for image in (data / "images" / "val").glob("*.jpg"):
+        (found,) = teacher.predict(image, imgsz=64, conf=0.001, max_det=8, verbose=False)
+        rows = zip(found.boxes.cls.int().tolist(), found.boxes.xywhn.tolist(), strict=True)
+        lines = [" ".join(map(str, (number, *box))) for number, box in rows]
+        (data / "labels" / "val" / f"{image.stem}.txt").write_text("\n".join(lines))
+    content = {"path": str(data), "train": "images/train", "val": "images/val", "names": teacher.names}
+    (data / "data.yaml").write_text(yaml.safe_dump(content))
+    return data / "data.yaml"
+
+
 def test_killed_while_it_is_fitted_it_goes_on_and_stops_as_patience_says(
-    fitted: SimpleNamespace, asked: list[str], tmp_path: Path
+    fitted: SimpleNamespace, asked: list[str], unlearnt: Path, tmp_path: Path
 ) -> None:
     """With auto; the interrupt, too, ends the training."""
-    asked = [*asked, "--fit-teacher", "auto", "--project", str(tmp_path), "--judge", "val"]
+    asked = [*asked, "--data", str(unlearnt), "--fit-teacher", "auto", "--judge", "val", "--project", str(tmp_path)]
     study = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), text=True)
     snapshot = wait_for(lambda: next(tmp_path.glob("teacher_*/weights/resume.pt"), None))
     study.send_signal(signal.SIGINT)
