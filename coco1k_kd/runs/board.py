@@ -40,7 +40,7 @@ class Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wipe()
+        self.wipe()
 
     def add(self, label: str, folder: Path, epochs: int) -> None:
         """A run waits for its place from now on."""
@@ -54,15 +54,22 @@ class Board:
 
     def say(self, line: str) -> None:
         """A line above the table, that stays."""
-        self._wipe()
+        self.wipe()
         print(line, flush=True)
+
+    def wipe(self) -> None:
+        """Take the table off the terminal, before others write there."""
+        if self._lines:
+            self.stream.write(f"\x1b[{self._lines}F\x1b[J")
+            self.stream.flush()
+            self._lines = 0
 
     def refresh(self) -> None:
         """Look what the runs have done, and show it where something has changed."""
         changed = [row.again() for row in self._rows.values()]
         terminal = self.stream.isatty()
         if terminal or (any(changed) and time.monotonic() - self._written >= _EVERY_SECONDS):
-            self._wipe()
+            self.wipe()
             text = self._text()
             self._lines = terminal * text.count("\n")
             self.stream.write(text)
@@ -87,12 +94,6 @@ class Board:
             return ""
         minutes = left * (time.monotonic() - self._started) / trained / 60
         return f", about {minutes / 60:.1f} h to go" if minutes >= 90 else f", about {minutes:.0f} min to go"
-
-    def _wipe(self) -> None:
-        if self._lines:
-            self.stream.write(f"\x1b[{self._lines}F\x1b[J")
-            self.stream.flush()
-            self._lines = 0
 
 
 class _Row:

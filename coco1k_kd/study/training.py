@@ -107,6 +107,7 @@ class Training:
                         under_way[self._submit(key, board, len(keys))] = key
                 if ended:
                     first = ()
+                    board.wipe()
                     units, ready = (units, ready) if tell() else ([], [])
                     continue
                 if not under_way:
@@ -160,6 +161,7 @@ class Training:
     def _submit(self, key: Key, board: Board, runs: int) -> Future[Result]:
         study = self.study
         epochs = same_time_epochs(study, self.results) if key[0] == SAME_TIME else study.settings.epochs
+        board.wipe()  # the preparation may have something to say
         prepare_run(study, key, self.slots)
         board.add(run_label(*key), study.folder(*key), epochs)
         return self.slots.submit(_spec(study, self.slots, self.judge, key, epochs, runs), run_label(*key))

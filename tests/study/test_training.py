@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import Future
 
 import pytest
@@ -72,6 +73,19 @@ def test_what_comes_first_is_told_of_while_the_rest_goes_on(monkeypatch: pytest.
     assert at == [6], "once, with the next two under way"
     assert told(1, True) == (names, [3]), "where nothing runs beside it, whose clock would count it"
     assert told(2, False)[0] == begun[:6], "no more is begun"
+
+
+def test_on_a_terminal_the_table_makes_room_for_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    plan, terminal, seen = made(arms=["baseline", "cwd"], seeds=[0, 1]), Terminal(), []
+    monkeypatch.setattr(training.Training, "_line", lambda *_: "")
+    monkeypatch.setattr("sys.stderr", terminal)
+    runs = training.Training(plan, Instant(), Hours(float("inf")), lambda _: None)
+    runs.finish(plan.plan(), str, plan.plan(1), lambda: seen.append(terminal.getvalue()) or True)
+    assert "runs done" in seen[0] and seen[0].endswith("\x1b[J"), "the table would take the lines below it away"
 
 
 def test_with_hours_to_keep_nothing_but_the_first_pair_is_begun_before_a_run_tells_how_long_it_takes(
