@@ -96,6 +96,7 @@ _in_order = sorted(
     _rows(Path(__file__).parent), key=lambda loss: ((FEATURES, RESPONSES, LABELS).index(loss.compares), loss.name)
 )
 _known = {loss.name: loss for loss in _in_order}
+_loaded: dict[Path, bytes] = {}  # users' files as they were run
 
 
 def register_loss(
@@ -137,10 +138,16 @@ def register_loss(
 
 
 def load(file: str | Path) -> None:
-    """Run the Python file that registers a user's losses, once. UserError if it cannot be run or registers none."""
+    """Run the Python file that registers a user's losses, once, and again if it has changed.
+
+    UserError if it cannot be run or registers none.
+    """
     path = Path(file).resolve()
-    if any(loss.file == str(path) for loss in _known.values()):
+    content = path.read_bytes() if path.is_file() else b""
+    if _loaded.get(path) == content and any(loss.file == str(path) for loss in _known.values()):
         return
+    for loss in [loss.name for loss in _known.values() if loss.file == str(path)]:
+        del _known[loss]  # of the file as it was
     name = f"coco1k_kd_losses_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path) if path.is_file() else None
     if spec is None or spec.loader is None:
@@ -156,6 +163,7 @@ def load(file: str | Path) -> None:
         raise UserError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     if not any(loss.file == str(path) for loss in _known.values()):
         raise UserError(f"{file} registers no loss: put @coco1k_kd.register_loss above its class")
+    _loaded[path] = content
 
 
 def names() -> list[str]:

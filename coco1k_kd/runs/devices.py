@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 from pathlib import Path
 
@@ -44,22 +43,16 @@ def on_cpu(device: str) -> bool:
 def machine(device: str) -> dict[str, str]:
     """What of this machine computes a run on `device`: the model of its GPU, or of the processor, and its threads.
 
-    These are the threads that a run begins with, in a process of its own: Ultralytics sets those of this process.
+    These are the threads that Ultralytics trains with on a processor, whatever this process has.
     """
     import torch
+    from ultralytics.utils import NUM_THREADS
 
     if on_cpu(device):
-        return {"processor": processor(), "threads": os.environ.get("OMP_NUM_THREADS") or str(cores())}
+        return {"processor": processor(), "threads": str(NUM_THREADS)}
     number = read_devices(device)[0].removeprefix("cuda").removeprefix(":") or "0"
     there = number.isdecimal() and int(number) < torch.cuda.device_count()
     return {"GPU": torch.cuda.get_device_name(int(number))} if there else {}
-
-
-def cores() -> int:
-    """The processor cores that this process, and one that it starts, may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -54,7 +54,9 @@ def _words(flag: str, value: Any, path: Path) -> list[str]:
         return []
     if value is True:
         return [flag]
-    return [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+    values = value if isinstance(value, list) else [value]
+    alone = not isinstance(value, list) or (len(value) == 1 and str(value[0]).startswith("-"))  # else it is a flag
+    return [f"{flag}={values[0]}"] if alone else [flag, *map(str, values)]
 
 
 def write_config(settings: Settings, project: Path) -> Path:

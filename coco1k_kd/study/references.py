@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
@@ -41,18 +41,19 @@ class Evaluator:
         self.study, self.slots, self.judge = study, slots, judge
         self._program = [versions(), code_hash()]
 
-    def references(self) -> dict[str, Reference]:
+    def references(self) -> Callable[[], dict[str, Reference]]:
         """Student and teacher on the study's val images; a student that trains on as it is also on the judge's.
 
-        So is a teacher that was fitted, which stands in place of the one that was given.
+        So is a teacher that was fitted, which stands in place of the one that was given. The evaluations are begun;
+        the function that is returned waits for them.
         """
         study, split = self.study, self.study.data.val
         rows: dict[str, dict[str, Any]] = {}
         begun: dict[str, Begun] = {}
         known: dict[str, tuple[int, ...]] = {}  # the classes that a model knows, where it does not know all
         for role, weights in study.given().items():
-            if fitted := study.fitted.get((weights.path, 0)):
-                rows[role] = self._fitted(weights, fitted)
+            if (weights.path, 0) in study.fitted:
+                rows[role] = {}  # its run has evaluated it
                 continue
             row = rows[role] = {"weights": weights.path, "sha256": weights.sha256, "ap": None, "ap50": None}
             if weights.scratch:
@@ -71,20 +72,27 @@ class Evaluator:
         if trains_on and "student" in begun and self.judge:
             # val images that chose the epoch flatter what was trained, and a fresh head has not begun as this student
             judged = self._begin_given("student", study.student, self.judge.split, self.judge_args())
-        for role, (spec, future) in begun.items():
-            result = self._ended(spec, future, f"{role} as given")
-            predictions = Path(spec.folder) / f"predictions_{_GIVEN}.json"
-            rows[role] |= coco_metrics(split.annotations, predictions, known.get(role))
-            rows[role] |= {"predictions": str(predictions)}
-            if role in known:  # Ultralytics' own figure is over all classes
-                rows[role]["classes"] = [study.data.classes[number] for number in known[role]]
-            else:
-                rows[role]["ultralytics"] = result.ultralytics[_GIVEN]
-        if judged:
-            self._ended(*judged, "student as given")
-            file = Path(judged[0].folder) / f"predictions_{_GIVEN}.json"
-            rows["student"] |= {"judged": str(file), "ap_judge": coco_metrics(self.truth, file)["ap"]}
-        return msgspec.convert(rows, dict[str, Reference])
+
+        def ended() -> dict[str, Reference]:
+            for role, weights in study.given().items():
+                if fitted := study.fitted.get((weights.path, 0)):
+                    rows[role] = self._fitted(weights, fitted)
+            for role, (spec, future) in begun.items():
+                result = self._ended(spec, future, f"{role} as given")
+                predictions = Path(spec.folder) / f"predictions_{_GIVEN}.json"
+                rows[role] |= coco_metrics(split.annotations, predictions, known.get(role))
+                rows[role] |= {"predictions": str(predictions)}
+                if role in known:  # Ultralytics' own figure is over all classes
+                    rows[role]["classes"] = [study.data.classes[number] for number in known[role]]
+                else:
+                    rows[role]["ultralytics"] = result.ultralytics[_GIVEN]
+            if judged:
+                self._ended(*judged, "student as given")
+                file = Path(judged[0].folder) / f"predictions_{_GIVEN}.json"
+                rows["student"] |= {"judged": str(file), "ap_judge": coco_metrics(self.truth, file)["ap"]}
+            return msgspec.convert(rows, dict[str, Reference])
+
+        return ended
 
     def _fitted(self, given: Weights, teacher: Fitted) -> dict[str, Any]:
         """A fitted teacher, whose own run has evaluated it, for the judge that its study then had."""

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import get_args
 
 from coco1k_kd.files import sha256
@@ -124,7 +124,7 @@ class Course:
         self.hours = Hours(study.settings.hours or math.inf, spent, clock)
         self.evaluator = Evaluator(study, slots, judge)
         self.training = Training(study, slots, self.hours, self.evaluator.of_run)
-        self.references: dict[str, Reference] | None = None
+        self.references: Callable[[], dict[str, Reference]]
         self.entries: dict[Pair, Entry] = {}  # of the newest look
         self.settled: dict[Pair, Entry] = {}
         self.futile: set[Pair] = set()  # those that further seeds would hardly settle
@@ -136,6 +136,7 @@ class Course:
     def run(self) -> Comparison | None:
         """Train and judge to the end; None where not even one baseline has a result."""
         study, settings = self.study, self.study.settings
+        self.references = cache(self.evaluator.references())  # begun before the runs, behind which they would wait
         looks = settings.looks if settings.auto else [len(study.seeds)]
         print("\n".join(Words(self.language).foreseen(self._power(), self.evaluator.split.size)), flush=True)
         for look, following in zip(looks, [*looks[1:], None], strict=True):
@@ -145,7 +146,7 @@ class Course:
             if not any(arm == BASELINE for arm, _ in self.training.results):
                 return None
             content = self._judged(self.keys)
-            if in_time:
+            if in_time and not (self.training.failed and self._broken()):
                 units = look if settings.auto else study.units
                 self.looked = sum(planned <= units for planned in self.design.looks) or 1
                 self.settled |= {pair: self.entries[pair] for pair in self._asked() if settled(self.entries[pair])}
@@ -202,7 +203,6 @@ class Course:
         """The comparison of those of the runs that are there, without its design."""
         study, found = self.study, self.training.results
         results = {key: found[key] for key in keys if key in found and (BASELINE, key[1]) in found}
-        self.references = self.references or self.evaluator.references()
         counted = [key for key in results if key[0] != WEIGHT0]
         self.evaluator.evaluate({key: results[key] for key in counted})
         reads = {key: study.read_by(key) for key in results}
@@ -219,13 +219,13 @@ class Course:
         return collect.build(
             study,
             results,
-            self.references,
+            self.references(),
             list(self.entries.values()),
             checked,
             self.command,
             self.evaluator,
             self.training.failures,
-            comparing.judge_given(counted, self.evaluator, self.references, self.design, unplanned, effect),
+            comparing.judge_given(counted, self.evaluator, self.references(), self.design, unplanned, effect),
             slower,
         )
 
@@ -278,15 +278,15 @@ class Course:
     def _write(self, content: Comparison, last: bool) -> None:
         """Write the report; between two looks the console has its verdicts alone."""
         content.language = self.language
-        paths = write_report(content, self.study.project, self.study.stamp)
-        words = Words(self.language)
-        if last:
-            print(markdown(content, words))
-        else:
-            told = [_told(self.entries[pair]) for pair in self._asked()]
-            print("\n".join([*told, *words.power(content)]))
-        logged = log_study(content, paths, words) if last else []
-        print("\n".join([*(f"wrote {path}" for path in paths), *logged]), flush=True)
+        words, earlier = Words(self.language), self.study.earlier
+        reached = max((entry.units for entry in self.entries.values()), default=0)
+        kept = not last and earlier is not None and earlier.units > reached  # it tells what this one cannot know
+        paths = () if kept else write_report(content, self.study.project, self.study.stamp)
+        told = [_told(self.entries[pair]) for pair in self._asked()]
+        said = [markdown(content, words)] if last else [*told, *words.power(content)]
+        print("\n".join([*said, *(f"wrote {path}" for path in paths)]), flush=True)
+        if last and (logged := log_study(content, paths, words)):
+            print("\n".join(logged), flush=True)
 
 
 def _told(entry: Entry) -> str:

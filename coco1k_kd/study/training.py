@@ -22,6 +22,7 @@ from coco1k_kd.study.plan import Study
 from coco1k_kd.verdict.matching import coco_metrics
 
 _POLL_SECONDS = 0.5
+_GUESS = 10  # before the first pair has ended, a run is begun only where there is time for so many times its guess
 
 
 Judging = Callable[[Key], EvaluateSpec | None]  # how a run's checkpoints are evaluated on the images that judge it
@@ -90,16 +91,17 @@ class Training:
         with Board(len(keys) - left, len(keys), left * self.study.settings.epochs, note=note) as board:
             while units or ready or under_way:
                 while units and (self._unlimited or (not ready and self._room(under_way))):
-                    pair = units[0][0] in keys[:2]
-                    if not pair and not self._unlimited and not self.results:
-                        break  # nothing tells yet how long it would take
-                    if not pair and not self.hours.hold(self.seconds(units[0])):
-                        in_time, units = False, []
-                    else:
-                        ready += units.pop(0)
+                    if units[0][0] not in keys[:2] and not self._unlimited:
+                        seconds, guessed = self.seconds(units[0]), not self._ended(keys[:2])
+                        if guessed and not (seconds and self.hours.hold(_GUESS * seconds)):
+                            break  # until the first pair tells what a run takes
+                        if not self.hours.hold(seconds):
+                            in_time, units = False, []
+                            break
+                    ready += units.pop(0)
                 if self.slots.number > 1:  # else the last to end would be a long one, with all other slots idle
                     ready.sort(key=lambda key: (key not in first, -key[0].cost))
-                ended = first and all(key in self.results or key[0] in self.failed for key in first)
+                ended = first and self._ended(first)
                 alone = ended and self.slots.number == 1  # the clock of a run would count what is done beside it
                 for key in [key for key in ready if self.study.needs(key) <= self.results.keys()]:
                     if self._room(under_way) and not alone:
@@ -119,6 +121,9 @@ class Training:
                         ready = _without(key[0], ready)
                 board.refresh()
         return in_time
+
+    def _ended(self, keys: Iterable[Key]) -> bool:
+        return all(key in self.results or key[0] in self.failed for key in keys)
 
     def seconds(self, keys: Iterable[Key]) -> float:
         """What those of `keys` that are not finished would take, as far as finished runs tell."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from ultralytics.utils.torch_utils import select_device
 
 from coco1k_kd.errors import UserError
 from coco1k_kd.runs.devices import check_device, machine, processor, read_devices
@@ -45,12 +43,12 @@ def test_what_computes_is_said_of_the_device_that_is_asked_for(monkeypatch: pyte
     assert machine("7") == {}, "a card that is not there has no name"
 
 
-@pytest.mark.parametrize("given", [None, "1"])
-def test_the_threads_are_those_that_a_run_begins_with_whatever_this_process_was_set_to(
-    given: str | None, one_thread: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("given", [1, 3])
+def test_the_threads_are_those_that_ultralytics_trains_with_whatever_this_process_has(
+    given: int, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-    ask = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
-    assert machine("cpu")["threads"] == subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(given))
+    torch.set_num_threads(given)
+    told = machine("cpu")["threads"]
+    select_device("cpu", verbose=False)
+    assert told == str(torch.get_num_threads())

@@ -67,7 +67,9 @@ def test_what_is_written_is_read_as_the_same_settings(tmp_path: Path) -> None:
     assert path.name == CONFIG
     known = [f"--{name.replace('_', '-')}" for name in vars(given)]
     assert "--train" in read_config(path, known)
-    said = read_flags(["--config", str(path)])
+    path.write_text(f"{path.read_text()}class_map: [-a=b]\n")
+    assert "--class-map=-a=b" in read_config(path, known), "alone it would be taken for a flag"
+    said = read_flags(["--config", str(write_config(given, tmp_path))])
     same = {name: said[name] for name in vars(given) if name in said} | {"seeds": [int(n) for n in said["seeds"]]}
     assert Settings(**same) == given
 

@@ -37,7 +37,7 @@ def given(subset: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) 
     with Slots(2) as slots:
         for student, teacher in (("all", "some"), ("none", "none")):
             study = _study(subset, folder, student, teacher)
-            rows = Evaluator(study, slots, None).references()
+            rows = Evaluator(study, slots, None).references()()
             found |= {student: rows["student"], teacher: rows["teacher"]}
     return SimpleNamespace(names=names, shuffled=shuffled, truth=study.data.val.annotations, **found)
 

@@ -248,6 +248,41 @@ def test_interrupted_it_comes_to_the_same_looks(study_of: Any, at: str, tmp_path
         assert one == other
 
 
+def test_an_interrupt_takes_away_neither_a_report_nor_the_mark_that_it_went_on(study_of: Any, tmp_path: Path) -> None:
+    def on_disk() -> dict[str, Any]:
+        (path,) = (tmp_path / "project").glob("comparison_*.json")
+        return json.loads(path.read_bytes())
+
+    study_of(Actor(OPEN), hours=0.14)  # a verdict after four seeds, between two looks
+    ended = on_disk()
+    with pytest.raises(KeyboardInterrupt):
+        study_of(Actor(OPEN, stops="cwd (seed 4)"), hours=float("inf"))
+    assert on_disk() == ended, "a report of three seeds would not know it"
+    assert study_of(Actor(OPEN), hours=float("inf"))[1]["design"]["changed"] == ["hours"]
+    ended = on_disk()
+    with pytest.raises(KeyboardInterrupt):
+        study_of(Actor(OPEN, stops="baseline (seed 4) as torchscript"), hours=float("inf"), export=["torchscript"])
+    assert on_disk() == ended
+
+
+def test_where_every_arm_fails_in_the_first_pair_no_look_was_taken(study_of: Any) -> None:
+    actor = Actor(BETTER, fails=("cwd (seed 0)",))
+    code, content = study_of(actor)
+    assert code == 1 and actor.begun == ["baseline (seed 0)"] and content["design"]["look"] == 0
+
+
+def test_models_as_given_are_evaluated_before_the_runs_behind_which_they_would_wait(study_of: Any) -> None:
+    asked: list[str] = []
+
+    class Listening(Actor):
+        def submit(self, spec: Spec, label: str) -> Any:
+            asked.append(label)
+            return super().submit(spec, label)
+
+    study_of(Listening(BETTER), seeds=[0])
+    assert asked == ["student as given", "teacher as given", *pairs(0)]
+
+
 def test_between_two_looks_there_is_an_interim_report(study_of: Any, tmp_path: Path) -> None:
     for at, look, seeds in (("baseline (seed 1)", 0, [0]), ("baseline (seed 3)", 1, [0, 1, 2])):
         with pytest.raises(KeyboardInterrupt):

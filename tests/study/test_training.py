@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import Future
+from threading import Timer
 
 import pytest
 from plans import made, timed
@@ -96,3 +97,27 @@ def test_with_hours_to_keep_nothing_but_the_first_pair_is_begun_before_a_run_tel
     slots.number = 4
     runs = training.Training(plan, slots, Hours(1 / SECONDS), lambda _: None)
     assert not runs.finish(plan.plan()) and sorted(slots.begun) == ["baseline (seed 0)", "cwd (seed 0)"]
+
+
+class Late(Instant):
+    """The first distilled run ends after the baseline, in less time than its losses' costs let guess."""
+
+    def submit(self, spec: TrainSpec, label: str) -> Future[Result]:
+        if label != "cwd (seed 0)":
+            return super().submit(spec, label)
+        self.begun.append(label)
+        future: Future[Result] = Future()
+        Timer(0.2, lambda: (self.begun.append("cwd ended"), future.set_result(timed(10.0)))).start()
+        return future
+
+
+@pytest.mark.parametrize(("hours", "third"), [(45 / SECONDS, "cwd ended"), (1.0, "baseline (seed 1)")])
+def test_with_hours_to_keep_a_guess_refuses_nothing_and_begins_only_what_fits_many_times(
+    monkeypatch: pytest.MonkeyPatch, hours: float, third: str
+) -> None:
+    plan, slots = made(arms=["baseline", "cwd"], seeds=[0, 1]), Late()
+    monkeypatch.setattr(training.Training, "_line", lambda *_: "")
+    runs = training.Training(plan, slots, Hours(hours), lambda _: None)
+    assert runs.finish(plan.plan()) and len(runs.results) == 4
+    assert third in slots.begun[2:4]
+    assert (slots.begun.index("cwd ended") == 2) == (third == "cwd ended")
