@@ -79,7 +79,16 @@ def _miniature(file: Path) -> np.ndarray:
     try:
         with file.open("rb") as opened, open_picture(opened) as picture:
             picture.draft("L", (_DECODED, _DECODED))
-            upright = ImageOps.exif_transpose(picture)
+            upright = _eight_bits(ImageOps.exif_transpose(picture))
             return np.asarray(upright.convert("L").resize((_CELLS, _CELLS), Image.Resampling.BOX))
     except (OSError, SyntaxError, ValueError):
         return np.zeros((_CELLS, _CELLS), np.uint8)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of more bits, which `convert("L")` would cut off at 255, stretched over 8."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture, np.float32)
+    low, high = float(values.min()), float(values.max())
+    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))

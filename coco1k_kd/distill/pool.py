@@ -26,7 +26,7 @@ from coco1k_kd.distill import registry
 from coco1k_kd.distill.doubt import attach, coded
 from coco1k_kd.distill.registry import built_in
 from coco1k_kd.distill.settings import STATE, Distillation
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, visible
 
 _SAME, _OTHER = 0.3, 0.7  # overlaps from which on a label of the same, or of another class stands for a teacher's box
 _PER_IMAGE = ("ims", "im_hw0", "im_hw", "npy_files", "im_files", "labels")  # lists of Ultralytics' dataset
@@ -220,7 +220,8 @@ class PoolTrainer:
         self.args.cache = cache
         if mode != "train":
             return loader
-        lesson = read_lesson(self.settings.lesson, [str(name) for name in self.data["names"].values()])
+        names = [visible(str(name)) for _, name in sorted(self.data["names"].items())]
+        lesson = read_lesson(self.settings.lesson, names)
         labelled = len(loader.dataset)
         self.pool_boxes = sum(part.add(loader.dataset, lesson) for part in self.parts)
         self.pool_images, self.labelling = len(loader.dataset) - labelled, lesson.cost

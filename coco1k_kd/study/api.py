@@ -86,9 +86,10 @@ class YOLO(yolo.YOLO):
 
 
 def _file(teacher: Any) -> str | Path | None:
-    """The checkpoint of a teacher, where it is one."""
-    file = getattr(teacher, "ckpt_path", teacher)
-    return file if isinstance(file, (str, Path)) else None
+    """The checkpoint of a teacher, where it is one: of a `YOLO` that was trained since, the one that it has now."""
+    if (known := getattr(teacher, "ckpt_path", None)) is None:
+        return teacher if isinstance(teacher, (str, Path)) else None
+    return getattr(teacher.model, "pt_path", None) or known
 
 
 def _check_use(asked: Sequence[str], learns: Any, lesson: Any, resumed: Any) -> None:

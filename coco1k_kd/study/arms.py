@@ -88,9 +88,12 @@ class Arm:
         return {part.name for part in self.parts} - {part.name for part in self.compared}
 
     @property
-    def lesson(self) -> tuple[str, str]:
-        """Which boxes it learns from: the control that it is, and its own teacher; "" for none, and for the study's."""
-        return self.row.name, self.teacher
+    def lesson(self) -> tuple[str, str, str]:
+        """Which boxes it learns from: the control that it is, its own teacher, and the losses that learn from boxes.
+
+        "" for none, and for the study's teacher.
+        """
+        return self.row.name, self.teacher, "+".join(sorted(self.taught))
 
     @property
     def cost(self) -> float:

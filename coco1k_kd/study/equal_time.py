@@ -52,7 +52,11 @@ def _seconds(study: Study, results: Mapping[Key, Result], arms: Iterable[Arm]) -
     for arm, of_arm in keys.items():
         if of_arm:
             given = study.teachers.get(arm.teacher, study.teacher) if arm.learns else None
-            once = sum(cost for (path, _), cost in of_fit.items() if given and path == given.path)
-            once += max(getattr(results[key], labelling) for key in of_arm)
-            found[arm] = fmean(of_run[key] for key in of_arm) + once / len(of_arm)
+            draws = {draw for _, (draw, _) in of_arm}
+            once = sum(of_fit.get((given.path, draw), 0.0) for draw in draws) if given else 0.0
+            passes: dict[str | None, float] = {}  # by the teacher that labelled: a fitted one differs from draw to draw
+            for key in of_arm:
+                teacher = results[key].teacher_sha256
+                passes[teacher] = max(passes.get(teacher, 0.0), getattr(results[key], labelling))
+            found[arm] = fmean(of_run[key] for key in of_arm) + (once + sum(passes.values())) / len(of_arm)
     return found

@@ -7,7 +7,7 @@ the same bytes, so that an interrupted pass goes on and a further arm labels not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import structs
 
 from coco1k_kd.data.annotations import read
-from coco1k_kd.data.dataset import Data
+from coco1k_kd.data.dataset import Data, Split
 from coco1k_kd.data.images import Seen, size_fault
 from coco1k_kd.data.lesson import Found, Lesson, Sealed, digest, unsealed
 from coco1k_kd.data.pool import Pool, PoolImage, readable
@@ -122,6 +122,13 @@ def keep(lesson: Lesson, project: Path, name: str) -> Path:
     return path
 
 
+def part_of(lesson: Lesson, taught: Collection[str], train: Split) -> Lesson:
+    """What an arm with these losses learns from: the same whatever other arms and draws a study has."""
+    own = {str(file.resolve()) for file in train.files} if "fill" in taught else ()
+    labelled = {file: found for file, found in lesson.labelled.items() if file in own}
+    return structs.replace(lesson, pool=lesson.pool if "pool" in taught else {}, labelled=labelled)
+
+
 def placebo(lesson: Lesson) -> Lesson:
     """The same boxes, each image's in another image: a lesson that must not help. UserError if there is no other."""
     files = sorted(lesson.pool)
@@ -195,7 +202,7 @@ def prepare(study: Study, slots: Slots) -> Study:
     fill = any("fill" in arm.taught for arm in arms)
     source = source_of(study, fill)
     made: dict[str | None, Lesson] = {}  # by the teacher's weights: a fitted one differs from draw to draw
-    kept: dict[tuple[str, str, int], Path] = {}
+    kept: dict[tuple[str, str, str, int], Path] = {}
     teachers = {key: study.taught_by(*key) for key in product(arms, range(len(study.drawn)))}
     with nullcontext(slots) if slots.grows else Slots(slots.number * len(read_devices(source.device))) as places:
         for teacher in teachers.values():
@@ -208,7 +215,8 @@ def prepare(study: Study, slots: Slots) -> Study:
             lesson = placebo(lesson)
         elif arm.row == POOL_TRUTH.row:
             lesson = truth(lesson, study.settings.pool_truth, study.pool)
-        kept[(*arm.lesson, draw)] = keep(lesson, study.project, arm.row.name or "pool")
+        lesson = part_of(lesson, arm.taught, study.drawn[draw].train)
+        kept[(*arm.lesson, draw)] = keep(lesson, study.project, arm.row.name or arm.lesson[-1])
     return replace(study, lessons=kept)
 
 
@@ -240,12 +248,16 @@ def prepare_run(study: Study, key: Key, slots: Slots) -> None:
 
 def labelling(study: Study) -> Labelling | None:
     """What the teacher has found for the study, and how long that took; None where no arm learns by it."""
-    main = next(iter(study.teachers_lessons), None)
-    if main is None:
+    lessons = [unsealed(path) for path in study.teachers_lessons]  # `prepare` has just checked them
+    if not lessons:
         return None
-    lesson = unsealed(main)  # `prepare` has just checked it
-    images, boxes = len(lesson.pool) + len(lesson.labelled), labels_of(lesson.pool | lesson.labelled, lesson)
-    return Labelling(lesson.cost.seconds, images, boxes, lesson.imgsz, len(lesson.labelled))
+    main, *others = lessons
+    pool, labelled = dict(main.pool), dict(main.labelled)
+    for lesson in others:  # of other arms
+        if lesson.teacher == main.teacher:
+            pool, labelled = pool | lesson.pool, labelled | lesson.labelled
+    boxes = labels_of(pool | labelled, main)
+    return Labelling(main.cost.seconds, len(pool) + len(labelled), boxes, main.imgsz, len(labelled))
 
 
 def labelling_seconds(study: Study) -> float:

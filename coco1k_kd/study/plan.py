@@ -67,7 +67,7 @@ class Study:
     earlier: Earlier | None = None  # what the comparison says that an earlier command for it has left
     teachers: Mapping[str, Weights] = field(default_factory=dict)  # of single arms, by the names of their files
     pool: Pool | None = None  # images without labels
-    lessons: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)  # boxes: by `Arm.lesson`, and the draw
+    lessons: Mapping[tuple[str, str, str, int], Path] = field(default_factory=dict)  # by `Arm.lesson`, and the draw
     fitted: Mapping[tuple[str, int], Fitted] = field(default_factory=dict)  # by the path that was given, and the draw
     computes: Mapping[str, str] = field(default_factory=dict)  # what trains: packages by version, and the machine
 
@@ -181,7 +181,7 @@ class Study:
 
     @property
     def teachers_lessons(self) -> list[Path]:
-        """The lessons as the teachers gave them, each once: those of controls are left out."""
+        """What the teachers found for each kind of arm, each once: those of controls are left out."""
         return list(dict.fromkeys(path for (control, *_), path in self.lessons.items() if not control))
 
     @property

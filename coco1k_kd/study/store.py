@@ -20,7 +20,8 @@ from coco1k_kd.study.changed import read_earlier
 from coco1k_kd.study.plan import Study
 
 _GROWS = ("arms", "seeds", "draws", "controls")  # what a study may get more of
-_OF_A_POOL = ("unlabelled", "unlabelled_sha256", "pool_truth", "pool_truth_sha256", "teacher_imgsz", "class_map")
+_OF_A_POOL = ("unlabelled", "unlabelled_sha256", "pool_truth", "pool_truth_sha256")
+_OF_LABELS = {"teacher_imgsz", "class_map"}  # how a teacher labels
 _DESIGN = ("auto", "looks")  # when it is judged
 _HASH = "_sha256"  # ends the name of what identifies files
 _TEACHERS = "teachers_sha256"  # of arms that have their own: as many as arms
@@ -123,6 +124,8 @@ def _adds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     teacher = other["teacher"] is None  # no arm of it needed one
     new = {key for key in _OF_A_POOL if other.get("unlabelled") is None}  # nor images without labels
     new |= {key for key in _OF_A_POOL if other.get("pool_truth") is None and key.startswith("pool_truth")}
+    if not any(read_arm(name).taught for name in other["arms"]):
+        new |= _OF_LABELS  # nor one that labels
     fixed = [key for key in {*one, *other} if key not in (*_GROWS, *_DESIGN, _EXTENDS, _TEACHERS)]
     return (
         all(one.get(key) == other.get(key) or (teacher and "teacher" in key) or key in new for key in fixed)

@@ -41,6 +41,17 @@ def test_a_changed_copy_is_found(scenes: list[Path], tmp_path: Path, change: str
     assert alike(miniatures(copies), miniatures(scenes)) == {number: number for number in range(10)}
 
 
+@pytest.mark.parametrize(("bits", "suffix"), [(16, "png"), (12, "png"), (16, "tiff")])
+def test_a_copy_in_more_bits_is_found(scenes: list[Path], tmp_path: Path, bits: int, suffix: str) -> None:
+    copies = []
+    for number, scene in enumerate(scenes[:5]):
+        copies.append(tmp_path / f"{number}.{suffix}")
+        with Image.open(scene) as image:
+            grey = np.asarray(image.convert("L"), np.uint16) << (bits - 8)
+        Image.fromarray(grey).save(copies[-1])
+    assert alike(miniatures(copies), miniatures(scenes)) == {number: number for number in range(5)}
+
+
 def test_other_scenes_are_not_alike(scenes: list[Path]) -> None:
     small = miniatures(scenes)
     assert alike(small[:80], small[80:]) == {}

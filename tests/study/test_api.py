@@ -38,6 +38,8 @@ def test_a_student_learns_from_a_folder_that_is_labelled_once(
     again.train(**options, unlabelled=unlabelled, distillation_loss="fill+response")
     assert again.trainer.settings.lesson == student.trainer.settings.lesson
     assert again.trainer.settings.loss == "pool+fill+response" and again.trainer.pool_images == 12
+    assert Path(api._file(again)) == again.trainer.best, "as it is since its training, and not as it was loaded"
+    assert Path(api._file(YOLO(models / "student.pt"))) == models / "student.pt"
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,23 @@ def test_each_arm_is_timed_beside_the_longer_baseline_with_what_its_teacher_took
     assert {arm for arm, of in found.items() if of.more} == {"mgd", "ultralytics:teacher=big.pt"}
 
 
+def test_of_the_teachers_of_draws_those_count_that_taught_what_is_timed() -> None:
+    plan = made(arms=["cwd", "baseline_same_time"], seeds=[0], draws=8, epochs=10)
+    given, teacher = plan.teacher, replace(plan.teacher, sha256="0")
+
+    def epochs(draws: int, **labelled: float) -> int:
+        fits = {(given.path, draw): Fitted(Path(), teacher, timed(0.0 if labelled else 300.0)) for draw in range(8)}
+        runs = {(read_arm(arm), (draw, 0)): timed(100.0) for arm in ("baseline", "cwd") for draw in range(draws)}
+        for (arm, (draw, seed)), result in runs.items():
+            if arm.learns:
+                own = structs.replace(result, teacher_sha256=f"{draw}", **labelled)
+                runs[arm, (draw, seed)] = own
+        return same_time_epochs(replace(plan, fitted=fits), runs)
+
+    assert epochs(3) == epochs(8) == 40, "a fit of 300 s for each run of 100"
+    assert epochs(3, labelling_seconds=300.0) == 40, "each of the teachers has labelled"
+
+
 def test_further_seeds_do_not_change_who_is_compared() -> None:
     plan = made(arms=ARMS, seeds="auto", looks=[2, 3])
     results = {key_of(arm, seed=seed): timed(100.0) for arm in ARMS for seed in (0, 1)}

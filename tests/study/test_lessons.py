@@ -30,6 +30,7 @@ from coco1k_kd.study.lessons import (
     labelling,
     labelling_seconds,
     labels_of,
+    part_of,
     placebo,
     prepare_run,
     teach_once,
@@ -135,7 +136,8 @@ def test_an_arm_without_images_ends_with_exit_code_2(command: list[str]) -> None
 
 def plan(*arms: str, **settings: Any) -> Any:
     study = made(arms=list(arms), unlabelled=Path("x"), **settings)
-    return replace(study, lessons={(key, "", 0): Path(f"/l/{key or 'pool'}.json") for key in ("", "pool_placebo")})
+    places = {(key, "", "pool", 0): Path(f"/l/{key or 'pool'}.json") for key in ("", "pool_placebo")}
+    return replace(study, lessons=places)
 
 
 def test_controls_of_a_pool_are_compared_with_it_and_are_no_verdict_of_their_own() -> None:
@@ -173,8 +175,9 @@ def test_labelling_is_counted_in_the_hours_once_a_teacher(tmp_path: Path) -> Non
     classes = list(study.data.classes)
     lesson = Lesson(teacher="t", classes=classes, thresholds=[0.5] * len(classes), cost=Cost(80.0, 60.0, 40.0))
     other = structs.replace(lesson, teacher="u", cost=Cost(2.0, 2.0, 2.0))
-    places = {("", "", 0): keep(lesson, tmp_path, "pool"), ("", "u", 0): keep(other, tmp_path, "pool")}
-    again = {("", "", 1): places["", "", 0], ("pool_placebo", "", 0): keep(placebo(lesson), tmp_path, "placebo")}
+    places = {("", "", "pool", 0): keep(lesson, tmp_path, "pool"), ("", "u", "pool", 0): keep(other, tmp_path, "pool")}
+    again = {("", "", "pool", 1): places["", "", "pool", 0]}
+    again["pool_placebo", "", "pool", 0] = keep(placebo(lesson), tmp_path, "placebo")
     assert labelling_seconds(replace(study, lessons=places | again)) == 42.0
     assert labelling_seconds(replace(study, lessons={})) == 0.0
 
@@ -182,8 +185,21 @@ def test_labelling_is_counted_in_the_hours_once_a_teacher(tmp_path: Path) -> Non
 def test_a_look_reads_no_image_of_the_lesson_again(tmp_path: Path) -> None:
     study = plan("pool")
     lesson = structs.replace(LESSON, labelled={"/p/l.jpg": LESSON.pool["/p/1.jpg"]}, imgsz=64, cost=Cost(80.0))
-    found = labelling(replace(study, lessons={("", "", 0): keep(lesson, tmp_path, "pool")}))
-    assert found == Labelling(80.0, 6, 11, 64, 1), "there are no files of these names"
+    parts = {"fill": structs.replace(lesson, pool={}), "pool": structs.replace(lesson, labelled={})}
+    for kept in ({"pool+fill": lesson}, parts):
+        places = {("", "", taught, 0): keep(part, tmp_path, "pool") for taught, part in kept.items()}
+        found = labelling(replace(study, lessons=places))
+        assert found == Labelling(80.0, 6, 11, 64, 1), "there are no files of these names"
+
+
+def test_what_an_arm_learns_from_does_not_change_with_other_arms_and_draws() -> None:
+    images = made(arms=["pool"], unlabelled=Path("x")).data.train
+    own = {str(file.resolve()): LESSON.pool["/p/1.jpg"] for file in images.files}
+    whole = structs.replace(LESSON, labelled=own | {"/of/another/draw.jpg": LESSON.pool["/p/2.jpg"]})
+    assert part_of(whole, {"pool"}, images) == LESSON
+    assert part_of(whole, {"fill"}, images) == structs.replace(LESSON, pool={}, labelled=own)
+    assert part_of(whole, {"pool", "fill"}, images) == structs.replace(LESSON, labelled=own)
+    assert read_arm("pool").lesson != read_arm("pool+fill").lesson != read_arm("fill").lesson
 
 
 LESSON = Lesson(
@@ -304,3 +320,8 @@ def test_a_study_without_images_may_get_some() -> None:
     assert store._adds(second | {"pool_truth": "/t.json", "pool_truth_sha256": "2"}, second)
     assert not store._adds(second | {"unlabelled_sha256": "2"}, second)
     assert not store._adds(second | {"teacher_imgsz": 320}, second | {"teacher_imgsz": 640})
+    assert store._adds(second | {"teacher_imgsz": 320}, first)
+    filled = first | {"arms": ["baseline", "fill"], "teacher_imgsz": 64, "class_map": []}
+    assert store._adds(filled | {"arms": ["baseline", "fill", "cwd"]}, filled)
+    for other in ({"teacher_imgsz": 96}, {"class_map": ["kite=ball"]}):
+        assert not store._adds(filled | other, filled), "it is another study, without images, too"
