@@ -12,12 +12,14 @@ from typing import Any
 
 from ultralytics.utils import SETTINGS
 
+from coco1k_kd.data.alike import alike, miniatures
 from coco1k_kd.data.given import open_data
+from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.lesson import unsealed
 from coco1k_kd.data.pool import accept_pool
 from coco1k_kd.distill import yolo
 from coco1k_kd.distill.weights import read_weights
-from coco1k_kd.errors import UserError
+from coco1k_kd.errors import UserError, count
 from coco1k_kd.study.hyperparameters import check_imgsz
 from coco1k_kd.study.lessons import Source, keep, labels_of, teach_once
 from coco1k_kd.study.unlabelled import kept_out
@@ -66,6 +68,7 @@ class YOLO(yolo.YOLO):
         _check_use([name for name, given in asked.items() if given], learns, lesson, resumed)
         if learns and lesson:
             _check_teacher(lesson, teacher)
+            _check_apart(lesson, kwargs)
         elif learns:
             check_imgsz(teacher_imgsz, "teacher_imgsz")
             kwargs["distillation_loss"] = "+".join(parts)
@@ -112,6 +115,27 @@ def _check_teacher(lesson: str | Path, teacher: Any) -> None:
         raise UserError(f"{lesson} has the boxes of another teacher than {file}: give the images, by unlabelled=")
 
 
+def _check_apart(lesson: str | Path, kwargs: dict[str, Any]) -> None:
+    """UserError if an image that the lesson is of is now one of the data's: people label some of a pool."""
+    files = [Path(file) for file in unsealed(lesson).pool if Path(file).is_file()]
+    if not files or not kwargs.get("data"):
+        return
+    data = open_data(Path(kwargs["data"]), _folder(kwargs))
+    for split, others in kept_out([data], None).items():
+        like = alike(miniatures(files), miniatures(others))
+        if same := twins(files, others) or {files[one]: others[other] for one, other in like.items()}:
+            first, other = next(iter(same.items()))
+            raise UserError(
+                f"{lesson} is of {count(len(same), 'image')} that {split} has as well (the first: {first}, as {other})"
+                ": give the images without these, by unlabelled="
+            )
+
+
+def _folder(kwargs: dict[str, Any]) -> Path:
+    """Where the runs are, and what was labelled beside them."""
+    return Path(kwargs.get("project") or SETTINGS["runs_dir"]).absolute()
+
+
 def _lesson(
     parts: Sequence[str],
     teacher: Any,
@@ -129,7 +153,7 @@ def _lesson(
         raise UserError(f"the loss {loss} learns from images without labels: add unlabelled=DIR")
     if not kwargs.get("data"):
         raise UserError(f"the loss {loss}: add data=, whose val images say which of the teacher's boxes are labels")
-    folder = Path(kwargs.get("project") or SETTINGS["runs_dir"]).absolute()
+    folder = _folder(kwargs)
     weights = read_weights(str(file), "teacher")
     data = open_data(Path(kwargs["data"]), folder)
     pool = accept_pool(Path(unlabelled), kept_out([data], None), folder, "unlabelled=") if unlabelled else None

@@ -159,12 +159,18 @@ def truth(lesson: Lesson, file: Path, images: Pool) -> Lesson:
     entries = {image.name: image for image in content.images()}
     places = {name: number for number, name in enumerate(known.files)}
     ends = [Counter(Path(name).name for name in names) for names in (places, (one.name for one in images.images))]
+    names = {image.name for image in images.images}
     by_end = {end: name for name in places if ends[0][end := Path(name).name] == ends[1][end] == 1}
     pool = {}
     for image in images.images:
         if (path := str(image.file.resolve())) not in lesson.pool:  # it cannot be decoded
             continue
         name = image.name if image.name in places else by_end.get(image.file.name)
+        if other := next((longer for longer in _longer(image) if longer in places and longer not in names), None):
+            raise UserError(
+                f"{flag}: {image.file} may be {image.name} of it, or {other}; give --unlabelled the folder that its "
+                "names begin in"
+            )
         if name is None or not _one_ends_as_the_other(name, image.name):
             raise UserError(f"{flag}: {image.name} is not in it, an image of --unlabelled")
         if fault := size_fault(Seen(image.width, image.height, 1), entries[name]):
@@ -181,6 +187,12 @@ def truth(lesson: Lesson, file: Path, images: Pool) -> Lesson:
             f"note: {flag} has scores, as a model gives them: pool_truth is a bound only by what a person has labelled"
         )
     return Lesson(teacher=sha256(file), classes=lesson.classes, thresholds=lesson.thresholds, pool=pool)
+
+
+def _longer(image: PoolImage) -> list[str]:
+    """The ends of an image's path that are longer than its name."""
+    parts, own = image.file.absolute().parts[1:], len(PurePosixPath(image.name).parts)
+    return ["/".join(parts[-number:]) for number in range(own + 1, len(parts) + 1)]
 
 
 def _one_ends_as_the_other(*names: str) -> bool:

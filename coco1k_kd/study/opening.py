@@ -15,12 +15,14 @@ from coco1k_kd.runs.devices import machine
 from coco1k_kd.runs.results import finished
 from coco1k_kd.runs.slots import Slots
 from coco1k_kd.study import store
+from coco1k_kd.study.arms import POOL_SELF
 from coco1k_kd.study.judge import AUTO, Judge, find_judge
 from coco1k_kd.study.plan import Study
 from coco1k_kd.study.redraw import further_draws
 from coco1k_kd.study.settings import Settings
 from coco1k_kd.study.store import check_disk
 from coco1k_kd.study.teachers import read_teachers
+from coco1k_kd.study.teaching import classes_of_labels
 from coco1k_kd.study.unlabelled import kept_out
 
 
@@ -36,6 +38,9 @@ def open_study(settings: Settings, resume: bool, slots: Slots) -> tuple[Study, J
     further = further_draws(data, settings.draws, settings.coco_root, project)
     computes = versions() | ({} if slots.grows else machine(settings.device))  # a cluster has several machines
     study = Study(settings, data, student, teacher, project, "", further, teachers=teachers, computes=computes)
+    for arm in study.arms:
+        if arm.taught and arm.row != POOL_SELF.row and not settings.fit_teacher:  # a fitted one has the data's classes
+            classes_of_labels(study.taught_by(arm), data.classes, settings.class_map)
     if settings.unlabelled:
         pool = accept_pool(settings.unlabelled, kept_out(study.drawn, judge), project)
         study = replace(study, pool=pool)

@@ -293,6 +293,8 @@ class Settings:
             raise UserError(f"--hours {self.hours:g}: must be above 0, or inf for no limit")
         check_formats(self.export, self.device)
         fit_teacher = read_fit(self.fit_teacher)
+        if fit_teacher and self.class_map:
+            raise UserError("--class-map: a teacher that is fitted has the classes of the data; leave it out")
         if fit_teacher and not (distilled(arms) or self.controls):
             raise UserError(f"--fit-teacher {fit_teacher}: no arm learns from a teacher; add one that distils")
         hours = self.hours if self.hours is not None else AUTO_HOURS if auto else math.inf

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 from coco1k_kd import YOLO, UserError
+from coco1k_kd.data.given import open_data
+from coco1k_kd.data.pool import read_pool
+from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.study import api
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,6 +78,28 @@ def test_what_is_missing_is_said_in_a_line(
 def test_a_pool_must_not_hold_images_that_judge(options: dict[str, Any], models: Path, subset: Path) -> None:
     with pytest.raises(UserError, match="also in val"):
         YOLO(models / "student.pt").train(**options, unlabelled=subset / "images" / "val2017")
+
+
+def test_a_lesson_must_not_be_of_images_that_judge_now(
+    options: dict[str, Any], models: Path, subset: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    """Somebody has labelled an image of the pool in the meantime, and put it into val in another encoding."""
+    given = {key: value for key, value in options.items() if key != "teacher_imgsz"}
+    source = api.Source([open_data(subset / "coco1k.yaml", tmp_path)], read_pool(unlabelled), False, tmp_path, 64)
+    lesson = api.keep(api.teach_once(source, read_weights(str(options["teacher"]), "teacher")), tmp_path, "pool")
+    data = tmp_path / "data"
+    for kind in ("images", "labels"):
+        shutil.copytree(subset / kind, data / kind)
+    first = sorted(unlabelled.glob("*.jpg"))[0]
+    with Image.open(first) as image:
+        image.save(data / "images" / "val2017" / "labelled.png")
+    (data / "labels" / "val2017" / "labelled.txt").write_text("0 0.5 0.5 0.5 0.5")
+    content = yaml.safe_load((subset / "coco1k.yaml").read_text()) | {"path": str(data)}
+    (data / "data.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"is of 1 image that val has as well .*labelled.png\): give the images"):
+        YOLO(models / "student.pt").train(
+            **{**given, "data": data / "data.yaml"}, distillation_loss="pool", distillation_lesson=lesson
+        )
 
 
 def test_help_shows_it() -> None:

@@ -121,6 +121,7 @@ def test_a_further_arm_labels_nothing_again_and_a_lesson_or_truth_that_was_chang
         ({"arms": ["fill"], "train": ["rect=True"]}, "--train rect"),
         ({"arms": ["pool:share=2"], "unlabelled": Path("x")}, "share='2' must be above 0 and below 1"),
         ({"arms": ["fill:share=0.3"]}, "not a setting of the loss fill"),
+        ({"arms": ["fill"], "fit_teacher": "2", "class_map": ["a=b"]}, "a teacher that is fitted has the classes"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line(flags: dict[str, Any], message: str) -> None:
@@ -289,6 +290,11 @@ def test_a_truth_is_known_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[
     content["images"][0]["file_name"] = "b/1.jpg"
     file.write_text(json.dumps(content))
     assert truth(LESSON, file, pool).pool == found.pool
+    content["images"] += [{**content["images"][0], "id": 3, "file_name": "p/2.jpg"}]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"/p/2.jpg may be 2.jpg of it, or p/2.jpg; give --unlabelled the folder"):
+        truth(LESSON, file, pool)
+    del content["images"][-1]
     with pytest.raises(UserError, match=r"a/1.jpg is not in it"):  # that of folder b is another one
         truth(LESSON, file, replace(pool, images=(two[0], images[1])))
     content["images"][0]["file_name"] = "1.jpg"
