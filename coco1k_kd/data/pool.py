@@ -116,11 +116,15 @@ def accept_pool(
 
 def unlike(pool: Pool, kept_out: Mapping[str, Sequence[Path]]) -> Pool:
     """The pool without images that look like one of a split, which its `like` has; `kept_out` as of `accept_pool`."""
-    files = [image.file for image in pool.images]
+    like = lookalikes([image.file for image in pool.images], kept_out)
+    return replace(pool, images=tuple(image for image in pool.images if image.file not in like), like=like)
+
+
+def lookalikes(files: Sequence[Path], kept_out: Mapping[str, Sequence[Path]]) -> dict[Path, tuple[Path, str]]:
+    """Those of `files` that look like an image of a split, with that image and the split's name."""
     owners = [(file, split) for split, others in kept_out.items() for file in others]
     found = alike(miniatures(files), miniatures([file for file, _ in owners]))
-    like = {files[number]: owners[other] for number, other in found.items()}
-    return replace(pool, images=tuple(image for image in pool.images if image.file not in like), like=like)
+    return {files[number]: owners[other] for number, other in found.items()}
 
 
 def readable(files: Iterable[Path]) -> list[PoolImage]:

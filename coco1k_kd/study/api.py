@@ -12,11 +12,10 @@ from typing import Any
 
 from ultralytics.utils import SETTINGS
 
-from coco1k_kd.data.alike import alike, miniatures
 from coco1k_kd.data.given import open_data
 from coco1k_kd.data.leaks import twins
 from coco1k_kd.data.lesson import unsealed
-from coco1k_kd.data.pool import accept_pool
+from coco1k_kd.data.pool import accept_pool, lookalikes
 from coco1k_kd.distill import yolo
 from coco1k_kd.distill.weights import read_weights
 from coco1k_kd.errors import UserError, count
@@ -67,8 +66,7 @@ class YOLO(yolo.YOLO):
         asked = {"unlabelled": unlabelled is not None, "teacher_imgsz": teacher_imgsz, "class_map": class_map}
         _check_use([name for name, given in asked.items() if given], learns, lesson, resumed)
         if learns and lesson:
-            _check_teacher(lesson, teacher)
-            _check_apart(lesson, kwargs)
+            _check_lesson(lesson, teacher, kwargs)
         elif learns:
             check_imgsz(teacher_imgsz, "teacher_imgsz")
             kwargs["distillation_loss"] = "+".join(parts)
@@ -108,27 +106,26 @@ def _check_use(asked: Sequence[str], learns: Any, lesson: Any, resumed: Any) -> 
         raise UserError(f"{asked[0]}= is for a teacher that labels: add unlabelled=DIR, or leave out {asked[0]}=")
 
 
-def _check_teacher(lesson: str | Path, teacher: Any) -> None:
-    """UserError if a lesson is of another teacher than the one that is given, where that is a checkpoint."""
-    file = _file(teacher)
-    if file and unsealed(lesson).teacher != read_weights(str(file), "teacher").sha256:
+def _check_lesson(lesson: str | Path, teacher: Any, kwargs: dict[str, Any]) -> None:
+    """UserError if a lesson is of another teacher than the one that is given, where that is a checkpoint; or if an
+    image that it is of is now one of the data's, as where people have labelled some of a pool.
+    """
+    file, found = _file(teacher), unsealed(lesson)
+    if file and found.teacher != read_weights(str(file), "teacher").sha256:
         raise UserError(f"{lesson} has the boxes of another teacher than {file}: give the images, by unlabelled=")
 
-
-def _check_apart(lesson: str | Path, kwargs: dict[str, Any]) -> None:
-    """UserError if an image that the lesson is of is now one of the data's: people label some of a pool."""
-    files = [Path(file) for file in unsealed(lesson).pool if Path(file).is_file()]
+    files = [Path(place) for place in found.pool if Path(place).is_file()]
     if not files or not kwargs.get("data"):
         return
-    data = open_data(Path(kwargs["data"]), _folder(kwargs))
-    for split, others in kept_out([data], None).items():
-        like = alike(miniatures(files), miniatures(others))
-        if same := twins(files, others) or {files[one]: others[other] for one, other in like.items()}:
-            first, other = next(iter(same.items()))
-            raise UserError(
-                f"{lesson} is of {count(len(same), 'image')} that {split} has as well (the first: {first}, as {other})"
-                ": give the images without these, by unlabelled="
-            )
+    splits = kept_out([open_data(Path(kwargs["data"]), _folder(kwargs))], None)
+    copies = {one: (twin, split) for split, others in splits.items() for one, twin in twins(files, others).items()}
+    if same := copies or lookalikes(files, splits):
+        first, (other, split) = next(iter(same.items()))
+        number = sum(of == split for _, of in same.values())
+        raise UserError(
+            f"{lesson} is of {count(number, 'image')} that {split} has as well (the first: {first}, as {other})"
+            ": give the images without these, by unlabelled="
+        )
 
 
 def _folder(kwargs: dict[str, Any]) -> Path:

@@ -177,6 +177,11 @@ class Course:
         content.power = self._power()
         content.headline = Words().headline(content)
 
+    @property
+    def _reached(self) -> int:
+        """Seeds, or draws, of the comparison that has most."""
+        return max((entry.units for entry in self.entries.values()), default=0)
+
     def _asked(self) -> list[Pair]:
         """The comparisons that were asked for, as far as there are runs for them."""
         return [pair for pair in comparing.asked_for(self.study) if pair in self.entries]
@@ -242,8 +247,7 @@ class Course:
             stopped = None if following else "looks"
         missing = self.training.seconds(self._wanted(following)) if following and not stopped else None
         if stopped == "hours":
-            reached = max((entry.units for entry in self.entries.values()), default=0)
-            missing = self.training.seconds(self._wanted(self.design.next_look(reached) or len(seeds)))
+            missing = self.training.seconds(self._wanted(self.design.next_look(self._reached) or len(seeds)))
         return Progress(
             seeds="auto" if auto else "fixed",
             looks=list(self.design.looks) or [self.study.units],
@@ -279,8 +283,7 @@ class Course:
         """Write the report; between two looks the console has its verdicts alone."""
         content.language = self.language
         words, earlier = Words(self.language), self.study.earlier
-        reached = max((entry.units for entry in self.entries.values()), default=0)
-        kept = not last and earlier is not None and earlier.units > reached  # it tells what this one cannot know
+        kept = not last and earlier is not None and earlier.units > self._reached  # it tells what this one cannot know
         paths = () if kept else write_report(content, self.study.project, self.study.stamp)
         told = [_told(self.entries[pair]) for pair in self._asked()]
         said = [markdown(content, words)] if last else [*told, *words.power(content)]
